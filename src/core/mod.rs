@@ -1,0 +1,9 @@
+//! Plain data and decisions.
+//!
+//! Nothing here does I/O, reads a clock, starts a thread, takes a lock or draws chance: time and randomness are
+//! arguments. That is what lets the simulator and the property tests run every path.
+
+pub mod identity;
+pub mod record;
+pub mod tally;
+pub mod verdict;

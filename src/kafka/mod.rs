@@ -1,0 +1,1 @@
+//! A synchronous Kafka client in pure Rust: no async, no C library. It knows nothing of the engine.

@@ -1,0 +1,10 @@
+//! Konekt moves records out of Kafka into databases without losing or repeating one.
+
+pub mod core;
+pub mod door;
+pub mod engine;
+pub mod kafka;
+pub mod port;
+
+pub use crate::core::identity::RecordIds;
+pub use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};
