@@ -13,23 +13,29 @@ impl Coordinator {
         if self.phase == Phase::Finished {
             return;
         }
-        let positions = self.news(None);
+        let positions = self.news();
         if !positions.is_empty() {
             self.out.push(Action::Commit(positions));
         }
     }
 
-    /// The positions that are news to Kafka, of these partitions or of all, marked as told.
-    pub(super) fn news(&mut self, only: Option<&[TopicPartition]>) -> Vec<(TopicPartition, i64)> {
+    /// The positions that are news to Kafka, marked as told.
+    fn news(&mut self) -> Vec<(TopicPartition, i64)> {
+        let tell = |(name, partition): (&TopicPartition, &mut Partition)| {
+            let position = partition.news()?;
+            partition.committed = Some(position);
+            Some((name.clone(), position))
+        };
+        self.partitions.iter_mut().filter_map(tell).collect()
+    }
+
+    /// The positions of these partitions or of all, for the last commit: news or not, an answer may still be out.
+    pub(super) fn positions(&self, only: Option<&[TopicPartition]>) -> Vec<(TopicPartition, i64)> {
         let wanted = |name: &TopicPartition| only.is_none_or(|only| only.contains(name));
-        let mut positions = Vec::new();
-        for (name, partition) in self.partitions.iter_mut().filter(|(name, _)| wanted(name)) {
-            if let Some(position) = partition.news() {
-                partition.committed = Some(position);
-                positions.push((name.clone(), position));
-            }
-        }
-        positions
+        let started = |(name, partition): (&TopicPartition, &Partition)| {
+            (wanted(name) && partition.started()).then(|| (name.clone(), partition.tracker.position()))
+        };
+        self.partitions.iter().filter_map(started).collect()
     }
 
     pub(super) fn committed(&mut self, positions: Vec<(TopicPartition, i64)>, error: Option<String>) {
@@ -99,7 +105,7 @@ impl Coordinator {
                 format!("work in flight did not end within {:.1?}; it will be done again", self.rules.drain_timeout);
             self.note(Level::Warn, text);
         }
-        let positions = self.news(None);
+        let positions = self.positions(None);
         let names: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
         if !names.is_empty() {
             self.out.push(Action::OnRevoke(names));

@@ -256,7 +256,7 @@ impl Coordinator {
         let (ready, waiting) = std::mem::take(&mut self.handovers).into_iter().partition(|h| quiet(self, h));
         self.handovers = waiting;
         for Handover { partitions, .. } in ready {
-            let positions = self.news(Some(&partitions));
+            let positions = self.positions(Some(&partitions));
             for name in &partitions {
                 self.forget(name);
             }
