@@ -260,8 +260,6 @@ codes! {
     58 SASL_AUTHENTICATION_FAILED Never "user name or password are wrong";
     59 UNKNOWN_PRODUCER_ID Never "the broker has forgotten this producer";
     60 REASSIGNMENT_IN_PROGRESS Never "the partition is being reassigned";
-    65 TRANSACTIONAL_ID_NOT_FOUND Never "no such transactional id";
-    67 GROUP_SUBSCRIBED_TO_TOPIC Never "the group is subscribed to the topic";
     68 NON_EMPTY_GROUP Never "the group still has members";
     69 GROUP_ID_NOT_FOUND Never "no such group";
     70 FETCH_SESSION_ID_NOT_FOUND Again "the broker has dropped the fetch session; start a new one";
@@ -279,12 +277,14 @@ codes! {
     82 FENCED_INSTANCE_ID Never "another member uses the same group.instance.id; give each process its own";
     83 ELIGIBLE_LEADERS_NOT_AVAILABLE Refresh "no replica may become leader";
     84 ELECTION_NOT_NEEDED Refresh "the partition has a leader";
+    86 GROUP_SUBSCRIBED_TO_TOPIC Never "the group is subscribed to the topic";
     87 INVALID_RECORD Never "the broker refuses a record; a compacted topic wants a key";
     88 UNSTABLE_OFFSET_COMMIT Again "an open transaction holds offsets of this group back";
     89 THROTTLING_QUOTA_EXCEEDED Again "the quota is used up for the moment";
     90 PRODUCER_FENCED Never "a newer producer with the same transactional id has taken over";
     100 UNKNOWN_TOPIC_ID Refresh "the broker does not know this topic id: the topic is new here, or was deleted";
     103 INCONSISTENT_TOPIC_ID Refresh "the topic was deleted and made anew";
+    105 TRANSACTIONAL_ID_NOT_FOUND Never "no such transactional id";
     106 FETCH_SESSION_TOPIC_ID_ERROR Again "the fetch session mixes topics with and without ids; start a new one";
     107 INELIGIBLE_REPLICA Never "the replica may not join the in-sync set";
     109 OFFSET_MOVED_TO_TIERED_STORAGE Never "the offset is in tiered storage";
@@ -292,8 +292,8 @@ codes! {
     111 UNRELEASED_INSTANCE_ID Never "another member with this group.instance.id is still in the group";
     112 UNSUPPORTED_ASSIGNOR Never "the coordinator does not offer this assignor";
     113 STALE_MEMBER_EPOCH Never "the member's epoch is out of date; wait for the next heartbeat";
-    116 UNKNOWN_SUBSCRIPTION_ID Never "the broker does not know this telemetry subscription";
-    119 REBOOTSTRAP_REQUIRED Refresh "the cluster asks its clients to start from the bootstrap list again";
+    117 UNKNOWN_SUBSCRIPTION_ID Never "the broker does not know this telemetry subscription";
+    129 REBOOTSTRAP_REQUIRED Refresh "the cluster asks its clients to start from the bootstrap list again";
 }
 
 #[cfg(test)]
