@@ -3,6 +3,7 @@
 //! From the bottom up:
 //!
 //! - [`error`]: the one table of broker error codes, and [`Error`](error::Error), which says where and what to do;
+//! - [`wire`]: record batches and their compression; the other messages come from the `kafka-protocol` crate;
 //! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
 //!
@@ -13,3 +14,4 @@ pub mod cluster;
 pub mod connection;
 pub mod error;
 pub mod offsets;
+pub mod wire;
