@@ -275,16 +275,16 @@ mod tests {
         }
     }
 
-    /// lz4's decoder takes the end of its input between two blocks for the end of the frame; what is missing is then
-    /// noticed by whoever reads the records.
+    /// In lz4 and xerial frames a cut between two blocks looks like the end; whoever reads the records notices it.
     #[test]
     fn truncation_is_an_error_or_gives_a_beginning() {
+        let framed = [Codec::Lz4, Codec::Snappy];
         for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
             let plain = text(500);
             let packed = compress(codec, &plain).unwrap();
             for cut in 1..packed.len() {
                 let result = decompress(codec, &packed[..cut], LIMIT);
-                let noticed = result.as_ref().map_or(true, |part| codec == Codec::Lz4 && plain.starts_with(part));
+                let noticed = result.as_ref().map_or(true, |part| framed.contains(&codec) && plain.starts_with(part));
                 assert!(noticed, "{codec} cut at {cut} of {}", packed.len());
             }
         }
