@@ -72,7 +72,8 @@ impl Worker {
         }
     }
 
-    /// Does one job, if one is ready. Never waits for one.
+    /// Does one job, if one is ready. Never waits for one: this is how a simulation runs a worker.
+    #[cfg(test)]
     pub fn turn(&mut self) -> bool {
         match self.next.take().or_else(|| self.jobs.try_recv().ok()) {
             Some(job) => {

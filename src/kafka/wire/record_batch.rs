@@ -148,7 +148,7 @@ impl Decoding<'_> {
             codec => {
                 let plain = decompress(codec, batch.body(), INFLATED_BYTES_MAX).map_err(|what| batch.error(what))?;
                 let plain = Bytes::from(plain);
-                self.into.push_buffer(plain.clone());
+                self.into.push_inflated(plain.clone());
                 self.fetched_is_last_buffer = false;
                 self.push_records(batch, &plain, 0..plain.len())
             }
