@@ -6,6 +6,7 @@
 pub mod assignment;
 pub mod backoff;
 pub mod batcher;
+pub mod civil;
 pub mod coordinator;
 pub mod identity;
 pub mod partition;

@@ -1,0 +1,82 @@
+//! Milliseconds since the epoch as a date that a person and a database read.
+//!
+//! The calendar arithmetic is Howard Hinnant's `civil_from_days`: years start in March, so that the leap day is the
+//! last of its year and needs no special case.
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// `YYYY-MM-DD HH:MM:SS.mmm` in UTC. Such texts sort as the times do.
+///
+/// Times outside the years 0 to 9999 become the first or last moment of these: the text keeps its width.
+///
+/// ```
+/// assert_eq!(konekt::core::civil::utc_text(1_709_210_096_789), "2024-02-29 12:34:56.789");
+/// ```
+pub fn utc_text(unix_ms: i64) -> String {
+    let unix_ms = unix_ms.clamp(YEAR_0_MS, YEAR_9999_END_MS);
+    let (year, month, day) = civil_from_days(unix_ms.div_euclid(DAY_MS));
+    let ms = unix_ms.rem_euclid(DAY_MS);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}", ms % 1000)
+}
+
+const YEAR_0_MS: i64 = -62_167_219_200_000;
+const YEAR_9999_END_MS: i64 = 253_402_300_799_999;
+
+/// Year, month and day of a day counted from 1970-01-01.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    const DAYS_PER_ERA: i64 = 146_097; // 400 years
+    const DAYS_FROM_0000_03_01_TO_1970: i64 = 719_468;
+    let days = days + DAYS_FROM_0000_03_01_TO_1970;
+    let era = days.div_euclid(DAYS_PER_ERA);
+    let day_of_era = days.rem_euclid(DAYS_PER_ERA);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_moments() {
+        for (unix_ms, expected) in [
+            (0, "1970-01-01 00:00:00.000"),
+            (-1, "1969-12-31 23:59:59.999"),
+            (951_782_400_000, "2000-02-29 00:00:00.000"),
+            (4_107_542_399_999, "2100-02-28 23:59:59.999"),
+            (4_107_542_400_000, "2100-03-01 00:00:00.000"),
+            (1_795_493_126_007, "2026-11-24 04:05:26.007"),
+            (YEAR_0_MS, "0000-01-01 00:00:00.000"),
+            (YEAR_9999_END_MS, "9999-12-31 23:59:59.999"),
+            (i64::MIN, "0000-01-01 00:00:00.000"),
+            (i64::MAX, "9999-12-31 23:59:59.999"),
+        ] {
+            assert_eq!(utc_text(unix_ms), expected, "{unix_ms}");
+        }
+    }
+
+    #[test]
+    fn every_day_of_eight_centuries_follows_the_one_before() {
+        let (mut year, mut month, mut day) = (1600, 1, 1);
+        for days in -135_140..157_059 {
+            assert_eq!(civil_from_days(days), (year, month, day), "day {days}");
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let last = match month {
+                2 => 28 + i64::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            (year, month, day) = match (month, day) {
+                (12, 31) => (year + 1, 1, 1),
+                (_, day) if day == last => (year, month + 1, 1),
+                _ => (year, month, day + 1),
+            };
+        }
+    }
+}

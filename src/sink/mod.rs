@@ -1,0 +1,32 @@
+//! Where records go: each module here is a [`Sink`](crate::port::Sink).
+//!
+//! | sink | what | delivery |
+//! |---|---|---|
+//! | [`sqlite`] | rows and position in one transaction of a SQLite file | exactly once |
+//! | [`print`] | text or JSON lines on an output | at least once |
+//! | [`exec`] | a shell command per batch, JSON lines on its standard input | at least once |
+//! | [`handler`] | a closure of the library's user | at least once |
+//! | [`null`] | nowhere: counts, for benchmarks | at least once |
+//!
+//! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON, and
+//! [`position`] holds the position row's SQL.
+
+pub mod exec;
+pub mod handler;
+pub mod json;
+pub mod null;
+pub mod position;
+pub mod print;
+pub mod row;
+pub mod sqlite;
+
+use crate::core::verdict::ErrorClass;
+use crate::port::SinkError;
+
+/// The answer of a sink without positions to a claim. The engine asks only sinks that say they are transactional.
+fn keeps_no_position(name: &str) -> SinkError {
+    SinkError::new(
+        ErrorClass::Unclassified,
+        format!("{name} keeps no positions, so it cannot deliver exactly once: use --delivery at-least-once"),
+    )
+}

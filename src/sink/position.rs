@@ -1,0 +1,174 @@
+//! The position row: which offset of a partition is the first that is not written yet, and who may write it.
+//!
+//! Each statement stands here once, for every SQL sink. Parameters are `?`, in the order given at each statement, so
+//! that SQLite and ODBC drivers take the same text; identifiers are quoted since `partition` and `offset` are reserved
+//! words somewhere.
+//!
+//! How they are used, each time within one transaction:
+//!
+//! - A new owner takes a partition: [`take`](PositionSql::take); when that changed a row, [`read`](PositionSql::read)
+//!   it; when there was none, [`insert`](PositionSql::insert) it. Updating first locks the row in every database, so
+//!   two owners cannot take the same epoch.
+//! - With each batch: [`advance`](PositionSql::advance), a compare-and-set. Exactly one row affected: the batch may be
+//!   committed. No row: `read` tells whether this very move was committed before and only its answer was lost
+//!   ([`Position::is_after`]), or whether somebody else owns the partition ([`fenced`]).
+
+use crate::core::record::TopicPartition;
+use crate::core::verdict::ErrorClass;
+use crate::port::{PositionMove, SinkError};
+
+/// The table of positions; one per database, for all consumer groups and topics.
+pub const TABLE: &str = "konekt_positions";
+
+/// What the dialects disagree on.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialect {
+    /// What stands before and after an identifier.
+    pub quotes: (char, char),
+    /// The type of text that can be part of a key, of up to 255 characters.
+    pub text: &'static str,
+    /// A 32-bit integer.
+    pub int: &'static str,
+    /// A 64-bit integer.
+    pub bigint: &'static str,
+    /// A moment in UTC, with milliseconds.
+    pub timestamp: &'static str,
+}
+
+/// SQLite's spelling; its column types are affinities.
+pub const SQLITE: Dialect =
+    Dialect { quotes: ('"', '"'), text: "VARCHAR(255)", int: "INTEGER", bigint: "BIGINT", timestamp: "DATETIME" };
+
+impl Dialect {
+    /// An identifier in quotes; a closing quote within it is doubled, so it cannot end early.
+    pub fn quoted(&self, identifier: &str) -> String {
+        let (open, close) = self.quotes;
+        format!("{open}{}{close}", identifier.replace(close, &format!("{close}{close}")))
+    }
+}
+
+/// The columns, in the order of the table.
+pub const COLUMNS: [&str; 11] = [
+    "consumer_group",
+    "topic",
+    "partition",
+    "next_offset",
+    "epoch",
+    "cluster_id",
+    "topic_id",
+    "written",
+    "dead_lettered",
+    "skipped",
+    "updated_at",
+];
+
+/// The statements in one dialect.
+#[derive(Clone, Debug)]
+pub struct PositionSql {
+    /// Makes the table where there is none by this name. No parameters.
+    pub create: String,
+    /// Raises the epoch, and fills in ids that the row does not have yet.
+    /// Parameters: cluster_id, topic_id, updated_at, then the key (consumer_group, topic, partition).
+    pub take: String,
+    /// The first row of a partition, with epoch 1.
+    /// Parameters: the key, next_offset, cluster_id, topic_id, updated_at.
+    pub insert: String,
+    /// Answers next_offset, epoch, cluster_id, topic_id. Parameters: the key.
+    pub read: String,
+    /// The compare-and-set.
+    /// Parameters: next_offset (new), written (added), skipped (added), updated_at, the key, epoch, next_offset (expected).
+    pub advance: String,
+    /// All rows in the order of their keys: the key, next_offset, written, dead_lettered, skipped. No parameters.
+    pub list: String,
+}
+
+impl PositionSql {
+    /// Spells the statements.
+    pub fn new(dialect: &Dialect) -> Self {
+        let q = |name: &str| dialect.quoted(name);
+        let table = q(TABLE);
+        let Dialect { text, int, bigint, timestamp, .. } = dialect;
+        let [group, topic, partition, next, epoch, cluster, topic_id, written, dead, skipped, updated] = COLUMNS.map(q);
+        let key = format!("{group} = ? AND {topic} = ? AND {partition} = ?");
+        Self {
+            create: format!(
+                "CREATE TABLE IF NOT EXISTS {table} ({group} {text} NOT NULL, {topic} {text} NOT NULL, \
+                 {partition} {int} NOT NULL, {next} {bigint} NOT NULL, {epoch} {bigint} NOT NULL, {cluster} {text}, \
+                 {topic_id} {text}, {written} {bigint} NOT NULL, {dead} {bigint} NOT NULL, {skipped} {bigint} NOT NULL, \
+                 {updated} {timestamp} NOT NULL, PRIMARY KEY ({group}, {topic}, {partition}))"
+            ),
+            take: format!(
+                "UPDATE {table} SET {epoch} = {epoch} + 1, {cluster} = COALESCE({cluster}, ?), \
+                 {topic_id} = COALESCE({topic_id}, ?), {updated} = ? WHERE {key}"
+            ),
+            insert: format!(
+                "INSERT INTO {table} ({group}, {topic}, {partition}, {next}, {cluster}, {topic_id}, {updated}, \
+                 {epoch}, {written}, {dead}, {skipped}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0)"
+            ),
+            read: format!("SELECT {next}, {epoch}, {cluster}, {topic_id} FROM {table} WHERE {key}"),
+            advance: format!(
+                "UPDATE {table} SET {next} = ?, {written} = {written} + ?, {skipped} = {skipped} + ?, {updated} = ? \
+                 WHERE {key} AND {epoch} = ? AND {next} = ?"
+            ),
+            list: format!(
+                "SELECT {group}, {topic}, {partition}, {next}, {written}, {dead}, {skipped} FROM {table} \
+                 ORDER BY {group}, {topic}, {partition}"
+            ),
+        }
+    }
+}
+
+/// A position row as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub next_offset: i64,
+    pub epoch: i64,
+    pub cluster_id: Option<String>,
+    pub topic_id: Option<String>,
+}
+
+impl Position {
+    /// Whether this row is what `step` makes of it. The epoch is that of the asking owner, and nobody else writes with
+    /// it, so the step was committed: its rows are there too.
+    pub fn is_after(&self, step: &PositionMove) -> bool {
+        self.epoch == step.owner_epoch && self.next_offset == step.next
+    }
+}
+
+/// The error of a compare-and-set that found another row than expected.
+pub fn fenced(sink: &str, partition: &TopicPartition, step: &PositionMove, found: Option<&Position>) -> SinkError {
+    let found = match found {
+        Some(row) => format!("the row says offset {} with epoch {}", row.next_offset, row.epoch),
+        None => "there is no such row any more".to_owned(),
+    };
+    SinkError::new(
+        ErrorClass::Fenced,
+        format!(
+            "{sink}: {partition} has another owner now: expected offset {} with epoch {} in {TABLE}, but {found}; \
+             nothing was written and the partition is let go",
+            step.expected, step.owner_epoch
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_cannot_leave_its_quotes() {
+        let brackets = Dialect { quotes: ('[', ']'), ..SQLITE };
+        assert_eq!(SQLITE.quoted(r#"a"; DROP TABLE x; --"#), r#""a""; DROP TABLE x; --""#);
+        assert_eq!(brackets.quoted("a]b[c"), "[a]]b[c]");
+    }
+
+    #[test]
+    fn each_statement_has_the_parameters_it_says() {
+        let sql = PositionSql::new(&SQLITE);
+        for (statement, parameters) in
+            [(&sql.create, 0), (&sql.take, 6), (&sql.insert, 7), (&sql.read, 3), (&sql.advance, 9), (&sql.list, 0)]
+        {
+            assert_eq!(statement.matches('?').count(), parameters, "{statement}");
+        }
+    }
+}

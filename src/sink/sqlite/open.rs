@@ -1,0 +1,252 @@
+//! Opens the file, sets it up, and makes the tables or checks that they fit.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::error::{open_error, sink_error};
+use super::{SqliteOptions, Synchronous};
+use crate::core::verdict::ErrorClass;
+use crate::port::SinkError;
+use crate::sink::position::{self, PositionSql, SQLITE};
+
+/// The message table's columns that Konekt fills, in the order of [`Statements::insert`]'s parameters.
+/// `error_message` is there for dead letters, and stays NULL.
+const INSERTED: [&str; 10] = [
+    "topic",
+    "partition",
+    "consumer_group",
+    "processing_timestamp",
+    "id",
+    "offset",
+    "message_key",
+    "message_value",
+    "message_headers",
+    "processing_status",
+];
+
+/// The texts of the statements.
+pub struct Statements {
+    /// One row; a record whose id is there already changes nothing.
+    pub insert: String,
+    pub positions: PositionSql,
+}
+
+/// An open file whose tables fit.
+pub struct Database {
+    pub connection: Connection,
+    pub statements: Statements,
+    pub files: Files,
+}
+
+impl Database {
+    /// Opens the file of `options`, making it and the tables where they are absent and `may_create` says so.
+    pub fn open(options: &SqliteOptions, may_create: bool) -> Result<Self, SinkError> {
+        let connection = connect(&options.path, may_create)?;
+        configure(&connection, options).map_err(|error| sink_error(&options.path, "set it up", &error))?;
+        let mut database = Self {
+            connection,
+            statements: Statements { insert: insert_sql(&options.table), positions: PositionSql::new(&SQLITE) },
+            files: Files::default(),
+        };
+        database.make_tables(options)?;
+        database.check_tables(options)?;
+        // Only now do the -wal file and, where the database is new, the file itself exist for certain.
+        database.files = Files::of(&options.path);
+        Ok(database)
+    }
+
+    fn make_tables(&mut self, options: &SqliteOptions) -> Result<(), SinkError> {
+        let failed = |error| sink_error(&options.path, "make its tables", &error);
+        let has_messages = !columns(&self.connection, &options.table).map_err(failed)?.is_empty();
+        let has_positions = !columns(&self.connection, position::TABLE).map_err(failed)?.is_empty();
+        if has_messages && (has_positions || !options.exactly_once) {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        if !has_messages {
+            transaction.execute_batch(&create_sql(&options.table)).map_err(failed)?;
+        }
+        if options.exactly_once {
+            transaction.execute_batch(&self.statements.positions.create).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+
+    fn check_tables(&self, options: &SqliteOptions) -> Result<(), SinkError> {
+        check_columns(&self.connection, options, &options.table, &INSERTED)?;
+        let mut statements = vec![&self.statements.insert];
+        if options.exactly_once {
+            check_columns(&self.connection, options, position::TABLE, &position::COLUMNS)?;
+            let sql = &self.statements.positions;
+            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance]);
+        }
+        // Whatever else does not fit (a view, no unique id) shows when the statements are prepared.
+        for statement in statements {
+            let prepared = self.connection.prepare_cached(statement);
+            prepared.map_err(|error| sink_error(&options.path, "prepare its statements", &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn connect(path: &Path, may_create: bool) -> Result<Connection, SinkError> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, may_create);
+    let connection =
+        Connection::open_with_flags(plain(path), flags).map_err(|error| open_error(path, &error, !may_create))?;
+    // SQLite quietly opens a write-protected file for reading.
+    if connection.is_readonly("main").unwrap_or(false) {
+        let shown = path.display();
+        return Err(SinkError::new(
+            ErrorClass::Auth,
+            format!("sqlite {shown}: the file is write-protected; make it writable for this user: chmod u+w '{shown}'"),
+        ));
+    }
+    Ok(connection)
+}
+
+/// A path that SQLite takes as a path: a name that begins with `file:` would be read as a URI.
+pub fn plain(path: &Path) -> PathBuf {
+    if path.as_os_str().as_encoded_bytes().starts_with(b"file:") { Path::new(".").join(path) } else { path.to_owned() }
+}
+
+fn configure(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+    connection.busy_timeout(options.busy_timeout)?;
+    // The statements of one write, and of BEGIN and COMMIT none: those are not worth keeping.
+    connection.set_prepared_statement_cache_capacity(16);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let default = if options.exactly_once { Synchronous::Normal } else { Synchronous::Full };
+    let synchronous = match options.synchronous.unwrap_or(default) {
+        Synchronous::Normal => "NORMAL",
+        Synchronous::Full => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    // KiB when negative. Ids that grow touch few pages of each index; more than this gained nothing measurable.
+    connection.pragma_update(None, "cache_size", -32 * 1024)?;
+    // Pages. At the default of 1,000 (4 MB) the checkpoints themselves took a third of the time; this is 80 MB of WAL.
+    connection.pragma_update(None, "wal_autocheckpoint", 20_000)?;
+    for (name, value) in &options.pragmas {
+        connection.pragma_update(None, name, *value)?;
+    }
+    Ok(())
+}
+
+fn create_sql(table: &str) -> String {
+    let index = SQLITE.quoted(&format!("{table}_topic_partition_offset"));
+    let table = SQLITE.quoted(table);
+    format!(
+        r#"CREATE TABLE {table} (
+            id VARCHAR(36) PRIMARY KEY NOT NULL,
+            topic VARCHAR(255) NOT NULL,
+            "partition" INT NOT NULL,
+            "offset" BIGINT NOT NULL,
+            message_key TEXT,
+            message_value TEXT NOT NULL,
+            message_headers TEXT,
+            consumer_group VARCHAR(255) NOT NULL,
+            processing_timestamp DATETIME NOT NULL,
+            processing_status VARCHAR(50) NOT NULL,
+            error_message TEXT
+        );
+        CREATE INDEX {index} ON {table} (topic, "partition", "offset");"#
+    )
+}
+
+fn insert_sql(table: &str) -> String {
+    let columns = INSERTED.map(|name| SQLITE.quoted(name)).join(", ");
+    let values = ["?"; INSERTED.len()].join(", ");
+    format!("INSERT INTO {} ({columns}) VALUES ({values}) ON CONFLICT(id) DO NOTHING", SQLITE.quoted(table))
+}
+
+/// A column as `PRAGMA table_info` tells it.
+struct Column {
+    name: String,
+    /// NOT NULL without a default: an insert that does not name it fails.
+    required: bool,
+}
+
+/// The columns of a table; none when there is no such table.
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    let mut statement =
+        connection.prepare(r#"SELECT name, "notnull" AND dflt_value IS NULL AND pk = 0 FROM pragma_table_info(?)"#)?;
+    let columns = statement.query_map([table], |row| Ok(Column { name: row.get(0)?, required: row.get(1)? }))?;
+    columns.collect()
+}
+
+/// All that is wrong with a table's columns, in one error.
+fn check_columns(
+    connection: &Connection,
+    options: &SqliteOptions,
+    table: &str,
+    filled: &[&str],
+) -> Result<(), SinkError> {
+    let found = columns(connection, table).map_err(|error| sink_error(&options.path, "read its schema", &error))?;
+    let missing: Vec<&str> = filled
+        .iter()
+        .copied()
+        .filter(|name| !found.iter().any(|column| column.name.eq_ignore_ascii_case(name)))
+        .collect();
+    let unfilled: Vec<&str> = found
+        .iter()
+        .filter(|column| column.required && !filled.iter().any(|name| column.name.eq_ignore_ascii_case(name)))
+        .map(|column| column.name.as_str())
+        .collect();
+    let mut faults = Vec::new();
+    if !missing.is_empty() {
+        faults.push(format!("lacks the columns {}", missing.join(", ")));
+    }
+    if !unfilled.is_empty() {
+        faults.push(format!("has columns that must be filled and that Konekt does not know: {}", unfilled.join(", ")));
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let path = options.path.display();
+    Err(SinkError::new(
+        ErrorClass::Schema,
+        format!(
+            "sqlite {path}: the table {table} {}; change the table, or name another one with --table",
+            faults.join(", and ")
+        ),
+    ))
+}
+
+/// Which files the connection has open, so that a removed or replaced one is noticed: SQLite would go on writing to
+/// files that nobody can see any more, and call it committed.
+#[derive(Default)]
+pub struct Files {
+    known: Vec<(PathBuf, Option<Identity>)>,
+}
+
+type Identity = (u64, u64);
+
+impl Files {
+    fn of(path: &Path) -> Self {
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        let known = [path.to_owned(), PathBuf::from(wal)].map(|path| {
+            let identity = identity(&path);
+            (path, identity)
+        });
+        Self { known: known.into() }
+    }
+
+    /// The first file that is not there any more as it was.
+    pub fn lost(&self) -> Option<&Path> {
+        let lost = self.known.iter().find(|(path, known)| known.is_some() && identity(path) != *known);
+        lost.map(|(path, _)| path.as_path())
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Elsewhere an open file cannot be removed.
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<Identity> {
+    None
+}

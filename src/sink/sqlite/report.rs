@@ -1,0 +1,112 @@
+//! Reads back what is in the file, for `konekt demo` and for people.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::{open_error, sink_error};
+use super::open::plain;
+use crate::port::SinkError;
+use crate::sink::position::{self, PositionSql, SQLITE};
+
+/// What a database holds.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SqliteReport {
+    /// Rows of the message table.
+    pub rows: u64,
+    /// Of these, per `processing_status`, in alphabetic order.
+    pub by_status: Vec<(String, u64)>,
+    /// The first rows in the order of topic, partition and offset.
+    pub first_rows: Vec<ReportRow>,
+    /// All positions in the order of group, topic and partition.
+    pub positions: Vec<PositionLine>,
+}
+
+/// One row, as far as a person wants to see it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ReportRow {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<String>,
+    /// The first 200 characters.
+    pub value: String,
+    pub status: String,
+}
+
+/// One position.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PositionLine {
+    pub consumer_group: String,
+    pub topic: String,
+    pub partition: i32,
+    pub next_offset: i64,
+    pub written: u64,
+    pub dead_lettered: u64,
+    pub skipped: u64,
+}
+
+impl SqliteReport {
+    /// Reads the file, which is not changed.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or the table is not there.
+    pub fn read(path: &Path, table: &str, first_rows: usize) -> Result<Self, SinkError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(plain(path), flags).map_err(|error| open_error(path, &error, false))?;
+        Self::query(&connection, table, first_rows).map_err(|error| sink_error(path, "read it", &error))
+    }
+
+    fn query(connection: &Connection, table: &str, first_rows: usize) -> rusqlite::Result<Self> {
+        let table = SQLITE.quoted(table);
+        let by_status: Vec<(String, u64)> = connection
+            .prepare(&format!("SELECT processing_status, count(*) FROM {table} GROUP BY 1 ORDER BY 1"))?
+            .query_map([], |row| Ok((row.get(0)?, count(row, 1)?)))?
+            .collect::<Result<_, _>>()?;
+        let first_rows = connection
+            .prepare(&format!(
+                r#"SELECT topic, "partition", "offset", message_key, substr(message_value, 1, 200), processing_status
+                   FROM {table} ORDER BY topic, "partition", "offset" LIMIT ?"#
+            ))?
+            .query_map([first_rows as i64], |row| {
+                Ok(ReportRow {
+                    topic: row.get(0)?,
+                    partition: row.get(1)?,
+                    offset: row.get(2)?,
+                    key: row.get(3)?,
+                    value: row.get(4)?,
+                    status: row.get(5)?,
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        let rows = by_status.iter().map(|(_, count)| count).sum();
+        Ok(Self { rows, by_status, first_rows, positions: positions(connection)? })
+    }
+}
+
+/// The positions; none where the table is absent, as with at-least-once delivery.
+fn positions(connection: &Connection) -> rusqlite::Result<Vec<PositionLine>> {
+    if !connection.table_exists(None, position::TABLE)? {
+        return Ok(Vec::new());
+    }
+    let lines = connection
+        .prepare(&PositionSql::new(&SQLITE).list)?
+        .query_map([], |row| {
+            Ok(PositionLine {
+                consumer_group: row.get(0)?,
+                topic: row.get(1)?,
+                partition: row.get(2)?,
+                next_offset: row.get(3)?,
+                written: count(row, 4)?,
+                dead_lettered: count(row, 5)?,
+                skipped: count(row, 6)?,
+            })
+        })?
+        .collect();
+    lines
+}
+
+fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(index).map(|count| count.max(0) as u64)
+}
