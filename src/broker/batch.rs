@@ -293,8 +293,7 @@ mod tests {
     #[test]
     fn the_first_record_at_a_time_is_found() {
         let batch = batch_of(&[100, 90, 300], (-1, -1, -1));
-        for (timestamp_ms, expected) in
-            [(0, Some((0, 100))), (100, Some((0, 100))), (101, Some((2, 300))), (301, None)]
+        for (timestamp_ms, expected) in [(0, Some((0, 100))), (100, Some((0, 100))), (101, Some((2, 300))), (301, None)]
         {
             assert_eq!(first_at_or_after(&batch, timestamp_ms), expected, "at {timestamp_ms} ms");
         }

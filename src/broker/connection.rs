@@ -103,8 +103,7 @@ impl Connection<'_> {
         let mut rest = frame;
         let header = RequestHeader::decode(&mut rest, api.request_header_version(version))
             .map_err(|error| undecodable(format!("{error:#}")))?;
-        let body =
-            RequestKind::decode(api, &mut rest, version).map_err(|error| undecodable(format!("{error:#}")))?;
+        let body = RequestKind::decode(api, &mut rest, version).map_err(|error| undecodable(format!("{error:#}")))?;
         let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
         Ok(Some(Request { api, version, correlation_id, client_id, body }))
     }
@@ -217,7 +216,8 @@ mod tests {
 
     #[test]
     fn frames_are_read_one_by_one() {
-        let mut stream = &[&3u32.to_be_bytes()[..], b"abc", &0u32.to_be_bytes(), &1u32.to_be_bytes(), b"d"].concat()[..];
+        let mut stream =
+            &[&3u32.to_be_bytes()[..], b"abc", &0u32.to_be_bytes(), &1u32.to_be_bytes(), b"d"].concat()[..];
         let mut frames = Vec::new();
         while let Some(frame) = read_frame(&mut stream).unwrap() {
             frames.push(frame);

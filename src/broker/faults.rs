@@ -160,8 +160,8 @@ fn partitions_of(request: &RequestKind) -> Vec<i32> {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::{FetchRequest, HeartbeatRequest};
     use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::{FetchRequest, HeartbeatRequest};
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! All consumer groups behind one lock, with a condition variable for those who wait and a timer for sessions.
 //!
-//! The decisions are in `group.rs`; here are only the lock, the clock and the waiting. Connections call in; the timer
+//! The decisions are in `group`; here are only the lock, the clock and the waiting. Connections call in; the timer
 //! thread runs [`Groups::run_timer`] until [`Groups::stop`].
 
 use std::collections::BTreeMap;

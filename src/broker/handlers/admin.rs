@@ -12,9 +12,8 @@ use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult};
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest,
-    DescribeConfigsResponse,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -156,9 +155,11 @@ pub fn describe_configs(context: &Context, request: DescribeConfigsRequest) -> D
         if is_topic && context.shared.topics.get(&resource.resource_name).is_none() {
             return result.with_error_code(ResponseError::UnknownTopicOrPartition.code());
         }
-        let wanted = |name: &str| resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| **key == *name));
+        let wanted =
+            |name: &str| resource.configuration_keys.as_ref().is_none_or(|keys| keys.iter().any(|key| **key == *name));
         let configs = [("cleanup.policy", "delete"), ("message.timestamp.type", "CreateTime")];
-        let configs = configs.into_iter().filter(|(name, _)| is_topic && wanted(name)).map(|(name, value)| config(name, value));
+        let configs =
+            configs.into_iter().filter(|(name, _)| is_topic && wanted(name)).map(|(name, value)| config(name, value));
         result.with_configs(configs.collect())
     };
     DescribeConfigsResponse::default().with_results(request.resources.into_iter().map(describe).collect())

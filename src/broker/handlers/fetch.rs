@@ -54,7 +54,8 @@ pub fn fetch(context: &Context, request: &FetchRequest) -> FetchResponse {
 /// Whether an answer is due: enough bytes, or an error that the client must hear of.
 fn has_enough(context: &Context, request: &FetchRequest, min_bytes: usize) -> bool {
     let mut bytes = 0;
-    for (topic, asked) in request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |asked| (topic, asked)))
+    for (topic, asked) in
+        request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |asked| (topic, asked)))
     {
         let Ok(log) = log_for(context, topic, asked) else { return true };
         let log = log.lock();
@@ -176,9 +177,7 @@ fn list_offset(context: &Context, topic: &str, asked: &ListOffsetsPartition) -> 
         _ => None,
     };
     match found {
-        Some(at) => {
-            response.with_offset(at.offset).with_timestamp(at.timestamp_ms).with_leader_epoch(LEADER_EPOCH)
-        }
+        Some(at) => response.with_offset(at.offset).with_timestamp(at.timestamp_ms).with_leader_epoch(LEADER_EPOCH),
         None => response.with_offset(-1).with_timestamp(-1),
     }
 }
@@ -193,7 +192,10 @@ fn named_log(context: &Context, topic: &str, partition: i32, leader_epoch: i32) 
 }
 
 /// OffsetForLeaderEpoch (23): there is one epoch, and it ends where the log ends.
-pub fn offset_for_leader_epoch(context: &Context, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+pub fn offset_for_leader_epoch(
+    context: &Context,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let end_of = |asked: &kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition| {

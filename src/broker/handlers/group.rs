@@ -39,7 +39,8 @@ pub fn join(context: &Context, request: JoinGroupRequest) -> Answer {
 fn join_of(context: &Context, request: JoinGroupRequest) -> Join {
     let millis = |value: i32| Duration::from_millis(u64::try_from(value).unwrap_or(0));
     // Version 0 has one timeout for both.
-    let rebalance_timeout_ms = if context.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
+    let rebalance_timeout_ms =
+        if context.version == 0 { request.session_timeout_ms } else { request.rebalance_timeout_ms };
     let client = if context.client_id.is_empty() { "member" } else { context.client_id };
     Join {
         member_id: request.member_id.to_string(),
@@ -48,7 +49,11 @@ fn join_of(context: &Context, request: JoinGroupRequest) -> Join {
         client_id: context.client_id.to_owned(),
         client_host: format!("/{}", context.client_host),
         protocol_type: request.protocol_type.to_string(),
-        protocols: request.protocols.into_iter().map(|protocol| (protocol.name.to_string(), copied(&protocol.metadata))).collect(),
+        protocols: request
+            .protocols
+            .into_iter()
+            .map(|protocol| (protocol.name.to_string(), copied(&protocol.metadata)))
+            .collect(),
         session_timeout: millis(request.session_timeout_ms),
         rebalance_timeout: millis(rebalance_timeout_ms),
         must_know_id: context.version >= 4,
@@ -221,9 +226,9 @@ pub fn list(context: &Context, request: &ListGroupsRequest) -> ListGroupsRespons
 /// DeleteGroups (42).
 pub fn delete(context: &Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let one = |group_id: GroupId| {
-        let code = context.refused().unwrap_or_else(|| {
-            code_of(Some(context.shared.groups.delete(&group_id)), ResponseError::GroupIdNotFound)
-        });
+        let code = context
+            .refused()
+            .unwrap_or_else(|| code_of(Some(context.shared.groups.delete(&group_id)), ResponseError::GroupIdNotFound));
         DeletableGroupResult::default().with_group_id(group_id).with_error_code(code)
     };
     DeleteGroupsResponse::default().with_results(request.groups_names.into_iter().map(one).collect())

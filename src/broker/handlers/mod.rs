@@ -72,7 +72,7 @@ impl Context<'_> {
 
 /// What follows from a request.
 pub enum Answer {
-    Response(ResponseKind),
+    Response(Box<ResponseKind>),
     /// The client wants no answer (acks = 0).
     Nothing,
     /// The connection ends, for this reason.
@@ -81,7 +81,7 @@ pub enum Answer {
 
 impl Answer {
     fn of(response: impl Into<ResponseKind>) -> Self {
-        Self::Response(response.into())
+        Self::Response(Box::new(response.into()))
     }
 }
 

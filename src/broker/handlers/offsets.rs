@@ -24,8 +24,7 @@ type Positions = Vec<(TopicName, Vec<(i32, Option<CommittedOffset>)>)>;
 
 /// OffsetCommit (8): all partitions or, when the caller is no member of this generation, none.
 pub fn commit(context: &Context, request: OffsetCommitRequest) -> OffsetCommitResponse {
-    let caller =
-        caller(&request.member_id, request.group_instance_id.as_ref(), request.generation_id_or_member_epoch);
+    let caller = caller(&request.member_id, request.group_instance_id.as_ref(), request.generation_id_or_member_epoch);
     let store = |group: &mut Group, now| {
         let refused = group.may_commit(now, &caller).err().map(|error| error.code());
         request.topics.iter().map(|topic| commit_topic(context, group, topic, refused)).collect()

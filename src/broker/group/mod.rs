@@ -7,95 +7,26 @@
 //! Phases, as Kafka names them: Empty → PreparingRebalance (everybody joins) → CompletingRebalance (the leader divides
 //! the partitions) → Stable. Sources: KIP-62 (rebalance timeout), KIP-345 (static members), KIP-394 (member id required).
 
+mod member;
+mod rebalance;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
+pub use self::member::{
+    Caller, CommittedOffset, Join, JoinAnswer, JoinRefused, Joined, JoinedMember, Member, SyncAnswer, Synced,
+};
+
 /// A claim on the answer to one JoinGroup or SyncGroup.
 pub type Ticket = u64;
 
 /// The longest session a member may ask for, as in Kafka. The shortest is not limited, for the sake of fast tests.
 const SESSION_TIMEOUT_MAX: Duration = Duration::from_mins(30);
-
-/// A JoinGroup request.
-#[derive(Clone, Debug, Default)]
-pub struct Join {
-    /// Empty for a member that has no id yet.
-    pub member_id: String,
-    /// The id that this member gets when it needs one.
-    pub offered_id: String,
-    pub instance_id: Option<String>,
-    pub client_id: String,
-    pub client_host: String,
-    pub protocol_type: String,
-    /// The member's assignors with its subscription for each, the preferred one first.
-    pub protocols: Vec<(String, Bytes)>,
-    pub session_timeout: Duration,
-    pub rebalance_timeout: Duration,
-    /// A new member must come back with its id before it counts (request version 4 and later).
-    pub must_know_id: bool,
-    /// A returning static leader may be told to keep the assignment (request version 9 and later).
-    pub can_skip_assignment: bool,
-}
-
-/// The answer to a successful JoinGroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    pub generation: i32,
-    pub protocol_type: String,
-    pub protocol: String,
-    pub leader: String,
-    pub member_id: String,
-    pub skip_assignment: bool,
-    /// Everybody with their subscription, for the leader only.
-    pub members: Vec<JoinedMember>,
-}
-
-/// One member as the leader is told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinedMember {
-    pub member_id: String,
-    pub instance_id: Option<String>,
-    pub metadata: Bytes,
-}
-
-/// Why a JoinGroup is refused; with `MemberIdRequired` comes the id to use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinRefused {
-    pub error: ResponseError,
-    pub member_id: String,
-}
-
-/// What a JoinGroup is answered with.
-pub type JoinAnswer = Result<Joined, JoinRefused>;
-/// What a SyncGroup is answered with: the member's assignment.
-pub type SyncAnswer = Result<Synced, ResponseError>;
-
-/// The answer to a successful SyncGroup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Synced {
-    pub protocol_type: String,
-    pub protocol: String,
-    pub assignment: Bytes,
-}
-
-/// Who asks, in SyncGroup, Heartbeat and OffsetCommit.
-#[derive(Clone, Debug, Default)]
-pub struct Caller {
-    pub member_id: String,
-    pub instance_id: Option<String>,
-    pub generation: i32,
-}
-
-/// A group's offset of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommittedOffset {
-    pub offset: i64,
-    pub leader_epoch: i32,
-    pub metadata: Option<String>,
-}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
@@ -109,56 +40,6 @@ enum Phase {
         deadline: Duration,
     },
     Stable,
-}
-
-/// A member, for DescribeGroups too.
-#[derive(Debug)]
-pub struct Member {
-    pub instance_id: Option<String>,
-    pub client_id: String,
-    pub client_host: String,
-    pub assignment: Bytes,
-    protocols: Vec<(String, Bytes)>,
-    session_timeout: Duration,
-    rebalance_timeout: Duration,
-    session_deadline: Duration,
-    joining: Option<Ticket>,
-    syncing: Option<Ticket>,
-}
-
-impl Member {
-    fn new(now: Duration, join: Join) -> Self {
-        Self {
-            instance_id: join.instance_id,
-            client_id: join.client_id,
-            client_host: join.client_host,
-            assignment: Bytes::new(),
-            protocols: join.protocols,
-            session_timeout: join.session_timeout,
-            rebalance_timeout: join.rebalance_timeout,
-            session_deadline: now + join.session_timeout,
-            joining: None,
-            syncing: None,
-        }
-    }
-
-    fn renew(&mut self, now: Duration) {
-        self.session_deadline = now + self.session_timeout;
-    }
-
-    /// A member that waits for us cannot be late itself.
-    fn is_waiting(&self) -> bool {
-        self.joining.is_some() || self.syncing.is_some()
-    }
-
-    fn supports(&self, protocol: &str) -> bool {
-        self.protocols.iter().any(|(name, _)| name == protocol)
-    }
-
-    /// The subscription the member sent for a protocol.
-    pub fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, metadata)| metadata.clone()).unwrap_or_default()
-    }
 }
 
 /// A group: its members, its generation and its committed offsets.
@@ -223,7 +104,13 @@ impl Group {
     }
 
     /// A SyncGroup, with everybody's assignments from the leader; its answer is taken with [`Group::take_sync`].
-    pub fn sync(&mut self, now: Duration, caller: &Caller, protocol: Option<&str>, assignments: Vec<(String, Bytes)>) -> Ticket {
+    pub fn sync(
+        &mut self,
+        now: Duration,
+        caller: &Caller,
+        protocol: Option<&str>,
+        assignments: Vec<(String, Bytes)>,
+    ) -> Ticket {
         let ticket = self.next_ticket();
         if let Err(error) = self.try_sync(now, ticket, caller, protocol, assignments) {
             self.sync_answers.insert(ticket, Err(error));
@@ -256,7 +143,8 @@ impl Group {
             self.complete_join_if_ready(now);
             return Ok(());
         }
-        let by_instance = instance_id.filter(|_| member_id.is_empty()).and_then(|instance| self.static_member(instance));
+        let by_instance =
+            instance_id.filter(|_| member_id.is_empty()).and_then(|instance| self.static_member(instance));
         let member_id = by_instance.unwrap_or_else(|| member_id.to_owned());
         self.check_identity(&member_id, instance_id)?;
         self.remove_member(now, &member_id);
@@ -277,7 +165,8 @@ impl Group {
 
     /// When [`Group::tick`] has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let sessions = self.members.values().filter(|member| !member.is_waiting()).map(|member| member.session_deadline);
+        let sessions =
+            self.members.values().filter(|member| !member.is_waiting()).map(|member| member.session_deadline);
         let phase = match self.phase {
             Phase::Preparing { not_before, deadline } if self.all_joined() => Some(not_before.min(deadline)),
             Phase::Preparing { deadline, .. } | Phase::Completing { deadline } => Some(deadline),
@@ -407,120 +296,6 @@ impl Group {
         self.join_answers.insert(ticket, Ok(joined));
     }
 
-    /// The member waits for the rebalance that is under way or starts with it.
-    fn await_rebalance(&mut self, now: Duration, ticket: Ticket, member_id: &str) {
-        let Some(member) = self.members.get_mut(member_id) else { return };
-        if let Some(older) = member.joining.replace(ticket) {
-            let (error, member_id) = (ResponseError::RebalanceInProgress, member_id.to_owned());
-            self.join_answers.insert(older, Err(JoinRefused { error, member_id }));
-        }
-        self.prepare_rebalance(now);
-        self.complete_join_if_ready(now);
-    }
-
-    fn prepare_rebalance(&mut self, now: Duration) {
-        let not_before = match self.phase {
-            Phase::Preparing { .. } => return,
-            Phase::Empty => now + self.initial_rebalance_delay,
-            Phase::Completing { .. } | Phase::Stable => now,
-        };
-        for member in self.members.values_mut() {
-            if let Some(ticket) = member.syncing.take() {
-                self.sync_answers.insert(ticket, Err(ResponseError::RebalanceInProgress));
-            }
-        }
-        self.phase = Phase::Preparing { not_before, deadline: not_before + self.rebalance_timeout() };
-    }
-
-    fn rebalance_timeout(&self) -> Duration {
-        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
-    }
-
-    fn all_joined(&self) -> bool {
-        self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some())
-    }
-
-    fn complete_join_if_ready(&mut self, now: Duration) {
-        match self.phase {
-            Phase::Preparing { not_before, .. } if now >= not_before && self.all_joined() => self.complete_join(now),
-            _ => {}
-        }
-    }
-
-    /// Who did not come back by now is out, except static members: these may stay away for their session.
-    fn end_of_rebalance_timeout(&mut self, now: Duration) {
-        self.pending.clear();
-        self.members.retain(|_, member| member.joining.is_some() || member.instance_id.is_some());
-        if self.members.is_empty() || self.members.values().any(|member| member.joining.is_some()) {
-            self.complete_join(now);
-        } else {
-            self.phase = Phase::Preparing { not_before: now, deadline: now + self.rebalance_timeout() };
-        }
-    }
-
-    fn complete_join(&mut self, now: Duration) {
-        self.generation += 1;
-        if self.members.is_empty() {
-            self.phase = Phase::Empty;
-            self.protocol.clear();
-            self.leader.clear();
-            return;
-        }
-        self.protocol = self.select_protocol();
-        self.elect_leader();
-        self.phase = Phase::Completing { deadline: now + self.rebalance_timeout() };
-        let mut waiting = Vec::new();
-        for (member_id, member) in &mut self.members {
-            member.assignment = Bytes::new();
-            if let Some(ticket) = member.joining.take() {
-                member.renew(now);
-                waiting.push((ticket, member_id.clone()));
-            }
-        }
-        for (ticket, member_id) in waiting {
-            let joined = self.joined(&member_id);
-            self.join_answers.insert(ticket, Ok(joined));
-        }
-    }
-
-    /// The leader stays if it joined, else the first who did takes over.
-    fn elect_leader(&mut self) {
-        if self.members.get(&self.leader).is_none_or(|leader| leader.joining.is_none()) {
-            let joined = self.members.iter().find(|(_, member)| member.joining.is_some());
-            self.leader = joined.map(|(member_id, _)| member_id.clone()).unwrap_or_default();
-        }
-    }
-
-    /// The assignor that all support and most prefer; of equals the first by name.
-    fn select_protocol(&self) -> String {
-        let mut votes = BTreeMap::<&str, usize>::new();
-        for member in self.members.values() {
-            let shared = |name: &&str| self.members.values().all(|other| other.supports(name));
-            if let Some(choice) = member.protocols.iter().map(|(name, _)| name.as_str()).find(shared) {
-                *votes.entry(choice).or_default() += 1;
-            }
-        }
-        votes.into_iter().rev().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned()).unwrap_or_default()
-    }
-
-    fn joined(&self, member_id: &str) -> Joined {
-        let member = |(id, member): (&String, &Member)| JoinedMember {
-            member_id: id.clone(),
-            instance_id: member.instance_id.clone(),
-            metadata: member.metadata(&self.protocol),
-        };
-        let members = if self.leader == member_id { self.members.iter().map(member).collect() } else { Vec::new() };
-        Joined {
-            generation: self.generation,
-            protocol_type: self.protocol_type.clone(),
-            protocol: self.protocol.clone(),
-            leader: self.leader.clone(),
-            member_id: member_id.to_owned(),
-            skip_assignment: false,
-            members,
-        }
-    }
-
     fn try_sync(
         &mut self,
         now: Duration,
@@ -551,40 +326,6 @@ impl Group {
         }
     }
 
-    fn await_assignment(&mut self, ticket: Ticket, member_id: &str) {
-        let Some(member) = self.members.get_mut(member_id) else { return };
-        if let Some(older) = member.syncing.replace(ticket) {
-            self.sync_answers.insert(older, Err(ResponseError::RebalanceInProgress));
-        }
-    }
-
-    /// The leader's division of the partitions: everybody who waits gets their part.
-    fn assign(&mut self, now: Duration, assignments: Vec<(String, Bytes)>) {
-        for (member_id, assignment) in assignments {
-            if let Some(member) = self.members.get_mut(&member_id) {
-                member.assignment = assignment;
-            }
-        }
-        self.phase = Phase::Stable;
-        let mut waiting = Vec::new();
-        for (member_id, member) in &mut self.members {
-            member.renew(now);
-            waiting.extend(member.syncing.take().map(|ticket| (ticket, member_id.clone())));
-        }
-        for (ticket, member_id) in waiting {
-            let synced = self.synced(&member_id);
-            self.sync_answers.insert(ticket, Ok(synced));
-        }
-    }
-
-    fn synced(&self, member_id: &str) -> Synced {
-        Synced {
-            protocol_type: self.protocol_type.clone(),
-            protocol: self.protocol.clone(),
-            assignment: self.members.get(member_id).map(|member| member.assignment.clone()).unwrap_or_default(),
-        }
-    }
-
     /// The calling member, if it is who it says it is and its generation is the current one.
     fn current_member(&mut self, caller: &Caller) -> Result<&mut Member, ResponseError> {
         self.check_identity(&caller.member_id, caller.instance_id.as_deref())?;
@@ -609,29 +350,5 @@ impl Group {
     fn static_member(&self, instance_id: &str) -> Option<String> {
         let is_it = |(_, member): &(&String, &Member)| member.instance_id.as_deref() == Some(instance_id);
         self.members.iter().find(is_it).map(|(member_id, _)| member_id.clone())
-    }
-
-    fn remove_members(&mut self, now: Duration, is_out: impl Fn(&Member) -> bool) {
-        let out: Vec<String> =
-            self.members.iter().filter(|(_, member)| is_out(member)).map(|(member_id, _)| member_id.clone()).collect();
-        for member_id in out {
-            self.remove_member(now, &member_id);
-        }
-    }
-
-    fn remove_member(&mut self, now: Duration, member_id: &str) {
-        let Some(member) = self.members.remove(member_id) else { return };
-        self.refuse_waiting(&member, member_id, ResponseError::UnknownMemberId);
-        self.prepare_rebalance(now);
-        self.complete_join_if_ready(now);
-    }
-
-    fn refuse_waiting(&mut self, member: &Member, member_id: &str, error: ResponseError) {
-        if let Some(ticket) = member.joining {
-            self.join_answers.insert(ticket, Err(JoinRefused { error, member_id: member_id.to_owned() }));
-        }
-        if let Some(ticket) = member.syncing {
-            self.sync_answers.insert(ticket, Err(error));
-        }
     }
 }
