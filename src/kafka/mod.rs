@@ -17,4 +17,6 @@ pub mod connection;
 pub mod error;
 pub mod offsets;
 pub mod producer;
+#[cfg(test)]
+mod scripted;
 pub mod wire;
