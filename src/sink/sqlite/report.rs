@@ -90,21 +90,19 @@ fn positions(connection: &Connection) -> rusqlite::Result<Vec<PositionLine>> {
     if !connection.table_exists(None, position::TABLE)? {
         return Ok(Vec::new());
     }
-    let lines = connection
-        .prepare(&PositionSql::new(&SQLITE).list)?
-        .query_map([], |row| {
-            Ok(PositionLine {
-                consumer_group: row.get(0)?,
-                topic: row.get(1)?,
-                partition: row.get(2)?,
-                next_offset: row.get(3)?,
-                written: count(row, 4)?,
-                dead_lettered: count(row, 5)?,
-                skipped: count(row, 6)?,
-            })
-        })?
-        .collect();
-    lines
+    let mut list = connection.prepare(&PositionSql::new(&SQLITE).list)?;
+    let lines = list.query_map([], |row| {
+        Ok(PositionLine {
+            consumer_group: row.get(0)?,
+            topic: row.get(1)?,
+            partition: row.get(2)?,
+            next_offset: row.get(3)?,
+            written: count(row, 4)?,
+            dead_lettered: count(row, 5)?,
+            skipped: count(row, 6)?,
+        })
+    })?;
+    lines.collect()
 }
 
 fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {

@@ -1,0 +1,343 @@
+//! SQLite: the contract, and everything that can be wrong with a file.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use konekt::TopicPartition;
+use konekt::core::verdict::ErrorClass;
+use konekt::port::{Clock, Elapsed, Sink, SinkError, Writer, Written};
+use konekt::sink::sqlite::{SqliteOptions, SqliteReport, SqliteSink};
+use rusqlite::{Connection, OptionalExtension};
+use tempfile::TempDir;
+
+use crate::contract::{self, NOW_MS, StoredPosition, StoredRow, Subject};
+use crate::records::{GROUP, Log, Sample, claim};
+
+#[test]
+fn keeps_the_contract() {
+    contract::check(|| File::new(|_| {}));
+}
+
+/// A sink over a file in a directory of its own.
+struct File {
+    directory: TempDir,
+    sink: SqliteSink,
+}
+
+impl File {
+    fn new(change: impl FnOnce(&mut SqliteOptions)) -> Self {
+        Self::over("", change)
+    }
+
+    /// Runs `sql` on the file before the sink is made.
+    fn over(sql: &str, change: impl FnOnce(&mut SqliteOptions)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("k.db");
+        if !sql.is_empty() {
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        }
+        let sink = SqliteSink::new(options(&path, change));
+        Self { directory, sink }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("k.db")
+    }
+
+    fn look(&self) -> Connection {
+        Connection::open(self.path()).unwrap()
+    }
+
+    fn count(&self) -> i64 {
+        self.look().query_row("SELECT count(*) FROM processed_messages", [], |row| row.get(0)).unwrap()
+    }
+
+    /// A writer that owns the partition, and its epoch and offset.
+    fn owner(&self, partition: &TopicPartition) -> (Box<dyn Writer>, i64, i64) {
+        let mut writer = self.sink.writer().expect("a writer opens");
+        let claimed = writer.claim(&[claim(partition, Some(0))]).expect("the claim succeeds").remove(0);
+        (writer, claimed.owner_epoch, claimed.next_offset.unwrap())
+    }
+}
+
+fn options(path: &Path, change: impl FnOnce(&mut SqliteOptions)) -> SqliteOptions {
+    let mut options = SqliteOptions::new(path, GROUP, Arc::new(Standing));
+    options.busy_timeout = Duration::from_millis(20);
+    change(&mut options);
+    options
+}
+
+/// A clock that stands still.
+struct Standing;
+
+impl Clock for Standing {
+    fn elapsed(&self) -> Elapsed {
+        Duration::ZERO
+    }
+
+    fn unix_ms(&self) -> i64 {
+        NOW_MS
+    }
+}
+
+impl Subject for File {
+    fn sink(&self) -> &dyn Sink {
+        &self.sink
+    }
+
+    fn rows(&self) -> Vec<StoredRow> {
+        let connection = self.look();
+        let sql = r#"SELECT id, topic, "partition", "offset", message_key, message_value, message_headers, consumer_group,
+            processing_timestamp, processing_status, error_message
+            FROM processed_messages ORDER BY topic, "partition", "offset""#;
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| {
+            Ok(StoredRow {
+                id: row.get(0)?,
+                topic: row.get(1)?,
+                partition: row.get(2)?,
+                offset: row.get(3)?,
+                key: row.get(4)?,
+                value: row.get(5)?,
+                headers: row.get(6)?,
+                group: row.get(7)?,
+                timestamp: row.get(8)?,
+                status: row.get(9)?,
+                error: row.get(10)?,
+            })
+        });
+        rows.unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    fn position(&self, partition: &TopicPartition) -> Option<StoredPosition> {
+        let sql = r#"SELECT next_offset, epoch, written, skipped FROM konekt_positions
+            WHERE consumer_group = ? AND topic = ? AND "partition" = ?"#;
+        let row = self.look().query_row(sql, (GROUP, &*partition.topic, partition.partition), |row| {
+            Ok(StoredPosition {
+                next_offset: row.get(0)?,
+                epoch: row.get(1)?,
+                written: row.get(2)?,
+                skipped: row.get(3)?,
+            })
+        });
+        row.optional().unwrap()
+    }
+}
+
+fn orders() -> TopicPartition {
+    TopicPartition::new("orders", 0)
+}
+
+/// That an error has its class, and that its words contain all of `parts`.
+fn assert_says(error: &SinkError, class: ErrorClass, parts: &[&str]) {
+    assert_eq!(error.class, class, "{error}");
+    for part in parts {
+        assert!(error.message.contains(part), "{part:?} is missing: {error}");
+    }
+}
+
+fn open_error(sink: &SqliteSink) -> SinkError {
+    sink.writer().err().expect("opening must fail")
+}
+
+const COLUMNS: &str = r#"id VARCHAR(36) PRIMARY KEY, topic TEXT NOT NULL, "partition" INT NOT NULL, "offset" BIGINT NOT NULL,
+    message_key TEXT, message_value TEXT NOT NULL, message_headers TEXT, consumer_group TEXT NOT NULL,
+    processing_timestamp DATETIME NOT NULL, processing_status TEXT NOT NULL, error_message TEXT"#;
+
+#[test]
+fn paths_that_cannot_be_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| SqliteSink::new(options(&directory.path().join(name), |_| {}));
+    std::fs::write(directory.path().join("text"), "this is not a database, however long one looks at it".repeat(99))
+        .unwrap();
+    std::fs::create_dir(directory.path().join("folder")).unwrap();
+    assert_says(&open_error(&at("text")), ErrorClass::Schema, &["text", "no SQLite database"]);
+    assert_says(&open_error(&at("folder")), ErrorClass::Auth, &["this is a directory", "folder/konekt.db"]);
+    assert_says(&open_error(&at("absent/k.db")), ErrorClass::Auth, &["does not exist", "mkdir -p"]);
+    assert_says(&open_error(&at("text/k.db")), ErrorClass::Auth, &["does not exist"]);
+    assert!(!directory.path().join("absent").exists());
+}
+
+#[test]
+fn a_name_that_looks_like_a_uri_is_a_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file:k.db?mode=memory");
+    SqliteSink::new(options(&path, |_| {})).writer().unwrap();
+    assert!(path.exists());
+}
+
+#[test]
+fn a_table_with_these_and_more_nullable_columns_is_used_as_it_is() {
+    let more = format!("CREATE TABLE processed_messages ({COLUMNS}, note TEXT, kind TEXT NOT NULL DEFAULT 'x')");
+    let file = File::over(&more, |_| {});
+    let (mut writer, epoch, _) = file.owner(&orders());
+    assert_eq!(writer.write(&[Log::plain(&orders(), 0, 3).write(epoch)]), [Ok(Written { records: 3, repeated: 0 })]);
+    let kinds =
+        file.look()
+            .query_row("SELECT count(*) FROM processed_messages WHERE note IS NULL AND kind = 'x'", [], |r| r.get(0));
+    assert_eq!(kinds, Ok(3));
+    let indexes =
+        file.look().query_row("SELECT count(*) FROM sqlite_master WHERE name LIKE '%_offset'", [], |r| r.get(0));
+    assert_eq!(indexes, Ok(0), "an existing table gets no index");
+}
+
+#[test]
+fn tables_that_do_not_fit_say_all_that_is_wrong() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "CREATE TABLE processed_messages (id TEXT PRIMARY KEY, topic TEXT, message_value TEXT)",
+            &["lacks the columns", "partition", "offset", "message_key", "processing_status", "--table"],
+        ),
+        (
+            "CREATE TABLE processed_messages (id TEXT PRIMARY KEY, extra INT NOT NULL)",
+            &["lacks", "topic", "must be filled", "extra"],
+        ),
+        ("CREATE TABLE konekt_positions (topic TEXT)", &["konekt_positions", "lacks", "next_offset", "epoch"]),
+        (&format!("CREATE TABLE processed_messages ({})", COLUMNS.replace("PRIMARY KEY", "")), &["ON CONFLICT"]),
+    ];
+    for (sql, parts) in cases {
+        let file = File::over(sql, |_| {});
+        assert_says(&open_error(&file.sink), ErrorClass::Schema, parts);
+    }
+}
+
+#[test]
+fn a_table_name_is_an_identifier_whatever_it_contains() {
+    let name = r#"my "orders"; DROP TABLE konekt_positions; --"#;
+    let file = File::new(|options| options.table = name.to_owned());
+    let (mut writer, epoch, _) = file.owner(&orders());
+    assert!(writer.write(&[Log::plain(&orders(), 0, 3).write(epoch)])[0].is_ok());
+    let report = SqliteReport::read(&file.path(), name, 2).unwrap();
+    assert_eq!((report.rows, report.first_rows.len(), report.positions[0].next_offset), (3, 2, 3));
+}
+
+#[test]
+fn a_record_that_a_constraint_refuses_is_named_and_fails_alone() {
+    let checked = format!("CREATE TABLE processed_messages ({COLUMNS}, CHECK (message_value <> 'bad'))");
+    let file = File::over(&checked, |_| {});
+    let (mut writer, epoch, _) = file.owner(&orders());
+    let other = TopicPartition::new("other", 0);
+    writer.claim(&[claim(&other, Some(0))]).unwrap();
+    let sample = |value: &'static str| Sample { value: Some(value.as_bytes()), ..Sample::default() };
+    let bad = Log::of(&orders(), 0, &[sample("good"), sample("bad"), sample("good")]);
+    let good = Log::plain(&other, 0, 5);
+    let answers = writer.write(&[bad.write(epoch), good.write(1)]);
+    let error = answers[0].as_ref().unwrap_err();
+    assert_says(error, ErrorClass::Data, &["orders/0 offset 1", "CHECK"]);
+    assert_eq!(error.offset, Some(1));
+    assert_eq!(answers[1], Ok(Written { records: 5, repeated: 0 }));
+    assert_eq!((file.count(), file.position(&orders()).unwrap().next_offset), (5, 0));
+}
+
+#[test]
+fn a_locked_database_is_contention_and_works_when_the_lock_is_gone() {
+    let file = File::new(|_| {});
+    let (mut writer, epoch, _) = file.owner(&orders());
+    let log = Log::plain(&orders(), 0, 3);
+    let other = file.look();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answers = writer.write(&[log.write(epoch), Log::plain(&TopicPartition::new("x", 0), 0, 1).write(1)]);
+    for answer in &answers {
+        assert_says(answer.as_ref().unwrap_err(), ErrorClass::Contention, &["k.db", "lock"]);
+    }
+    assert_says(&writer.claim(&[claim(&orders(), None)]).unwrap_err(), ErrorClass::Contention, &["k.db"]);
+    assert!(!writer.broken());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(writer.write(&[log.write(epoch)]), [Ok(Written { records: 3, repeated: 0 })]);
+}
+
+#[test]
+fn a_full_disk_is_overload_and_loses_nothing() {
+    let file = File::new(|options| options.pragmas = vec![("max_page_count".to_owned(), 40)]);
+    let (mut writer, epoch, mut next) = file.owner(&orders());
+    let error = loop {
+        let log = Log::plain(&orders(), next, 100);
+        match writer.write(&[log.write(epoch)]).remove(0) {
+            Ok(_) => next = log.end(),
+            Err(error) => break error,
+        }
+        assert!(next < 100_000, "the database never fills up");
+    };
+    assert_says(&error, ErrorClass::Overload, &["k.db", "full", "free space"]);
+    assert!(next > 0 && error.offset.is_none());
+    assert_eq!((file.count(), file.position(&orders()).unwrap().next_offset), (next, next));
+    // With room again, the same sink goes on where it stopped.
+    let roomy = SqliteSink::new(options(&file.path(), |_| {}));
+    let log = Log::plain(&orders(), next, 100);
+    assert!(roomy.writer().unwrap().write(&[log.write(epoch)])[0].is_ok());
+    assert_eq!(file.count(), next + 100);
+}
+
+#[test]
+fn a_database_that_became_read_only_pauses_and_reopens() {
+    let file = File::new(|options| options.pragmas = vec![("query_only".to_owned(), 1)]);
+    drop(SqliteSink::new(options(&file.path(), |_| {})).writer().unwrap());
+    let mut writer = file.sink.writer().expect("the tables are there already");
+    let answer = writer.write(&[Log::plain(&orders(), 0, 1).write(1)]).remove(0);
+    assert_says(&answer.unwrap_err(), ErrorClass::Auth, &["k.db", "writable"]);
+    assert!(writer.broken());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_write_protected_file_is_refused_when_it_is_opened() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = File::new(|_| {});
+    drop(file.sink.writer().unwrap());
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o444)).unwrap();
+    if std::fs::OpenOptions::new().write(true).open(file.path()).is_ok() {
+        eprintln!("skipped: permissions do not bind this user (root)");
+        return;
+    }
+    assert_says(&open_error(&file.sink), ErrorClass::Auth, &["write-protected", "chmod u+w"]);
+}
+
+/// Copies the files as a killed process leaves them, without the -wal: rows and positions fall back together.
+#[test]
+fn a_lost_wal_between_runs_takes_rows_and_position_back_together() {
+    let file = File::new(|_| {});
+    let (mut writer, epoch, _) = file.owner(&orders());
+    assert!(writer.write(&[Log::plain(&orders(), 0, 10).write(epoch)])[0].is_ok());
+    file.look().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    assert!(writer.write(&[Log::plain(&orders(), 10, 10).write(epoch)])[0].is_ok());
+    let after = File::new(|_| {});
+    std::fs::copy(file.path(), after.path()).unwrap();
+    let (mut writer, epoch, next) = after.owner(&orders());
+    assert_eq!((after.count(), next), (10, 10));
+    assert!(writer.write(&[Log::plain(&orders(), 10, 10).write(epoch)])[0].is_ok());
+    assert_eq!(after.count(), 20);
+}
+
+#[test]
+#[cfg(unix)]
+fn files_that_vanish_while_open_are_noticed_before_anything_is_written_to_them() {
+    for lost in ["k.db", "k.db-wal"] {
+        let file = File::new(|_| {});
+        let (mut writer, epoch, _) = file.owner(&orders());
+        let log = Log::plain(&orders(), 0, 3);
+        let (path, away) = (file.directory.path().join(lost), file.directory.path().join("away"));
+        std::fs::rename(&path, &away).unwrap();
+        let answer = writer.write(&[log.write(epoch)]).remove(0);
+        assert_says(&answer.unwrap_err(), ErrorClass::Schema, &[lost, "removed or replaced"]);
+        assert!(writer.broken());
+        if lost == "k.db" {
+            assert_says(&open_error(&file.sink), ErrorClass::Schema, &["is gone", "put it back"]);
+            assert!(!path.exists(), "no empty database takes its place");
+        }
+        std::fs::rename(&away, &path).unwrap();
+        drop(writer);
+        assert_eq!(file.sink.writer().unwrap().write(&[log.write(epoch)]), [Ok(Written { records: 3, repeated: 0 })]);
+    }
+}
+
+#[test]
+fn at_least_once_makes_no_positions() {
+    let file = File::new(|options| options.exactly_once = false);
+    let mut writer = file.sink.writer().unwrap();
+    assert!(!file.sink.traits().transactional);
+    assert!(writer.write(&[Log::plain(&orders(), 0, 3).write_without_position()])[0].is_ok());
+    let report = SqliteReport::read(&file.path(), "processed_messages", 10).unwrap();
+    assert_eq!((report.rows, report.positions.len()), (3, 0));
+    assert_eq!(report.by_status, [("SUCCESS".to_owned(), 3)]);
+}
