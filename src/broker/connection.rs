@@ -10,9 +10,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader, ResponseKind};
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-use super::Shared;
 use super::faults::{Action, Hit};
 use super::handlers::{self, Answer, Context, Refusal, supported};
+use super::{Shared, shape};
 
 /// Kafka's default for `socket.request.max.bytes`.
 const REQUEST_BYTES_MAX: usize = 100 * 1024 * 1024;
@@ -103,6 +103,7 @@ impl Connection<'_> {
         let mut rest = frame;
         let header = RequestHeader::decode(&mut rest, api.request_header_version(version))
             .map_err(|error| undecodable(format!("{error:#}")))?;
+        shape::check(api, version, &rest).map_err(|misfit| undecodable(misfit.to_string()))?;
         let body = RequestKind::decode(api, &mut rest, version).map_err(|error| undecodable(format!("{error:#}")))?;
         let client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
         Ok(Some(Request { api, version, correlation_id, client_id, body }))
@@ -114,7 +115,9 @@ impl Connection<'_> {
         match action {
             Some(Action::Close) => return Err(Hangup::Fault(Action::Close)),
             Some(Action::Silence) => return self.swallow(),
-            Some(Action::Delay(duration)) => self.shared.stop.sleep(duration),
+            Some(delay @ Action::Delay(duration)) if self.shared.stop.comes_within(duration) => {
+                return Err(Hangup::Fault(delay));
+            }
             _ => {}
         }
         let (api, version, correlation_id) = (request.api, request.version, request.correlation_id);

@@ -74,7 +74,9 @@ pub fn run(shared: &Arc<Shared>, listener: &TcpListener) {
             Ok((socket, peer)) => open(shared, number, socket, peer),
             Err(error) => {
                 ::log::warn!("embedded broker: cannot accept a connection: {error}");
-                shared.stop.sleep(ACCEPT_RETRY);
+                if shared.stop.comes_within(ACCEPT_RETRY) {
+                    break;
+                }
             }
         }
     }

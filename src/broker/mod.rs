@@ -6,7 +6,7 @@
 //! of the classic protocol, recognises the repetitions of idempotent producers, and breaks on demand ([`Faults`]).
 //! It has no transactions, no replication, no security and no disk: it is no place for data.
 //!
-//! The way of one request: `connection.rs` reads a frame, `kafka-protocol` decodes it,
+//! The way of one request: `connection.rs` reads a frame, `shape.rs` checks its lengths, `kafka-protocol` decodes it,
 //! `faults.rs` may hit it, `handlers/` answer it from `topics.rs` (logs) and `groups.rs` (group coordinators).
 //!
 //! Threads: `konekt-broker-accept`, `konekt-broker-timer` (group sessions) and one `konekt-broker-conn-N` per
@@ -20,6 +20,7 @@ mod groups;
 mod handlers;
 mod listener;
 mod log;
+mod shape;
 mod topics;
 
 use std::io;
@@ -288,10 +289,11 @@ impl StopSignal {
         *self.raised.lock()
     }
 
-    /// Sleeps, but not beyond the stop.
-    fn sleep(&self, duration: Duration) {
+    /// Waits so long, unless the stop comes first.
+    fn comes_within(&self, duration: Duration) -> bool {
         let deadline = door::now() + duration;
         let mut raised = self.raised.lock();
         while !*raised && !self.changed.wait_until(&mut raised, deadline).timed_out() {}
+        *raised
     }
 }
