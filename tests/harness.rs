@@ -8,7 +8,7 @@ use support::{kafka, or_skip};
 
 #[test]
 fn the_newest_kafka_serves_and_survives_a_restart() {
-    let Some(kafka) = or_skip(kafka::own(&[])) else { return };
+    let Some(kafka) = or_skip(kafka::own(&[kafka::FORGETS_SOON])) else { return };
     kafka.filled_topic("numbers", 4, 1_000, 200);
     kafka.kill();
     kafka.start_again().unwrap();

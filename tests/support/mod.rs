@@ -35,7 +35,8 @@ pub fn or_skip<T>(service: Result<T, String>) -> Option<T> {
     // past libtest, which keeps what a passing test prints to itself
     std::io::stderr().write_all(line.as_bytes()).ok();
     if let Ok(list) = std::env::var("KONEKT_CHECK_SKIPPED") {
-        let mut list = std::fs::File::options().append(true).create(true).open(list).expect("the list of skipped tests");
+        let mut list =
+            std::fs::File::options().append(true).create(true).open(list).expect("the list of skipped tests");
         list.write_all(line.as_bytes()).expect("a line in the list of skipped tests");
     }
     None

@@ -18,8 +18,16 @@ const VERSIONS: &str = include_str!("versions.env");
 /// What a busy two-core machine may need to start a JVM and elect a leader.
 const START_LIMIT: Duration = Duration::from_secs(90);
 /// C1 alone and the class-data archive: a broker for tests starts in two seconds and never gets hot.
-const JVM: [&str; 5] =
-    ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.showDateTime=true"];
+const JVM: [&str; 5] = [
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+];
+
+/// A setting for a broker that is to be killed: its controller forgets the dead one after three seconds, not nine.
+pub const FORGETS_SOON: &str = "broker.session.timeout.ms=3000";
 
 /// The newest Kafka that is supported, one for all tests of this binary.
 pub fn newest() -> Result<&'static RealKafka, String> {
@@ -148,7 +156,8 @@ impl RealKafka {
 
     /// A new topic with further settings (`name=value`).
     pub fn create_topic(&self, topic: &str, partitions: u32, settings: &[(&str, &str)]) {
-        let config: serde_json::Map<_, _> = settings.iter().map(|(name, value)| ((*name).into(), json!(value))).collect();
+        let config: serde_json::Map<_, _> =
+            settings.iter().map(|(name, value)| ((*name).into(), json!(value))).collect();
         self.java(&json!({"do": "create-topic", "topic": topic, "partitions": partitions, "config": config}));
     }
 
@@ -215,7 +224,9 @@ impl RealKafka {
             return Err(format!("{} is missing: run tests/support/kafka/prepare.sh", python.display()));
         }
         let mut command = Command::new(python);
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/python/librdkafka_tool.py")).arg(self.address());
+        command
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/python/librdkafka_tool.py"))
+            .arg(self.address());
         Helper::start(command, &self.folder.join("librdkafka.log"))
     }
 }
