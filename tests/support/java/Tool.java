@@ -18,10 +18,12 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
@@ -64,6 +66,7 @@ public final class Tool {
                 case "ends" -> ends(command);
                 case "delete-records" -> deleteRecords(command);
                 case "committed" -> committed(command);
+                case "set-committed" -> setCommitted(command);
                 case "group" -> group(command);
                 case "bulk" -> bulk(command);
                 case "write" -> write(command);
@@ -135,12 +138,25 @@ public final class Tool {
         return JSON.createObjectNode().set("committed", positions);
     }
 
-    /** How many partitions each member of the group holds. */
+    private JsonNode setCommitted(JsonNode command) throws Exception {
+        var partition = new TopicPartition(topicOf(command), command.get("partition").asInt());
+        var offset = new OffsetAndMetadata(command.get("offset").asLong());
+        admin.alterConsumerGroupOffsets(command.get("group").asText(), Map.of(partition, offset)).all().get();
+        return JSON.createObjectNode();
+    }
+
+    /** How many partitions each member of the group holds; a group that is not there has no member. */
     private JsonNode group(JsonNode command) throws Exception {
         String id = command.get("group").asText();
-        ConsumerGroupDescription group = admin.describeConsumerGroups(List.of(id)).all().get().get(id);
         ArrayNode members = JSON.createArrayNode();
-        group.members().forEach(member -> members.add(member.assignment().topicPartitions().size()));
+        try {
+            ConsumerGroupDescription group = admin.describeConsumerGroups(List.of(id)).all().get().get(id);
+            group.members().forEach(member -> members.add(member.assignment().topicPartitions().size()));
+        } catch (ExecutionException failure) {
+            if (!(failure.getCause() instanceof GroupIdNotFoundException)) {
+                throw failure;
+            }
+        }
         return JSON.createObjectNode().set("members", members);
     }
 

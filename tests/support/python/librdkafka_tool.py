@@ -22,7 +22,6 @@ def write(servers, command):
         "compression.type": command["codec"],
         "acks": "all",
         "linger.ms": 5,
-        "message.max.bytes": 2_000_000,
     }
     if ends:
         settings["transactional.id"] = f"librdkafka-{command['topic']}-{time.monotonic_ns()}"
