@@ -146,8 +146,7 @@ fn a_broker_that_restarts_or_dies_costs_time_and_nothing_else() {
     kafka.kill();
     kafka.start_again().expect("the broker comes back");
     wait::until("every row is written", SOON, || (written(&place, "restarted") == 250_000).then_some(()));
-    run.signal("TERM");
-    run.wait().expect_code(0);
+    run.stop("TERM", SOON).expect_code(0);
     expect_exactly(&place.database(), &kafka, "restarted", "restarted", 250_000);
 }
 
@@ -162,8 +161,7 @@ fn partitions_that_are_added_while_it_runs_are_read_from_their_start() {
     kafka.fill("growing", 5, 1_000, 5_000, 100);
     let limit = 4 * SOON; // metadata are asked for every few minutes
     wait::until("the new partitions are read", limit, || (written(&place, "growing") == 6_000).then_some(()));
-    run.signal("TERM");
-    run.wait().expect_code(0);
+    run.stop("TERM", SOON).expect_code(0);
     expect_exactly(&place.database(), kafka, "growing", "growing", 6_000);
 }
 

@@ -128,13 +128,26 @@ impl Running {
     ///
     /// # Panics
     /// When it does not end within [`RUN_LIMIT`].
-    pub fn wait(mut self) -> Finished {
+    pub fn wait(self) -> Finished {
+        self.wait_within(RUN_LIMIT)
+    }
+
+    /// Sends it a signal and waits for the end.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`.
+    pub fn stop(self, signal: &str, limit: Duration) -> Finished {
+        self.signal(signal);
+        self.wait_within(limit)
+    }
+
+    fn wait_within(mut self, limit: Duration) -> Finished {
         let asked = Instant::now();
         let status = loop {
             if let Some(status) = self.poll() {
                 break status;
             }
-            assert!(asked.elapsed() < RUN_LIMIT, "still running after {RUN_LIMIT:?}: {}", self.story());
+            assert!(asked.elapsed() < limit, "still running after {limit:?}: {}", self.story());
             std::thread::sleep(Duration::from_millis(10));
         };
         Finished {
