@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-use uuid::Uuid;
-
 use crate::core::identity::RecordIds;
 use crate::core::record::{Encoded, MessageBatch, TopicPartition};
 use crate::core::verdict::ErrorClass;
+use parking_lot::{Condvar, Mutex};
+
+pub use crate::core::assignment::{Assignment, Claim, Claimed};
 
 /// Time since the engine started; it never goes back.
 pub type Elapsed = Duration;
@@ -24,22 +24,6 @@ pub trait Clock: Send + Sync {
 }
 
 // ---------------------------------------------------------------------------------------------- source
-
-/// A partition that this process now owns. Nothing is fetched from it until [`Source::start`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    pub partition: TopicPartition,
-    /// The group's committed offset in Kafka, if there is one.
-    pub committed: Option<i64>,
-    /// The first offset that the log still holds.
-    pub log_start: i64,
-    /// The offset after the last visible record (the last stable offset under `read_committed`).
-    pub log_end: i64,
-    /// The cluster's id, where the broker says one.
-    pub cluster_id: Option<Arc<str>>,
-    /// The topic's id; a topic that was deleted and made anew has another one.
-    pub topic_id: Option<Uuid>,
-}
 
 /// A run of records as fetched: consecutive in the log, still encoded.
 pub struct Chunk {
@@ -60,14 +44,23 @@ pub struct Chunk {
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chunk({}#{} {}..{}, {} bytes)", self.partition, self.run, self.first, self.next, self.records.bytes())
+        write!(
+            f,
+            "Chunk({}#{} {}..{}, {} bytes)",
+            self.partition,
+            self.run,
+            self.first,
+            self.next,
+            self.records.bytes()
+        )
     }
 }
 
 /// What a source reports, in the order it happened.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// These partitions are ours from now on.
+    /// These partitions are ours from now on, beside those we have. Every rebalance ends with this event, an empty one
+    /// when nothing was added.
     Assigned(Vec<Assignment>),
     /// These partitions go to another member. The group waits for [`Source::release`].
     Revoked(Vec<TopicPartition>),
@@ -150,30 +143,6 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// When the database cannot be reached or its tables neither fit nor can be made.
     fn writer(&self) -> Result<Box<dyn Writer>, SinkError>;
-}
-
-/// Takes possession of a partition's position row.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    pub partition: TopicPartition,
-    /// Where to start when the database has no position for it; `None`: make no row, answer `next_offset: None`.
-    pub start_if_absent: Option<i64>,
-    pub cluster_id: Option<Arc<str>>,
-    pub topic_id: Option<Uuid>,
-}
-
-/// A position row that is ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    /// The first offset that is not written yet.
-    pub next_offset: Option<i64>,
-    /// Our fencing number: whoever claims next has a higher one.
-    pub owner_epoch: i64,
-    /// The cluster and topic that the row was written for.
-    pub cluster_id: Option<String>,
-    pub topic_id: Option<Uuid>,
-    /// Whether the row was there before.
-    pub existed: bool,
 }
 
 /// The move of a position that is committed with the rows.

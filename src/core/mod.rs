@@ -3,7 +3,13 @@
 //! Nothing here does I/O, reads a clock, starts a thread, takes a lock or draws chance: time and randomness are
 //! arguments. That is what lets the simulator and the property tests run every path.
 
+pub mod assignment;
+pub mod backoff;
+pub mod batcher;
+pub mod coordinator;
 pub mod identity;
+pub mod partition;
 pub mod record;
 pub mod tally;
+pub mod tracker;
 pub mod verdict;

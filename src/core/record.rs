@@ -169,7 +169,9 @@ impl Extent {
     /// The extent of `part`, which must be a slice of `whole` (Kafka frames are below 2 GiB, so 32 bits hold it).
     /// A slice from elsewhere panics in debug builds and would be cut off by the bounds check of its reader.
     pub fn of(whole: &[u8], part: Option<&[u8]>) -> Extent {
-        let Some(part) = part else { return Extent::ABSENT };
+        let Some(part) = part else {
+            return Extent::ABSENT;
+        };
         let start = part.as_ptr() as usize - whole.as_ptr() as usize;
         debug_assert!(start + part.len() <= whole.len(), "the slice is not part of its buffer");
         Extent { start: start as u32, length: part.len() as u32 }
@@ -241,12 +243,27 @@ pub struct RecordBuffer {
     first_buffer: u64,
     spans: VecDeque<(u64, Span)>,
     bytes: usize,
+    /// Which of `buffers` were made by decompression, in order, and their bytes together.
+    inflated: VecDeque<u64>,
+    inflated_bytes: usize,
 }
 
 impl RecordBuffer {
     /// Adds a buffer; the spans pushed after it refer to it.
     pub fn push_buffer(&mut self, buffer: Bytes) {
         self.buffers.push_back(buffer);
+    }
+
+    /// Adds a buffer that decompression made: it costs memory beyond what was fetched.
+    pub fn push_inflated(&mut self, buffer: Bytes) {
+        self.inflated.push_back(self.first_buffer + self.buffers.len() as u64);
+        self.inflated_bytes += buffer.len();
+        self.push_buffer(buffer);
+    }
+
+    /// Bytes of the buffers that decompression made.
+    pub fn inflated_bytes(&self) -> usize {
+        self.inflated_bytes
     }
 
     /// Adds a record whose parts lie in the buffer added last.
@@ -325,7 +342,11 @@ impl RecordBuffer {
         }
         let needed = self.spans.front().map_or(self.first_buffer + self.buffers.len() as u64, |(buffer, _)| *buffer);
         while self.first_buffer < needed {
-            self.buffers.pop_front();
+            let freed = self.buffers.pop_front().map_or(0, |buffer| buffer.len());
+            if self.inflated.front() == Some(&self.first_buffer) {
+                self.inflated.pop_front();
+                self.inflated_bytes -= freed;
+            }
             self.first_buffer += 1;
         }
     }
@@ -449,7 +470,9 @@ mod tests {
     #[test]
     fn a_cut_takes_at_least_one_record_and_never_more_than_fit() {
         let records = buffer_of(&["a", "bb", "ccc", "dddd"]);
-        for (rows_max, bytes_max, expected) in [(10, 100, 4), (2, 100, 2), (10, 3, 2), (10, 0, 1), (10, 5, 2), (0, 9, 0)] {
+        for (rows_max, bytes_max, expected) in
+            [(10, 100, 4), (2, 100, 2), (10, 3, 2), (10, 0, 1), (10, 5, 2), (0, 9, 0)]
+        {
             assert_eq!(records.cut(rows_max, bytes_max), expected, "rows {rows_max}, bytes {bytes_max}");
         }
         assert_eq!(RecordBuffer::default().cut(5, 5), 0);

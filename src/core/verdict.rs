@@ -1,8 +1,11 @@
-//! What kind of failure something is. What follows from it is decided in [`super::coordinator`].
+//! From the class of a failure to what follows: one function, each branch with its reason.
 
 use std::fmt;
+use std::time::Duration;
 
-/// The class of a failure, as in the table of `docs/` and README. Everything that can fail while writing is one of these.
+use super::backoff::{Backoff, Chance};
+
+/// The class of a failure. Everything that can fail while writing is one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
     /// The other side is away for now: connection lost, server restarting, time-out, failover.
@@ -35,5 +38,108 @@ impl fmt::Display for ErrorClass {
             ErrorClass::Fenced => "fenced",
             ErrorClass::Unclassified => "unclassified",
         })
+    }
+}
+
+/// A failed attempt, as the coordinator needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub class: ErrorClass,
+    /// What was tried, what the other side said, and what to do.
+    pub message: String,
+    /// The record that is to blame, when it is known.
+    pub offset: Option<i64>,
+}
+
+/// How patient to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Attempts after the first that may still be bad luck rather than bad input.
+    pub max_retries: u32,
+    /// Wait before the first retry of such an attempt.
+    pub retry_backoff: Duration,
+    /// Failed attempts in a row that open the partition's circuit.
+    pub error_threshold: u32,
+    /// How long an open circuit stays open before one probe.
+    pub error_timeout: Duration,
+}
+
+/// What follows a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The same batch again after this wait.
+    Again { after: Duration },
+    /// The partition's circuit opens: no attempt before this wait is over, then a probe.
+    Pause { after: Duration },
+    /// The partition is somebody else's: drop what is held of it, and ask the database again after this wait if the
+    /// group still says it is ours.
+    LetGo { after: Duration },
+}
+
+const OUTAGE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+const CONTENTION: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
+const PAUSE_CAP: Duration = Duration::from_secs(15 * 60);
+
+/// Decides what follows the `attempts`-th failure in a row (1 is the first) of one lane.
+pub fn verdict(class: ErrorClass, attempts: u32, patience: &Patience, chance: &mut Chance) -> Verdict {
+    let wait = |backoff: Backoff, chance: &mut Chance| backoff.wait(attempts, chance.draw());
+    match class {
+        // Away is not bad: as long as it takes, and nothing is counted against the record.
+        ErrorClass::Transient | ErrorClass::Overload => Verdict::Again { after: wait(OUTAGE, chance) },
+        // The lock will be free in a moment; jitter keeps the victims from meeting again.
+        ErrorClass::Contention => Verdict::Again { after: wait(CONTENTION, chance) },
+        // A person must act; asking often would only lock the account or fill the log.
+        ErrorClass::Auth | ErrorClass::Schema => Verdict::Again { after: wait(REFUSED, chance) },
+        // The next owner may be slow to claim; two live owners must not chase each other.
+        ErrorClass::Fenced => Verdict::LetGo { after: wait(REFUSED, chance) },
+        ErrorClass::Data | ErrorClass::Unclassified => {
+            if attempts >= patience.error_threshold.max(1) {
+                let beyond = attempts - patience.error_threshold.max(1);
+                let pause = patience.error_timeout.saturating_mul(1 << beyond.min(10));
+                Verdict::Pause { after: pause.min(PAUSE_CAP.max(patience.error_timeout)) }
+            } else {
+                let backoff = Backoff::new(patience.retry_backoff, patience.error_timeout.max(patience.retry_backoff));
+                Verdict::Again { after: wait(backoff, chance) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        max_retries: 3,
+        retry_backoff: Duration::from_secs(1),
+        error_threshold: 10,
+        error_timeout: Duration::from_secs(60),
+    };
+
+    #[test]
+    fn an_outage_of_hours_never_pauses_and_never_waits_longer_than_its_cap() {
+        let mut chance = Chance::seeded(1);
+        for class in [ErrorClass::Transient, ErrorClass::Overload, ErrorClass::Contention] {
+            for attempts in [1, 10, 1000, u32::MAX] {
+                match verdict(class, attempts, &PATIENCE, &mut chance) {
+                    Verdict::Again { after } => {
+                        assert!(after <= Duration::from_secs(30), "{class} {attempts}: {after:?}")
+                    }
+                    other => panic!("{class} {attempts}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn failures_of_a_handler_open_the_circuit_at_the_threshold_and_pauses_double() {
+        let mut chance = Chance::seeded(1);
+        let pauses: Vec<_> = [9, 10, 11, 12, 60]
+            .map(|attempts| verdict(ErrorClass::Unclassified, attempts, &PATIENCE, &mut chance))
+            .into_iter()
+            .map(|verdict| if let Verdict::Pause { after } = verdict { Some(after.as_secs()) } else { None })
+            .collect();
+        assert_eq!(pauses, [None, Some(60), Some(120), Some(240), Some(900)]);
     }
 }

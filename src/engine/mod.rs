@@ -1,11 +1,40 @@
-//! The engine: one loop that decides, workers that do. It names no adapter.
+//! The engine: one loop that decides, a poller that reads, workers that write. It names no adapter.
+//!
+//! ```text
+//! source ─▶ poller ─reports─▶ loop ─lanes (ready queue)─▶ workers ─▶ sink
+//!              ▲                │ ▲                          │
+//!              └───commands─────┘ └────────outcomes──────────┘
+//! ```
+//!
+//! Ends of threads: the loop ends when its coordinator is finished and the source is closed; dropping it closes the
+//! ready queue, on which the workers end, and the commands, on which the poller ends. [`Engine::join`] joins them all.
+
+mod channels;
+mod event_loop;
+mod lane;
+mod poller;
+#[cfg(test)]
+mod tests;
+mod worker;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam::channel::{Sender, bounded, unbounded};
+
+use self::channels::{Bell, Control, Outcomes, REPORTS_MAX};
+use self::event_loop::{EventLoop, Lines};
+use self::poller::{Poller, SourceLine};
+use self::worker::Worker;
+use crate::core::batcher::BatchLimits;
+pub use crate::core::coordinator::OffsetReset;
+use crate::core::coordinator::{Coordinator, Rules};
 use crate::core::record::TopicPartition;
 use crate::core::tally::Statistics;
+use crate::core::verdict::Patience;
+use crate::door;
 use crate::port::{Clock, MemoryBudget, Sink, Source};
 
 /// What is promised about each record.
@@ -16,16 +45,6 @@ pub enum Delivery {
     ExactlyOnce,
     /// Write, then commit the offset in Kafka.
     AtLeastOnce,
-}
-
-/// Where to start a partition that has no position yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OffsetReset {
-    Earliest,
-    Latest,
-    /// Stop with an error instead of choosing.
-    Error,
 }
 
 /// How a run behaves; checked by whoever makes it.
@@ -56,38 +75,76 @@ pub struct EngineConfig {
     pub memory: Arc<MemoryBudget>,
 }
 
-/// Called on the engine's own thread; they must return soon.
+/// Called with the partitions that came or went.
+pub type PartitionsCallback = Box<dyn FnMut(&[TopicPartition]) + Send>;
+/// Called with a snapshot.
+pub type StatisticsCallback = Box<dyn FnMut(&Statistics) + Send>;
+
+/// Called on the engine's own thread; they must return soon, since nothing is decided meanwhile.
 #[derive(Default)]
 pub struct Callbacks {
-    pub on_assign: Option<Box<dyn FnMut(&[TopicPartition]) + Send>>,
-    pub on_revoke: Option<Box<dyn FnMut(&[TopicPartition]) + Send>>,
+    pub on_assign: Option<PartitionsCallback>,
+    /// After the last write of these partitions, before they are let go.
+    pub on_revoke: Option<PartitionsCallback>,
     /// Once per `stats_interval`.
-    pub on_statistics: Option<Box<dyn FnMut(&Statistics) + Send>>,
+    pub on_statistics: Option<StatisticsCallback>,
 }
 
-/// A running engine. Clones speak to the same run.
+/// A running engine, seen from any thread. Clones speak to the same run; once it has ended, commands do nothing.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    control: Sender<Control>,
+    last: Arc<parking_lot::Mutex<Statistics>>,
+}
 
 impl Handle {
-    /// The latest snapshot, made at this call.
+    /// A snapshot made now; after the end of the run, the last one.
     pub fn stats(&self) -> Statistics {
-        unimplemented!()
+        let (reply, answer) = bounded(1);
+        self.tell(Control::Statistics(reply));
+        match answer.recv_timeout(STATISTICS_WAIT) {
+            Ok(statistics) => {
+                self.last.lock().clone_from(&statistics);
+                statistics
+            }
+            Err(_) => self.last.lock().clone(),
+        }
     }
-    /// Starts no further write for the partition until [`resume`](Self::resume).
-    pub fn pause(&self, _partition: &TopicPartition) {}
-    pub fn resume(&self, _partition: &TopicPartition) {}
+
+    /// Starts no further write for the partition until [`resume`](Self::resume); one that is under way is finished.
+    pub fn pause(&self, partition: &TopicPartition) {
+        self.tell(Control::Pause(partition.clone()));
+    }
+
+    /// Lifts [`pause`](Self::pause), and only that: a partition paused for its errors stays so.
+    pub fn resume(&self, partition: &TopicPartition) {
+        self.tell(Control::Resume(partition.clone()));
+    }
+
     /// Finishes what is in flight, commits, leaves the group. Returns at once; [`Engine::join`] waits.
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        self.tell(Control::Stop);
+    }
+
     /// Ends at once; what was not committed will be read again.
-    pub fn abandon(&self) {}
+    pub fn abandon(&self) {
+        self.tell(Control::Abandon);
+    }
+
+    fn tell(&self, control: Control) {
+        // Without a loop there is nothing left to steer.
+        let _ = self.control.send(control);
+    }
 }
+
+/// The loop answers within microseconds unless a callback holds it up.
+const STATISTICS_WAIT: Duration = Duration::from_secs(5);
 
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Summary {
     pub statistics: Statistics,
-    /// Second signal: abandoned with work in flight.
+    /// Abandoned with work in flight.
     pub abandoned: bool,
     /// Partitions that stand still for good and why (gap, unreadable, no position and `auto_offset_reset = error`).
     pub stuck: HashMap<TopicPartition, String>,
@@ -100,28 +157,132 @@ pub struct EngineError {
     pub message: String,
     /// A needed service is not there (exit code 3) rather than a failure while running (1).
     pub unavailable: bool,
+    pub statistics: Statistics,
 }
 
 /// A started run, owned by whoever waits for its end.
-pub struct Engine {}
+pub struct Engine {
+    handle: Handle,
+    event_loop: JoinHandle<Result<Summary, EngineError>>,
+    poller: JoinHandle<()>,
+    workers: Vec<JoinHandle<()>>,
+}
 
 impl Engine {
-    /// Starts all threads. The sink's tables are made or checked by the first writer, on a worker's thread.
+    /// Starts all threads: `konekt-loop`, `konekt-poll` and `konekt-worker-N`. Writers are opened on the workers' threads
+    /// when there is something to write.
     pub fn start(
-        _config: EngineConfig,
-        _source: Box<dyn Source>,
-        _sink: Arc<dyn Sink>,
-        _clock: Arc<dyn Clock>,
-        _callbacks: Callbacks,
+        config: EngineConfig,
+        source: Box<dyn Source>,
+        sink: Arc<dyn Sink>,
+        clock: Arc<dyn Clock>,
+        callbacks: Callbacks,
     ) -> Engine {
-        Engine {}
+        let traits = sink.traits();
+        let coordinator = Coordinator::new(rules(&config, traits.transactional), door::random());
+        let (bell, rung) = Bell::new();
+        let (outcomes, outcome_receiver) = Outcomes::new(bell);
+        let (control, control_receiver) = unbounded();
+        let (jobs, job_receiver) = unbounded();
+        let (commands, command_receiver) = unbounded();
+        let (reports, report_receiver) = bounded(REPORTS_MAX);
+
+        let waker = source.waker();
+        let poller = Poller::new(source, command_receiver, reports);
+        let poller = door::spawn("konekt-poll", move || poller.run());
+        let count = config.max_workers.clamp(1, traits.writers_max.max(1));
+        let workers = (0..count).map(|number| {
+            let (sink, clock, jobs, outcomes) = (sink.clone(), clock.clone(), job_receiver.clone(), outcomes.clone());
+            let bytes_max = config.batch_bytes_max;
+            let body = move || Worker::new(sink, jobs, outcomes, clock, bytes_max).run();
+            door::spawn(format!("konekt-worker-{number}"), body)
+        });
+        let workers = workers.collect();
+        let lines = Lines {
+            control: control_receiver,
+            outcomes: outcome_receiver,
+            bell: rung,
+            reports: report_receiver,
+            source: SourceLine { commands, waker },
+            jobs,
+        };
+        let event_loop = EventLoop::new(config, coordinator, lines, clock, callbacks);
+        let event_loop = door::spawn("konekt-loop", move || event_loop.run());
+        let handle = Handle { control, last: Arc::default() };
+        Engine { handle, event_loop, poller, workers }
     }
+
     /// Something to steer the run with, from any thread.
     pub fn handle(&self) -> Handle {
-        unimplemented!()
+        self.handle.clone()
     }
+
     /// Waits for the end of the run and of all its threads.
+    ///
+    /// After an abandoned run, or one whose work in flight did not end within `shutdown_timeout`, threads that hang in
+    /// a call of a sink are left behind: nothing can end such a call from outside.
+    ///
+    /// # Errors
+    /// When the source failed for good.
+    ///
+    /// # Panics
+    /// When the loop panicked, which is a defect.
     pub fn join(self) -> Result<Summary, EngineError> {
-        unimplemented!()
+        let result = match self.event_loop.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        let statistics = match &result {
+            Ok(summary) => summary.statistics.clone(),
+            Err(error) => error.statistics.clone(),
+        };
+        *self.handle.last.lock() = statistics;
+        let patience = door::now() + JOIN_WAIT;
+        for thread in self.workers.into_iter().chain([self.poller]) {
+            join_by(thread, patience);
+        }
+        result
+    }
+}
+
+/// How long threads without work may take to end.
+const JOIN_WAIT: Duration = Duration::from_secs(2);
+
+fn join_by(thread: JoinHandle<()>, patience: std::time::Instant) {
+    while !thread.is_finished() && door::now() < patience {
+        door::sleep(Duration::from_millis(2));
+    }
+    let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+    if !thread.is_finished() {
+        log::warn!("thread {name} hangs and is left behind");
+    } else if thread.join().is_err() {
+        log::error!("thread {name} panicked; this is a defect, please report it");
+    }
+}
+
+fn rules(config: &EngineConfig, sink_is_transactional: bool) -> Rules {
+    let transactional = sink_is_transactional && config.delivery == Delivery::ExactlyOnce;
+    if transactional && config.partition_workers > 1 {
+        log::info!("partition_workers is 1 in exactly-once mode: the position row orders the writes of a partition");
+    }
+    Rules {
+        limits: BatchLimits {
+            rows_max: config.batch_size.max(1),
+            bytes_max: config.batch_bytes_max.max(1),
+            wait_max: config.batch_timeout,
+        },
+        patience: Patience {
+            max_retries: config.max_retries,
+            retry_backoff: config.retry_backoff,
+            error_threshold: config.error_threshold,
+            error_timeout: config.error_timeout,
+        },
+        lanes: if transactional { 1 } else { config.partition_workers.max(1) },
+        transactional,
+        reset: config.auto_offset_reset,
+        commit_interval: config.commit_interval,
+        drain_timeout: config.shutdown_timeout,
+        until_end: config.until_end,
+        max_messages: config.max_messages,
     }
 }

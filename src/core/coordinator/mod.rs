@@ -1,0 +1,399 @@
+//! The only decider: an event goes in, actions come out.
+//!
+//! The coordinator knows every partition that is ours, what waits in its lanes and what workers hold of it. It handles
+//! batches, never single records, and it does nothing itself: `engine::event_loop` performs its [`Action`]s, and tells
+//! it what happened as the next [`Event`]. It has no clock and no thread, so the simulator and the tests run it as is.
+//!
+//! - `starting` — assigned, claimed, started again, revoked, lost
+//! - `working` — fetched, dispatched, answered for
+//! - `ending` — commits, stops, and knowing when all is done
+
+mod ending;
+mod starting;
+#[cfg(test)]
+mod tests;
+mod working;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::time::Duration;
+
+use super::assignment::{Assignment, Claim, Claimed};
+use super::backoff::Chance;
+use super::batcher::{Backlog, BatchLimits};
+use super::partition::{LaneId, Partition, PauseReason, Stage};
+use super::record::TopicPartition;
+use super::tally::{Statistics, Tally};
+use super::verdict::{Failure, Patience};
+
+/// Where to start a partition that has no position yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OffsetReset {
+    /// At the first record the log still holds.
+    Earliest,
+    /// Behind the last one.
+    Latest,
+    /// Stop with an error instead of choosing.
+    Error,
+}
+
+/// What the coordinator goes by.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub limits: BatchLimits,
+    pub patience: Patience,
+    /// Sub-lanes per partition; 1 when transactional.
+    pub lanes: usize,
+    /// Whether the database keeps the positions (exactly once).
+    pub transactional: bool,
+    pub reset: OffsetReset,
+    pub commit_interval: Duration,
+    /// How long work in flight may take when a partition is revoked or the run stops.
+    pub drain_timeout: Duration,
+    pub until_end: bool,
+    pub max_messages: Option<u64>,
+}
+
+/// A chunk that arrived, without its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    pub run: u64,
+    pub first: i64,
+    pub next: i64,
+    pub records_max: usize,
+    pub bytes: usize,
+    pub log_end: i64,
+}
+
+/// What a worker did with one lane. Every dispatched lane is reported exactly once.
+#[derive(Clone, Debug)]
+pub struct LaneReport {
+    pub lane: LaneId,
+    /// Everything below is done; the position it had before, when nothing is.
+    pub through: i64,
+    /// Chunks taken out of the lane's channel.
+    pub chunks: usize,
+    /// Records decoded, and records of the log that are none for us.
+    pub decoded: u64,
+    pub skipped: u64,
+    /// What is decoded and not yet written.
+    pub waiting_records: usize,
+    pub waiting_bytes: usize,
+    /// Whether the position is behind what was taken, be it only markers.
+    pub owes_position: bool,
+    /// Records in the batch that was tried; 0 when only the position moved.
+    pub attempted: u64,
+    pub written: u64,
+    pub repeated: u64,
+    pub written_bytes: u64,
+    pub took: Duration,
+    pub failure: Option<Failure>,
+    /// The lane's bytes cannot be decoded, or its worker died: it is of no use any more.
+    pub ruined: bool,
+}
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub enum Event {
+    Assigned(Vec<Assignment>),
+    Revoked(Vec<TopicPartition>),
+    Lost(Vec<TopicPartition>),
+    Claimed {
+        runs: Vec<u64>,
+        result: Result<Vec<Claimed>, Failure>,
+    },
+    Fetched(Arrival),
+    OutOfRange {
+        run: u64,
+        requested: i64,
+        log_start: i64,
+        log_end: i64,
+    },
+    PartitionFailed {
+        partition: TopicPartition,
+        message: String,
+    },
+    Worked(LaneReport),
+    Committed {
+        positions: Vec<(TopicPartition, i64)>,
+        error: Option<String>,
+    },
+    Pause(TopicPartition),
+    Resume(TopicPartition),
+    Stop,
+    /// Time has passed.
+    Tick,
+}
+
+/// Everything the coordinator can want.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// A worker claims these positions.
+    Claim {
+        runs: Vec<u64>,
+        claims: Vec<Claim>,
+    },
+    /// Lanes are made for a run.
+    Open {
+        run: u64,
+        partition: TopicPartition,
+        lanes: usize,
+        position: i64,
+        claimed: Option<(i64, i64)>,
+    },
+    /// The lanes of a run are dropped, those at work when they come back.
+    Close {
+        run: u64,
+    },
+    /// The source fetches from here on.
+    Fetch {
+        partition: TopicPartition,
+        run: u64,
+        offset: i64,
+    },
+    StopFetching(Vec<TopicPartition>),
+    /// The chunk that was just reported goes into the lanes of its run.
+    Enqueue {
+        run: u64,
+    },
+    /// The lane goes to the workers.
+    Dispatch {
+        lane: LaneId,
+        rows_max: usize,
+    },
+    Commit(Vec<(TopicPartition, i64)>),
+    /// Partitions go back to the group.
+    Release {
+        partitions: Vec<TopicPartition>,
+        positions: Vec<(TopicPartition, i64)>,
+    },
+    /// The source commits, leaves and ends; then the run is over.
+    Finish {
+        positions: Vec<(TopicPartition, i64)>,
+    },
+    OnAssign(Vec<TopicPartition>),
+    OnRevoke(Vec<TopicPartition>),
+    /// A line for the log.
+    Note(log::Level, String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Lane(LaneId),
+    Start(u64),
+    Commit,
+    Handover,
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Stopping { deadline: Duration },
+    Finished,
+}
+
+/// Partitions on their way back to the group.
+#[derive(Debug)]
+struct Handover {
+    partitions: Vec<TopicPartition>,
+    deadline: Duration,
+}
+
+/// See the module.
+pub struct Coordinator {
+    rules: Rules,
+    now: Duration,
+    phase: Phase,
+    partitions: BTreeMap<TopicPartition, Partition>,
+    runs: HashMap<u64, TopicPartition>,
+    next_run: u64,
+    handovers: Vec<Handover>,
+    /// The wanted end of each partition, as first seen.
+    ends: BTreeMap<TopicPartition, i64>,
+    /// Whether the group has said who has what; between losing partitions and the next assignment it has not.
+    settled_in: bool,
+    /// What a person paused, kept while the partition is elsewhere.
+    operator_paused: BTreeSet<TopicPartition>,
+    /// Records that may still be handed to workers under `max_messages`.
+    allowance: Option<u64>,
+    timers: BinaryHeap<Reverse<(Duration, Timer)>>,
+    /// Lanes that are still at work although their run is closed: their decoded records and their share of `allowance`.
+    limbo: HashMap<LaneId, (u64, u64)>,
+    chance: Chance,
+    tally: Tally,
+    out: Vec<Action>,
+}
+
+impl Coordinator {
+    /// A coordinator without partitions; `seed` is for the jitter of its waits.
+    pub fn new(rules: Rules, seed: u64) -> Self {
+        let mut timers = BinaryHeap::new();
+        timers.push(Reverse((rules.commit_interval, Timer::Commit)));
+        Self {
+            allowance: rules.max_messages,
+            rules,
+            now: Duration::ZERO,
+            phase: Phase::Running,
+            partitions: BTreeMap::new(),
+            runs: HashMap::new(),
+            next_run: 1,
+            handovers: Vec::new(),
+            ends: BTreeMap::new(),
+            settled_in: false,
+            operator_paused: BTreeSet::new(),
+            timers,
+            limbo: HashMap::new(),
+            chance: Chance::seeded(seed),
+            tally: Tally::default(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes in one event at time `now` and appends what follows to `actions`, to be performed in order.
+    pub fn handle(&mut self, now: Duration, event: Event, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Assigned(assignments) => self.assigned(assignments),
+            Event::Revoked(partitions) => self.revoked(partitions),
+            Event::Lost(partitions) => self.lost(partitions),
+            Event::Claimed { runs, result } => self.claimed(&runs, result),
+            Event::Fetched(arrival) => self.fetched(&arrival),
+            Event::OutOfRange { run, requested, log_start, log_end } => {
+                self.out_of_range(run, requested, log_start, log_end);
+            }
+            Event::PartitionFailed { partition, message } => self.stuck(&partition, message),
+            Event::Worked(report) => self.worked(&report),
+            Event::Committed { positions, error } => self.committed(positions, error),
+            Event::Pause(partition) => self.pause(partition),
+            Event::Resume(partition) => self.resume(&partition),
+            Event::Stop => self.stop(),
+            Event::Tick => {}
+        }
+        self.fire_timers();
+        self.settle();
+        actions.append(&mut self.out);
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Whether [`Action::Finish`] was given.
+    pub fn finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
+    /// Whether anything is held by workers.
+    pub fn busy(&self) -> bool {
+        self.partitions.values().any(Partition::busy)
+    }
+
+    /// Partitions that stand still for good, and why.
+    pub fn stuck_partitions(&self) -> HashMap<TopicPartition, String> {
+        let stuck = |(name, partition): (&TopicPartition, &Partition)| match &partition.stage {
+            Stage::Stuck(reason) => Some((name.clone(), reason.clone())),
+            _ => None,
+        };
+        self.partitions.iter().filter_map(stuck).collect()
+    }
+
+    /// A snapshot at `now`.
+    pub fn statistics(&mut self, now: Duration, memory_bytes: usize) -> Statistics {
+        let lanes = self.partitions.values().flat_map(|partition| &partition.lanes);
+        let held: usize = lanes.map(|lane| lane.backlog.decoded_records()).sum();
+        let in_limbo: u64 = self.limbo.values().map(|(decoded, _)| decoded).sum();
+        let mut statistics = self.tally.snapshot(now, held as u64 + in_limbo);
+        statistics.partitions_assigned = self.partitions.len();
+        statistics.memory_bytes = memory_bytes;
+        for (name, partition) in &self.partitions {
+            statistics.lag_records += partition.lag();
+            if partition.started() {
+                statistics.positions.insert(name.to_string(), partition.tracker.position());
+            }
+            if let Some(why) = partition.standstill() {
+                statistics.paused.insert(name.to_string(), why);
+            }
+            let errors = partition.lanes.iter().map(|lane| lane.attempts).max().unwrap_or(0);
+            if errors > 0 {
+                statistics.partition_errors.insert(name.to_string(), u64::from(errors));
+            }
+        }
+        statistics
+    }
+
+    fn fire_timers(&mut self) {
+        while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= self.now) {
+            let Some(Reverse((_, timer))) = self.timers.pop() else {
+                return;
+            };
+            match timer {
+                Timer::Lane(lane) => self.lane_timer(lane),
+                Timer::Start(run) => self.begin_run(run),
+                Timer::Commit => self.commit(),
+                // Deadlines of handovers and of the stop are looked at in `settle`.
+                Timer::Handover | Timer::Stop => {}
+            }
+        }
+    }
+
+    fn arm(&mut self, at: Duration, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+    }
+
+    fn by_run(&mut self, run: u64) -> Option<&mut Partition> {
+        self.partitions.get_mut(self.runs.get(&run)?)
+    }
+
+    fn note(&mut self, level: log::Level, text: String) {
+        self.out.push(Action::Note(level, text));
+    }
+
+    /// Takes a partition out of circulation: its lanes and everything still on its way to them are stale from now on.
+    fn close_run(&mut self, name: &TopicPartition) {
+        let Some(partition) = self.partitions.get_mut(name) else {
+            return;
+        };
+        let run = partition.run;
+        for (index, lane) in partition.lanes.iter_mut().enumerate() {
+            let decoded = lane.backlog.decoded_records() as u64;
+            if lane.busy {
+                self.limbo.insert(LaneId { run, index }, (decoded, std::mem::take(&mut lane.reserved)));
+            } else {
+                self.tally.released(decoded);
+            }
+            lane.backlog = Backlog::default();
+        }
+        self.runs.remove(&run);
+        self.out.push(Action::Close { run });
+    }
+
+    fn give_back(&mut self, reserved: u64) {
+        if let Some(allowance) = &mut self.allowance {
+            *allowance += reserved;
+        }
+    }
+
+    fn pause(&mut self, name: TopicPartition) {
+        if let Some(partition) = self.partitions.get_mut(&name) {
+            partition.pauses.insert(PauseReason::Operator);
+        }
+        self.note(log::Level::Info, format!("{name}: paused by the operator"));
+        self.operator_paused.insert(name);
+    }
+
+    fn resume(&mut self, name: &TopicPartition) {
+        self.operator_paused.remove(name);
+        let Some(partition) = self.partitions.get_mut(name) else {
+            return;
+        };
+        partition.pauses.remove(&PauseReason::Operator);
+        let (run, lanes) = (partition.run, partition.lanes.len());
+        self.note(log::Level::Info, format!("{name}: resumed by the operator"));
+        for index in 0..lanes {
+            self.consider(LaneId { run, index });
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The coordinator on its own: events in, actions out.
+
+use super::*;
+use crate::core::verdict::ErrorClass;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn rules() -> Rules {
+    Rules {
+        limits: BatchLimits { rows_max: 10, bytes_max: 1 << 20, wait_max: Duration::from_millis(100) },
+        patience: Patience {
+            max_retries: 3,
+            retry_backoff: SECOND,
+            error_threshold: 2,
+            error_timeout: Duration::from_secs(60),
+        },
+        lanes: 1,
+        transactional: true,
+        reset: OffsetReset::Earliest,
+        commit_interval: Duration::from_secs(5),
+        drain_timeout: Duration::from_secs(30),
+        until_end: false,
+        max_messages: None,
+    }
+}
+
+struct Bench {
+    coordinator: Coordinator,
+    now: Duration,
+}
+
+impl Bench {
+    fn new(rules: Rules) -> Self {
+        Self { coordinator: Coordinator::new(rules, 7), now: Duration::ZERO }
+    }
+
+    /// Handles one event and returns what follows, without log lines.
+    fn on(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.coordinator.handle(self.now, event, &mut actions);
+        actions.retain(|action| !matches!(action, Action::Note(..)));
+        actions
+    }
+
+    fn after(&mut self, wait: Duration) -> Vec<Action> {
+        self.now += wait;
+        self.on(Event::Tick)
+    }
+
+    /// Assigns partitions of topic `t` with logs from 5 to 100 and claims them at `next`. Returns their runs.
+    fn started(&mut self, partitions: i32, next: i64) -> Vec<u64> {
+        self.on(Event::Assigned((0..partitions).map(|p| assignment(p, None)).collect()));
+        let runs: Vec<u64> = (1..=partitions as u64).collect();
+        let rows = runs.iter().map(|_| row(Some(next), true)).collect();
+        self.on(Event::Claimed { runs: runs.clone(), result: Ok(rows) });
+        runs
+    }
+
+    fn fetch(&mut self, run: u64, first: i64, next: i64) -> Vec<Action> {
+        let records_max = (next - first) as usize;
+        self.on(Event::Fetched(Arrival { run, first, next, records_max, bytes: records_max * 100, log_end: 100 }))
+    }
+
+    fn stuck(&self) -> Vec<String> {
+        self.coordinator.stuck_partitions().into_values().collect()
+    }
+}
+
+fn name(partition: i32) -> TopicPartition {
+    TopicPartition::new("t", partition)
+}
+
+fn assignment(partition: i32, committed: Option<i64>) -> Assignment {
+    let topic_id = Some(uuid::Uuid::from_u128(1));
+    let cluster_id = Some("cluster-a".into());
+    Assignment { partition: name(partition), committed, log_start: 5, log_end: 100, cluster_id, topic_id }
+}
+
+fn row(next_offset: Option<i64>, existed: bool) -> Claimed {
+    let (cluster_id, topic_id) = (Some("cluster-a".into()), Some(uuid::Uuid::from_u128(1)));
+    Claimed { next_offset, owner_epoch: 3, cluster_id, topic_id, existed }
+}
+
+fn lane(run: u64) -> LaneId {
+    LaneId { run, index: 0 }
+}
+
+fn done(run: u64, through: i64, written: u64) -> LaneReport {
+    LaneReport {
+        lane: lane(run),
+        through,
+        chunks: 1,
+        decoded: written,
+        skipped: 0,
+        waiting_records: 0,
+        waiting_bytes: 0,
+        owes_position: false,
+        attempted: written,
+        written,
+        repeated: 0,
+        written_bytes: written * 10,
+        took: SECOND,
+        failure: None,
+        ruined: false,
+    }
+}
+
+fn failed(run: u64, through: i64, class: ErrorClass) -> LaneReport {
+    let failure = Some(Failure { class, message: "no".into(), offset: None });
+    LaneReport { written: 0, written_bytes: 0, waiting_records: 10, decoded: 10, failure, ..done(run, through, 10) }
+}
+
+fn dispatched(actions: &[Action]) -> Vec<(u64, usize)> {
+    let one = |action: &Action| match action {
+        Action::Dispatch { lane, rows_max } => Some((lane.run, *rows_max)),
+        _ => None,
+    };
+    actions.iter().filter_map(one).collect()
+}
+
+#[test]
+fn a_claim_asks_with_the_groups_offset_or_the_reset_policy() {
+    let cases = [
+        (OffsetReset::Earliest, None, Some(5)),
+        (OffsetReset::Latest, None, Some(100)),
+        (OffsetReset::Error, None, None),
+        (OffsetReset::Error, Some(42), Some(42)),
+    ];
+    for (reset, committed, expected) in cases {
+        let mut bench = Bench::new(Rules { reset, ..rules() });
+        let actions = bench.on(Event::Assigned(vec![assignment(0, committed)]));
+        let Some(Action::Claim { claims, .. }) = actions.last() else { panic!("{actions:?}") };
+        assert_eq!(claims[0].start_if_absent, expected, "{reset:?}, committed {committed:?}");
+    }
+}
+
+#[test]
+fn the_databases_position_decides_where_to_read() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, Some(90))]));
+    let actions = bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![row(Some(60), true)]) });
+    let open = Action::Open { run: 1, partition: name(0), lanes: 1, position: 60, claimed: Some((3, 60)) };
+    assert_eq!(actions, [open, Action::Fetch { partition: name(0), run: 1, offset: 60 }]);
+}
+
+#[test]
+fn a_position_of_another_log_stops_its_partition_with_numbers_and_a_way_out() {
+    let cases = [
+        (Claimed { topic_id: Some(uuid::Uuid::from_u128(2)), ..row(Some(60), true) }, "deleted and made anew"),
+        (Claimed { cluster_id: Some("cluster-b".into()), ..row(Some(60), true) }, "belongs to cluster cluster-b"),
+        (row(Some(2), true), "3 records were removed by retention"),
+        (row(None, false), "has no position yet"),
+    ];
+    for (row, words) in cases {
+        let mut bench = Bench::new(rules());
+        bench.on(Event::Assigned(vec![assignment(0, None)]));
+        let actions = bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![row]) });
+        assert!(!actions.iter().any(|action| matches!(action, Action::Fetch { .. })), "{words}: {actions:?}");
+        let [reason] = &bench.stuck()[..] else { panic!("{words}: {:?}", bench.stuck()) };
+        assert!(reason.contains(words), "{words}: {reason}");
+    }
+}
+
+#[test]
+fn a_gap_is_never_jumped_where_the_database_decided_the_position() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 60);
+    bench.on(Event::OutOfRange { run: 1, requested: 60, log_start: 70, log_end: 100 });
+    assert!(bench.stuck()[0].contains("10 records were removed by retention"), "{:?}", bench.stuck());
+
+    let mut bench = Bench::new(Rules { transactional: false, ..rules() });
+    bench.on(Event::Assigned(vec![assignment(0, Some(60))]));
+    let actions = bench.on(Event::OutOfRange { run: 1, requested: 60, log_start: 70, log_end: 100 });
+    assert!(actions.contains(&Action::Fetch { partition: name(0), run: 2, offset: 70 }), "{actions:?}");
+}
+
+#[test]
+fn a_lane_is_with_one_worker_at_a_time_and_waits_for_company() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    assert_eq!(bench.fetch(1, 5, 9), [Action::Enqueue { run: 1 }], "4 records wait for company");
+    assert_eq!(dispatched(&bench.fetch(1, 9, 20)), [(1, 10)], "15 are more than a batch");
+    assert_eq!(dispatched(&bench.fetch(1, 20, 40)), [], "the lane is at work");
+    assert_eq!(dispatched(&bench.on(Event::Worked(done(1, 15, 10)))), [(1, 10)]);
+
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 9);
+    assert_eq!(dispatched(&bench.after(Duration::from_millis(99))), []);
+    assert_eq!(dispatched(&bench.after(Duration::from_millis(1))), [(1, 10)], "nobody came within batch_timeout");
+}
+
+#[test]
+fn stale_chunks_and_reports_change_nothing() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 20);
+    bench.on(Event::Lost(vec![name(0)]));
+    assert_eq!(bench.fetch(1, 20, 30), [], "a chunk of a lost partition");
+    assert_eq!(bench.on(Event::Worked(done(1, 15, 10))), [], "its outcome");
+    bench.now += Duration::from_secs(6);
+    let actions = bench.on(Event::Tick);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Commit(_))), "nothing is committed: {actions:?}");
+}
+
+#[test]
+fn a_revoked_partition_finishes_what_is_in_flight_and_commits_before_it_is_let_go() {
+    let mut bench = Bench::new(rules());
+    bench.started(2, 5);
+    bench.fetch(1, 5, 30);
+    bench.fetch(2, 5, 30);
+    let actions = bench.on(Event::Revoked(vec![name(0)]));
+    assert_eq!(actions, [Action::StopFetching(vec![name(0)])], "the worker still has it");
+    let actions = bench.on(Event::Worked(done(1, 15, 10)));
+    let release = Action::Release { partitions: vec![name(0)], positions: vec![(name(0), 15)] };
+    assert_eq!(actions, [Action::Close { run: 1 }, Action::OnRevoke(vec![name(0)]), release]);
+    let other = LaneReport { waiting_records: 15, ..done(2, 15, 10) };
+    assert_eq!(dispatched(&bench.on(Event::Worked(other))), [(2, 10)], "the other did not notice");
+}
+
+#[test]
+fn a_revocation_does_not_wait_for_ever() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    bench.on(Event::Revoked(vec![name(0)]));
+    let actions = bench.after(Duration::from_secs(30));
+    let release = Action::Release { partitions: vec![name(0)], positions: vec![(name(0), 5)] };
+    assert!(actions.contains(&release), "{actions:?}");
+}
+
+#[test]
+fn failures_wait_outside_the_workers_and_the_circuit_probes_with_one_record() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    assert_eq!(dispatched(&bench.on(Event::Worked(failed(1, 5, ErrorClass::Unclassified)))), []);
+    assert_eq!(dispatched(&bench.after(SECOND)), [(1, 10)], "the same batch again");
+    bench.on(Event::Worked(LaneReport { chunks: 0, decoded: 0, ..failed(1, 5, ErrorClass::Unclassified) }));
+    let statistics = bench.coordinator.statistics(bench.now, 0);
+    assert_eq!(statistics.paused["t/0"], "errors: no");
+    assert_eq!(dispatched(&bench.after(Duration::from_secs(59))), []);
+    assert_eq!(dispatched(&bench.after(SECOND)), [(1, 1)], "one record is the probe");
+    let probe = LaneReport { chunks: 0, decoded: 0, waiting_records: 24, ..done(1, 6, 1) };
+    assert_eq!(dispatched(&bench.on(Event::Worked(probe))), [(1, 10)], "and then it goes on");
+    assert!(bench.coordinator.statistics(bench.now, 0).paused.is_empty());
+}
+
+#[test]
+fn an_operators_pause_is_its_own_reason_and_outlives_a_rebalance() {
+    let mut bench = Bench::new(rules());
+    bench.started(2, 5);
+    bench.on(Event::Pause(name(0)));
+    assert_eq!(dispatched(&bench.fetch(1, 5, 30)), []);
+    assert_eq!(dispatched(&bench.fetch(2, 5, 30)), [(2, 10)]);
+    bench.on(Event::Revoked(vec![name(0)]));
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    bench.on(Event::Claimed { runs: vec![3], result: Ok(vec![row(Some(5), true)]) });
+    assert_eq!(dispatched(&bench.fetch(3, 5, 30)), []);
+    assert_eq!(dispatched(&bench.on(Event::Resume(name(0)))), [(3, 10)]);
+}
+
+#[test]
+fn a_fenced_partition_is_dropped_and_asked_for_again() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    let actions = bench.on(Event::Worked(failed(1, 5, ErrorClass::Fenced)));
+    assert_eq!(actions, [Action::Close { run: 1 }, Action::StopFetching(vec![name(0)])]);
+    let actions = bench.after(Duration::from_secs(5));
+    assert!(matches!(&actions[..], [Action::Claim { runs, .. }] if runs == &[2]), "{actions:?}");
+}
+
+#[test]
+fn corrupt_bytes_are_fetched_again_and_stop_the_partition_when_they_stay_corrupt() {
+    let mut bench = Bench::new(Rules { transactional: false, ..rules() });
+    bench.on(Event::Assigned(vec![assignment(0, Some(5))]));
+    for run in 1..=4 {
+        bench.fetch(run, 5, 30);
+        let report = LaneReport { ruined: true, attempted: 0, ..failed(run, 5, ErrorClass::Data) };
+        bench.on(Event::Worked(report));
+        bench.after(Duration::from_secs(120));
+    }
+    assert_eq!(bench.stuck(), ["no"]);
+}
+
+#[test]
+fn until_end_ends_when_every_partition_is_through_and_not_between_rebalances() {
+    let mut bench = Bench::new(Rules { until_end: true, ..rules() });
+    bench.started(2, 5);
+    bench.fetch(1, 5, 100);
+    assert_eq!(bench.on(Event::Lost(vec![name(1)])).iter().filter(|a| matches!(a, Action::Finish { .. })).count(), 0);
+    bench.on(Event::Worked(done(1, 100, 95)));
+    assert!(!bench.coordinator.finished(), "who has t/1 is not known yet");
+    let actions = bench.on(Event::Assigned(Vec::new()));
+    assert!(actions.contains(&Action::Finish { positions: vec![(name(0), 100)] }), "{actions:?}");
+}
+
+#[test]
+fn a_stop_lets_work_in_flight_finish_and_starts_nothing_new() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 60);
+    let actions = bench.on(Event::Stop);
+    assert_eq!(actions, [Action::StopFetching(vec![name(0)])]);
+    let actions = bench.on(Event::Worked(LaneReport { waiting_records: 45, ..done(1, 15, 10) }));
+    assert_eq!(dispatched(&actions), []);
+    assert_eq!(actions.last(), Some(&Action::Finish { positions: vec![(name(0), 15)] }));
+}
+
+#[test]
+fn an_impossible_report_is_not_believed() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    bench.on(Event::Worked(done(1, 31, 26)));
+    assert!(bench.stuck()[0].contains("only offsets below 30 were handed out"), "{:?}", bench.stuck());
+}

@@ -1,0 +1,196 @@
+//! Records come in, batches go out to workers, answers come back.
+
+use log::Level;
+
+use super::{Action, Arrival, Coordinator, LaneReport, Stage, Timer};
+use crate::core::batcher::Due;
+use crate::core::partition::{LaneId, PauseReason};
+use crate::core::record::TopicPartition;
+use crate::core::verdict::{ErrorClass, Failure, Verdict, verdict};
+
+impl Coordinator {
+    pub(super) fn fetched(&mut self, arrival: &Arrival) {
+        let now = self.now;
+        let Some(partition) = self.by_run(arrival.run) else {
+            return;
+        };
+        if partition.stage != Stage::Running || !partition.tracker.enter(arrival.first, arrival.next) {
+            return;
+        }
+        partition.log_end = partition.log_end.max(arrival.log_end).max(arrival.next);
+        for lane in &mut partition.lanes {
+            lane.backlog.push(arrival.records_max, arrival.bytes, now);
+        }
+        let lanes = partition.lanes.len();
+        self.out.push(Action::Enqueue { run: arrival.run });
+        for index in 0..lanes {
+            self.consider(LaneId { run: arrival.run, index });
+        }
+    }
+
+    pub(super) fn lane_timer(&mut self, id: LaneId) {
+        if let Some(partition) = self.by_run(id.run)
+            && let Some(lane) = partition.lanes.get_mut(id.index)
+        {
+            lane.armed = None;
+        }
+        self.consider(id);
+    }
+
+    /// Sends the lane to the workers if a batch of it is due, or arms a timer for when it will be.
+    pub(super) fn consider(&mut self, id: LaneId) {
+        let (now, limits, patience) = (self.now, self.rules.limits, self.rules.patience);
+        let running = matches!(self.phase, super::Phase::Running);
+        let allowance = self.allowance;
+        let Some(partition) = self.by_run(id.run) else {
+            return;
+        };
+        let flush = partition.exhausted();
+        let operator = partition.pauses.contains(&PauseReason::Operator);
+        let Some(lane) = partition.lanes.get_mut(id.index) else {
+            return;
+        };
+        if !running || partition.stage != Stage::Running || lane.busy || operator || allowance == Some(0) {
+            return;
+        }
+        let due = match lane.retry_at {
+            Some(at) if now < at => Due::At(at),
+            _ => lane.backlog.due(&limits, now, flush || lane.attempts > 0),
+        };
+        match due {
+            Due::Never => {}
+            Due::At(at) => {
+                if lane.armed.is_none_or(|armed| at < armed) {
+                    lane.armed = Some(at);
+                    self.arm(at, Timer::Lane(id));
+                }
+            }
+            Due::Now => {
+                lane.busy = true;
+                lane.retry_at = None;
+                // Behind an open circuit one record is the probe.
+                let probe = lane.attempts >= patience.error_threshold.max(1);
+                let rows_max = if probe { 1 } else { limits.rows_max };
+                let rows_max = allowance.map_or(rows_max, |left| rows_max.min(left.try_into().unwrap_or(usize::MAX)));
+                if let Some(left) = allowance {
+                    lane.reserved = rows_max as u64;
+                    self.allowance = Some(left - rows_max as u64);
+                }
+                self.out.push(Action::Dispatch { lane: id, rows_max });
+            }
+        }
+    }
+
+    pub(super) fn worked(&mut self, report: &LaneReport) {
+        self.tally.worked(report);
+        let Some(partition) = self.by_run(report.lane.run) else {
+            // Its partition is gone; what it decoded and did not write will be read again by whoever has it now.
+            if let Some((_, reserved)) = self.limbo.remove(&report.lane) {
+                self.give_back(reserved.saturating_sub(report.written));
+                self.consider_all();
+            }
+            return self.tally.released(report.waiting_records as u64);
+        };
+        let name = partition.assignment.partition.clone();
+        let Some(lane) = partition.lanes.get_mut(report.lane.index) else {
+            return;
+        };
+        lane.busy = false;
+        lane.backlog.worked(report.chunks, report.waiting_records, report.waiting_bytes, report.owes_position);
+        let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.written);
+        if report.failure.is_none() {
+            lane.attempts = 0;
+            partition.pauses.remove(&PauseReason::Errors);
+            partition.failure = None;
+            partition.ruins = 0;
+        }
+        let progress = partition.tracker.done(report.lane.index, report.through);
+        self.give_back(unused);
+        if let Err(impossible) = progress {
+            return self.stuck(&name, format!("internal error, please report it: {impossible}"));
+        }
+        if let Some(failure) = &report.failure {
+            self.failed(&name, report, failure);
+        }
+        if unused > 0 {
+            // What one lane did not use of the allowance may be what another waits for.
+            self.consider_all();
+        } else {
+            self.consider(report.lane);
+        }
+    }
+
+    fn consider_all(&mut self) {
+        let lanes = |(run, name): (&u64, &TopicPartition)| {
+            let count = self.partitions.get(name).map_or(0, |partition| partition.lanes.len());
+            let run = *run;
+            (0..count).map(move |index| LaneId { run, index })
+        };
+        let all: Vec<LaneId> = self.runs.iter().flat_map(lanes).collect();
+        for lane in all {
+            self.consider(lane);
+        }
+    }
+
+    fn failed(&mut self, name: &TopicPartition, report: &LaneReport, failure: &Failure) {
+        let patience = self.rules.patience;
+        let (mut chance, now) = (self.chance.clone(), self.now);
+        let Some(partition) = self.partitions.get_mut(name) else {
+            return;
+        };
+        let Some(lane) = partition.lanes.get_mut(report.lane.index) else {
+            return;
+        };
+        lane.attempts += 1;
+        let attempts = lane.attempts;
+        let verdict = verdict(failure.class, attempts, &patience, &mut chance);
+        partition.failure = Some(failure.message.clone());
+        let running = partition.stage == Stage::Running;
+        if let Verdict::Again { after } | Verdict::Pause { after } = verdict {
+            lane.retry_at = Some(now + after);
+        }
+        if let Verdict::Pause { .. } = verdict {
+            partition.pauses.insert(PauseReason::Errors);
+        }
+        self.chance = chance;
+        self.tally.retried();
+        if attempts == patience.max_retries + 1 && matches!(failure.class, ErrorClass::Data | ErrorClass::Unclassified)
+        {
+            self.tally.exhausted(report.attempted);
+        }
+        self.explain(name, attempts, failure, verdict);
+        if running && report.ruined {
+            self.start_over(name, failure, verdict);
+        } else if let (true, Verdict::LetGo { after }) = (running, verdict) {
+            self.restart(name, after);
+        }
+    }
+
+    /// The lane's bytes are of no use: fetch them again, in case they were damaged on the way; damaged for good is a
+    /// person's case.
+    fn start_over(&mut self, name: &TopicPartition, failure: &Failure, verdict: Verdict) {
+        let max_retries = self.rules.patience.max_retries;
+        let Some(partition) = self.partitions.get_mut(name) else {
+            return;
+        };
+        partition.ruins += 1;
+        if failure.class == ErrorClass::Data && partition.ruins > max_retries {
+            return self.stuck(name, failure.message.clone());
+        }
+        let after = match verdict {
+            Verdict::Again { after } | Verdict::Pause { after } | Verdict::LetGo { after } => after,
+        };
+        self.restart(name, after);
+    }
+
+    fn explain(&mut self, name: &TopicPartition, attempts: u32, failure: &Failure, verdict: Verdict) {
+        let Failure { class, message, offset } = failure;
+        let at = offset.map_or(String::new(), |offset| format!(" at offset {offset}"));
+        let (level, what) = match verdict {
+            Verdict::Again { after } => (Level::Warn, format!("tries again in {after:.1?}")),
+            Verdict::Pause { after } => (Level::Error, format!("pauses for {after:.1?}, then probes with one record")),
+            Verdict::LetGo { after } => (Level::Warn, format!("lets go; asks the database again in {after:.1?}")),
+        };
+        self.note(level, format!("{name}{at}: attempt {attempts} failed ({class}), {what}: {message}"));
+    }
+}

@@ -1,0 +1,326 @@
+//! The one loop that decides.
+//!
+//! It takes in what happened, control first, outcomes second, the source's reports last, asks `core::coordinator` what
+//! follows, and performs that. [`EventLoop::turn`] is bounded and never waits; only [`EventLoop::run`] does. No error
+//! leaves the loop: an error is an event. After a fatal one nothing new starts, and it goes on until nothing is in flight.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Select, Sender, unbounded};
+
+use super::channels::{Command, Control, Job, Outcome, Report, SharedChunk};
+use super::lane::{Lane, LaneSeed};
+use super::poller::SourceLine;
+use super::{Callbacks, EngineConfig, EngineError, Summary};
+use crate::core::coordinator::{Action, Arrival, Coordinator, Event, LaneReport};
+use crate::core::identity::RecordIds;
+use crate::core::partition::LaneId;
+use crate::core::record::TopicPartition;
+use crate::core::tally::Statistics;
+use crate::port::{Chunk, Clock, SourceError, SourceEvent};
+
+/// Reports of the source taken per turn, so that control and outcomes never wait behind data for long.
+const REPORTS_PER_TURN: usize = 32;
+/// How long the poller may take for the last commit and the farewell to the group, beyond the drain.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The channels the loop listens to and speaks into.
+pub(super) struct Lines {
+    pub control: Receiver<Control>,
+    pub outcomes: flume::Receiver<Outcome>,
+    pub bell: Receiver<()>,
+    pub reports: Receiver<Report>,
+    pub source: SourceLine,
+    pub jobs: Sender<Job>,
+}
+
+/// A lane's channel, and the lane itself while no worker holds it.
+struct Slot {
+    chunks: Sender<SharedChunk>,
+    idle: Option<Box<Lane>>,
+}
+
+/// See the module.
+pub(super) struct EventLoop {
+    config: EngineConfig,
+    coordinator: Coordinator,
+    lines: Lines,
+    clock: Arc<dyn Clock>,
+    callbacks: Callbacks,
+    lanes: HashMap<LaneId, Slot>,
+    actions: Vec<Action>,
+    /// The chunk of the event being handled.
+    arrived: Option<SharedChunk>,
+    failure: Option<SourceError>,
+    abandoned: bool,
+    /// Set when the source was told to close: when waiting for it ends.
+    close_by: Option<Duration>,
+    closed: bool,
+    statistics_at: Duration,
+}
+
+impl EventLoop {
+    pub fn new(
+        config: EngineConfig,
+        coordinator: Coordinator,
+        lines: Lines,
+        clock: Arc<dyn Clock>,
+        callbacks: Callbacks,
+    ) -> Self {
+        let statistics_at = config.stats_interval;
+        Self {
+            config,
+            coordinator,
+            lines,
+            clock,
+            callbacks,
+            lanes: HashMap::new(),
+            actions: Vec::new(),
+            arrived: None,
+            failure: None,
+            abandoned: false,
+            close_by: None,
+            closed: false,
+            statistics_at,
+        }
+    }
+
+    /// Runs to the end. Dropping the loop then closes all channels, and that ends the other threads.
+    pub fn run(mut self) -> Result<Summary, EngineError> {
+        while !self.over() {
+            self.turn();
+            if !self.over() {
+                self.wait();
+            }
+        }
+        self.summary()
+    }
+
+    /// Whether the run has ended.
+    pub fn over(&self) -> bool {
+        let late = self.close_by.is_some_and(|by| self.clock.elapsed() >= by);
+        self.abandoned || self.closed || late
+    }
+
+    /// Takes in everything that waits, up to a bound.
+    pub fn turn(&mut self) {
+        while let Ok(control) = self.lines.control.try_recv() {
+            self.control(control);
+        }
+        while let Ok(outcome) = self.lines.outcomes.try_recv() {
+            self.outcome(outcome);
+        }
+        for _ in 0..REPORTS_PER_TURN {
+            match self.lines.reports.try_recv() {
+                Ok(report) => self.report(report),
+                Err(_) => break,
+            }
+        }
+        self.handle(Event::Tick);
+        self.publish();
+    }
+
+    /// Waits until something arrives or a deadline passes.
+    fn wait(&self) {
+        let lines = &self.lines;
+        if !lines.outcomes.is_empty() {
+            return;
+        }
+        let mut select = Select::new();
+        select.recv(&lines.control);
+        select.recv(&lines.bell);
+        select.recv(&lines.reports);
+        let due = [self.coordinator.deadline(), Some(self.statistics_at), self.close_by].into_iter().flatten().min();
+        let wait = due.map_or(Duration::from_secs(1), |due| due.saturating_sub(self.clock.elapsed()));
+        if select.ready_timeout(wait).is_ok() {
+            // The bell only says "look"; whatever it rang for is in the channels.
+            let _ = lines.bell.try_recv();
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Pause(partition) => self.handle(Event::Pause(partition)),
+            Control::Resume(partition) => self.handle(Event::Resume(partition)),
+            Control::Statistics(reply) => {
+                let statistics = self.statistics();
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(statistics);
+            }
+            Control::Stop => self.handle(Event::Stop),
+            Control::Abandon => self.abandoned = true,
+        }
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Worked { lane, report } => self.worked(lane, report),
+            Outcome::Claimed { runs, result } => self.handle(Event::Claimed { runs, result }),
+        }
+    }
+
+    fn worked(&mut self, lane: Option<Box<Lane>>, report: LaneReport) {
+        // A lane whose run was closed meanwhile has no slot any more and ends here.
+        if let (Some(lane), Some(slot)) = (lane, self.lanes.get_mut(&report.lane)) {
+            slot.idle = Some(lane);
+        }
+        self.handle(Event::Worked(report));
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Source(event) => self.source_event(event),
+            Report::Closed(result) => {
+                self.closed = true;
+                if let Err(error) = result {
+                    log::warn!("while leaving: {error}");
+                }
+            }
+        }
+    }
+
+    fn source_event(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Assigned(assignments) => self.handle(Event::Assigned(assignments)),
+            SourceEvent::Revoked(partitions) => self.handle(Event::Revoked(partitions)),
+            SourceEvent::Lost(partitions) => self.handle(Event::Lost(partitions)),
+            SourceEvent::Fetched(chunk) => self.fetched(chunk),
+            SourceEvent::OutOfRange { run, requested, log_start, log_end, .. } => {
+                self.handle(Event::OutOfRange { run, requested, log_start, log_end });
+            }
+            SourceEvent::Committed { positions, result } => {
+                let error = result.err().map(|error| error.message);
+                self.handle(Event::Committed { positions, error });
+            }
+            SourceEvent::PartitionFailed { partition, error } => {
+                self.handle(Event::PartitionFailed { partition, message: error.message });
+            }
+            SourceEvent::Trouble(error) => log::warn!("{error}"),
+            SourceEvent::Failed(error) => {
+                log::error!("{error}");
+                self.failure.get_or_insert(error);
+                self.handle(Event::Stop);
+            }
+        }
+    }
+
+    fn fetched(&mut self, chunk: Chunk) {
+        let Chunk { run, first, next, records_max, log_end, .. } = chunk;
+        let arrival = Arrival { run, first, next, records_max, bytes: chunk.records.bytes(), log_end };
+        self.arrived = Some(Arc::new(chunk));
+        self.handle(Event::Fetched(arrival));
+        // Not wanted any more: dropping it gives its memory and credit back.
+        self.arrived = None;
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.coordinator.handle(self.clock.elapsed(), event, &mut actions);
+        for action in actions.drain(..) {
+            self.perform(action);
+        }
+        self.actions = actions;
+    }
+
+    fn perform(&mut self, action: Action) {
+        let tell = |command| self.lines.source.tell(command);
+        match action {
+            Action::Claim { runs, claims } => self.put(Job::Claim { runs, claims }),
+            Action::Open { run, partition, lanes, position, claimed } => {
+                self.open(run, &partition, lanes, position, claimed);
+            }
+            Action::Close { run } => self.lanes.retain(|id, _| id.run != run),
+            Action::Fetch { partition, run, offset } => tell(Command::Start { partition, run, offset }),
+            Action::StopFetching(partitions) => tell(Command::Stop(partitions)),
+            Action::Enqueue { run } => self.enqueue(run),
+            Action::Dispatch { lane, rows_max } => self.dispatch(lane, rows_max),
+            Action::Commit(positions) => tell(Command::Commit(positions)),
+            Action::Release { partitions, positions } => tell(Command::Release { partitions, positions }),
+            Action::Finish { positions } => self.finish(positions),
+            Action::OnAssign(partitions) => call(&mut self.callbacks.on_assign, &partitions),
+            Action::OnRevoke(partitions) => call(&mut self.callbacks.on_revoke, &partitions),
+            Action::Note(level, text) => log::log!(level, "{text}"),
+        }
+    }
+
+    fn open(
+        &mut self,
+        run: u64,
+        partition: &TopicPartition,
+        shares: usize,
+        position: i64,
+        claimed: Option<(i64, i64)>,
+    ) {
+        let ids = RecordIds::new(&self.config.group_id, partition);
+        for index in 0..shares {
+            let id = LaneId { run, index };
+            let (chunks, receiver) = unbounded();
+            let memory = Arc::clone(&self.config.memory);
+            let seed = LaneSeed { id, partition: partition.clone(), ids, shares, position, claimed, memory };
+            let idle = Some(Box::new(Lane::new(seed, receiver)));
+            self.lanes.insert(id, Slot { chunks, idle });
+        }
+    }
+
+    fn enqueue(&mut self, run: u64) {
+        let Some(chunk) = self.arrived.take() else {
+            return;
+        };
+        let slots = (0..).map_while(|index| self.lanes.get(&LaneId { run, index }));
+        for slot in slots {
+            // The receiver lives in the lane; a lane lost with its worker is started over by the coordinator.
+            let _ = slot.chunks.send(Arc::clone(&chunk));
+        }
+    }
+
+    fn dispatch(&mut self, id: LaneId, rows_max: usize) {
+        let lane = self.lanes.get_mut(&id).and_then(|slot| slot.idle.take());
+        debug_assert!(lane.is_some(), "lane {id} was dispatched twice");
+        if let Some(lane) = lane {
+            self.put(Job::Write { lane, rows_max });
+        }
+    }
+
+    fn put(&self, job: Job) {
+        // Workers outlive the loop, so somebody is always there to take it.
+        let _ = self.lines.jobs.send(job);
+    }
+
+    fn finish(&mut self, positions: Vec<(TopicPartition, i64)>) {
+        self.close_by = Some(self.clock.elapsed() + CLOSE_DEADLINE + Duration::from_secs(1));
+        self.lines.source.tell(Command::Close { positions, deadline: CLOSE_DEADLINE });
+    }
+
+    fn statistics(&mut self) -> Statistics {
+        self.coordinator.statistics(self.clock.elapsed(), self.config.memory.used())
+    }
+
+    fn publish(&mut self) {
+        let now = self.clock.elapsed();
+        if now < self.statistics_at {
+            return;
+        }
+        self.statistics_at = now + self.config.stats_interval;
+        let statistics = self.statistics();
+        if let Some(callback) = &mut self.callbacks.on_statistics {
+            callback(&statistics);
+        }
+    }
+
+    /// How it ended.
+    pub fn summary(mut self) -> Result<Summary, EngineError> {
+        let statistics = self.statistics();
+        match self.failure.take() {
+            Some(error) => Err(EngineError { message: error.message, unavailable: error.unavailable, statistics }),
+            None => Ok(Summary { statistics, abandoned: self.abandoned, stuck: self.coordinator.stuck_partitions() }),
+        }
+    }
+}
+
+fn call(callback: &mut Option<super::PartitionsCallback>, partitions: &[TopicPartition]) {
+    if let Some(callback) = callback {
+        callback(partitions);
+    }
+}

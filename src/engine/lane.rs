@@ -1,0 +1,206 @@
+//! A lane: the records of one partition (or of one key-hash share of it) on their way to a worker.
+//!
+//! There is exactly one [`Lane`] value per sub-lane, in a box that moves: idle with the loop, in the ready queue, or with
+//! the one worker that holds it. Ownership is the mutual exclusion, so batches of a partition are written in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crossbeam::channel::Receiver;
+
+use super::channels::SharedChunk;
+use crate::core::identity::RecordIds;
+use crate::core::partition::LaneId;
+use crate::core::record::{DecodeError, MessageBatch, Record, RecordBuffer, Skipped, TopicPartition};
+use crate::port::{MemoryBudget, PositionMove, Write};
+
+/// See the module.
+pub(super) struct Lane {
+    pub id: LaneId,
+    pub partition: TopicPartition,
+    ids: RecordIds,
+    /// This lane is one of so many; each takes the records whose key hashes to it.
+    shares: usize,
+    chunks: Receiver<SharedChunk>,
+    records: RecordBuffer,
+    /// Per decoded chunk: after how many of the records held it ends, and the offset behind it.
+    ends: VecDeque<(usize, i64)>,
+    /// Everything below is written.
+    through: i64,
+    /// The fencing number and the position of our row.
+    claimed: Option<(i64, i64)>,
+    /// Log records passed over since the last write.
+    skipped: u64,
+    memory: Arc<MemoryBudget>,
+    charged: usize,
+}
+
+/// What filling a lane did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filled {
+    pub chunks: usize,
+    pub decoded: u64,
+    pub skipped: u64,
+}
+
+/// What makes a lane.
+pub(super) struct LaneSeed {
+    pub id: LaneId,
+    pub partition: TopicPartition,
+    pub ids: RecordIds,
+    pub shares: usize,
+    pub position: i64,
+    pub claimed: Option<(i64, i64)>,
+    pub memory: Arc<MemoryBudget>,
+}
+
+impl Lane {
+    pub fn new(seed: LaneSeed, chunks: Receiver<SharedChunk>) -> Self {
+        Self {
+            id: seed.id,
+            partition: seed.partition,
+            ids: seed.ids,
+            shares: seed.shares,
+            chunks,
+            records: RecordBuffer::default(),
+            ends: VecDeque::new(),
+            through: seed.position,
+            claimed: seed.claimed,
+            skipped: 0,
+            memory: seed.memory,
+            charged: 0,
+        }
+    }
+
+    /// Decodes chunks until a batch of `rows_max` rows and `bytes_max` bytes is there or no chunk is left.
+    ///
+    /// # Errors
+    /// When a chunk's bytes are not what they should be; what was decoded before stays.
+    pub fn fill(&mut self, rows_max: usize, bytes_max: usize, filled: &mut Filled) -> Result<(), DecodeError> {
+        while self.records.len() < rows_max && self.records.bytes() < bytes_max {
+            let Ok(chunk) = self.chunks.try_recv() else {
+                break;
+            };
+            filled.chunks += 1;
+            let before = self.records.len();
+            let Skipped { control, aborted } = chunk.records.decode(chunk.first, &mut self.records)?;
+            if self.shares > 1 {
+                let (index, shares) = (self.id.index, self.shares);
+                self.records.retain_from(before, |record| share_of(record, shares) == index);
+            }
+            let skipped = if self.id.index == 0 { control + aborted } else { 0 };
+            self.skipped += skipped;
+            filled.skipped += skipped;
+            filled.decoded += (self.records.len() - before) as u64;
+            self.ends.push_back((self.records.len(), chunk.next));
+            self.account();
+        }
+        Ok(())
+    }
+
+    /// How many of the records held make up the next batch.
+    pub fn cut(&self, rows_max: usize, bytes_max: usize) -> usize {
+        self.records.cut(rows_max, bytes_max)
+    }
+
+    /// The first `count` records as a write that moves the position behind them.
+    pub fn write(&self, count: usize) -> Write<'_> {
+        let next = self.position_behind(count);
+        Write {
+            batch: MessageBatch::new(&self.partition, &self.records, 0..count),
+            ids: self.ids,
+            position: self.claimed.map(|(owner_epoch, expected)| PositionMove {
+                owner_epoch,
+                expected,
+                next,
+                skipped: self.skipped,
+            }),
+        }
+    }
+
+    /// Whether writing `count` records would change anything in a sink.
+    pub fn moves(&self, count: usize) -> bool {
+        count > 0 || self.claimed.is_some_and(|(_, position)| position != self.position_behind(0))
+    }
+
+    /// The first `count` records are written.
+    pub fn wrote(&mut self, count: usize) {
+        let next = self.position_behind(count);
+        self.through = next;
+        self.skipped = 0;
+        if let Some((_, position)) = &mut self.claimed {
+            *position = next;
+        }
+        self.records.consume(count);
+        while self.ends.front().is_some_and(|&(records, _)| records <= count) {
+            self.ends.pop_front();
+        }
+        for (records, _) in &mut self.ends {
+            *records -= count;
+        }
+        self.account();
+    }
+
+    /// The offset below which everything is done once the first `count` records are: behind the last of them, and
+    /// behind every chunk that ends there, whatever holes it covers.
+    fn position_behind(&self, count: usize) -> i64 {
+        let record = count.checked_sub(1).map_or(self.through, |last| self.records.get(last).offset + 1);
+        let chunk =
+            self.ends.iter().take_while(|(records, _)| *records <= count).last().map_or(record, |&(_, next)| next);
+        record.max(chunk).max(self.through)
+    }
+
+    /// Everything below is written.
+    pub fn through(&self) -> i64 {
+        self.through
+    }
+
+    /// Records decoded and not written.
+    pub fn waiting_records(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Bytes of these.
+    pub fn waiting_bytes(&self) -> usize {
+        self.records.bytes()
+    }
+
+    /// Whether chunks were taken that the position is not behind yet.
+    pub fn owes_position(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// Chunks that wait in the channel, still encoded.
+    pub fn queued_chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Keeps the budget informed of the buffers that decompression made.
+    fn account(&mut self) {
+        let held = self.records.inflated_bytes();
+        if held > self.charged {
+            self.memory.charge(held - self.charged);
+        } else {
+            self.memory.release(self.charged - held);
+        }
+        self.charged = held;
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.memory.release(self.charged);
+    }
+}
+
+/// Which share a record belongs to: by key, so that order holds per key; without a key, spread by offset.
+fn share_of(record: &Record<'_>, shares: usize) -> usize {
+    // FNV-1a, 64 bits: fixed for a run, cheap for short keys.
+    let hash = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let number = record.key.map_or(record.offset as u64, hash);
+    (number % shares as u64) as usize
+}

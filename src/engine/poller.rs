@@ -1,0 +1,90 @@
+//! The poller: the one thread that owns the source. It passes the loop's commands on, and what the source reports back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
+
+use super::channels::{Command, Report};
+use crate::port::{Source, SourceError, SourceEvent};
+
+/// The longest wait in one poll. Commands wake the source, so this only bounds how late a lost wake-up is noticed.
+const POLL_WAIT: Duration = Duration::from_millis(500);
+
+/// See the module.
+pub(super) struct Poller {
+    source: Box<dyn Source>,
+    commands: Receiver<Command>,
+    reports: Sender<Report>,
+    events: Vec<SourceEvent>,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Open,
+    /// The source is closed, or nobody is there to talk to.
+    Over,
+}
+
+impl Poller {
+    pub fn new(source: Box<dyn Source>, commands: Receiver<Command>, reports: Sender<Report>) -> Self {
+        Self { source, commands, reports, events: Vec::new() }
+    }
+
+    /// Polls until the source is closed or the loop is gone.
+    pub fn run(mut self) {
+        while self.turn(POLL_WAIT) == Turn::Open {}
+    }
+
+    /// Carries out the commands that wait, then polls once for at most `wait`.
+    pub fn turn(&mut self, wait: Duration) -> Turn {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Close { positions, deadline }) => return self.close(positions, deadline),
+                Ok(command) => self.perform(command),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Turn::Over,
+            }
+        }
+        self.source.poll(wait, &mut self.events);
+        for event in self.events.drain(..) {
+            if self.reports.send(Report::Source(event)).is_err() {
+                return Turn::Over;
+            }
+        }
+        Turn::Open
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::Start { partition, run, offset } => self.source.start(&partition, run, offset),
+            Command::Stop(partitions) => self.source.stop(&partitions),
+            Command::Commit(positions) => self.source.commit(positions),
+            Command::Release { partitions, positions } => self.source.release(partitions, positions),
+            Command::Close { .. } => {}
+        }
+    }
+
+    fn close(&mut self, positions: Vec<(crate::core::record::TopicPartition, i64)>, deadline: Duration) -> Turn {
+        let result: Result<(), SourceError> = self.source.close(positions, deadline);
+        // The loop may have given up waiting for this.
+        let _ = self.reports.send(Report::Closed(result));
+        Turn::Over
+    }
+}
+
+/// The loop's end of the poller's channels.
+pub(super) struct SourceLine {
+    pub commands: Sender<Command>,
+    pub waker: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl SourceLine {
+    /// Gives a command and wakes the source for it.
+    pub fn tell(&self, command: Command) {
+        // A poller that has ended has reported so.
+        let _ = self.commands.send(command);
+        (self.waker)();
+    }
+}
