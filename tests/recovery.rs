@@ -116,8 +116,11 @@ fn group(topic: &str) -> String {
 
 /// One member of the topic's group; all of them write to one file.
 fn member(place: &Place, kafka: &RealKafka, topic: &str) -> Konekt {
-    let session_ms = SESSION.as_millis().to_string();
-    place.sink(kafka, topic, &group(topic)).variable("KAFKA_SESSION_TIMEOUT_MS", &session_ms)
+    let milliseconds = |duration: Duration| duration.as_millis().to_string();
+    place
+        .sink(kafka, topic, &group(topic))
+        .variable("KAFKA_SESSION_TIMEOUT_MS", &milliseconds(SESSION))
+        .variable("KAFKA_HEARTBEAT_INTERVAL_MS", &milliseconds(SESSION / 4))
 }
 
 fn written(place: &Place, topic: &str) -> u64 {

@@ -41,7 +41,7 @@ impl Place {
     pub fn konekt(&self, arguments: &[&str]) -> Konekt {
         let mut command = Command::new(env!("CARGO_BIN_EXE_konekt"));
         command.args(arguments).current_dir(self.folder.path()).env_clear();
-        for name in ["PATH", "HOME", "RUST_LOG", "RUST_BACKTRACE"] {
+        for name in ["PATH", "HOME", "KONEKT_LOG", "RUST_BACKTRACE"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
