@@ -1,0 +1,268 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.Future;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.NewPartitions;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.GroupIdNotFoundException;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/**
+ * Kafka's own Java client at the service of a test: one JSON command per line on stdin, one JSON answer per line on
+ * stdout ({@code {"error": …}} when it failed). It ends with its stdin, so it cannot outlive the test.
+ *
+ * <pre>Tool BOOTSTRAP_SERVERS</pre>
+ *
+ * {@code write} is understood by librdkafka_tool.py too, in the same words: the tests say what to write, the writers
+ * only say where it went.
+ */
+public final class Tool {
+    private static final ObjectMapper JSON = new ObjectMapper();
+    private final String servers;
+    private final Admin admin;
+
+    private Tool(String servers) {
+        this.servers = servers;
+        this.admin = Admin.create(Map.of("bootstrap.servers", servers));
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        PrintStream answers = System.out;
+        System.setOut(System.err);
+        Tool tool = new Tool(arguments[0]);
+        var commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = commands.readLine(); line != null; line = commands.readLine()) {
+            answers.println(JSON.writeValueAsString(tool.answer(JSON.readTree(line))));
+            answers.flush();
+        }
+        System.exit(0);
+    }
+
+    private JsonNode answer(JsonNode command) {
+        try {
+            return switch (command.get("do").asText()) {
+                case "create-topic" -> createTopic(command);
+                case "delete-topic" -> deleteTopic(command);
+                case "add-partitions" -> addPartitions(command);
+                case "ends" -> ends(command);
+                case "delete-records" -> deleteRecords(command);
+                case "committed" -> committed(command);
+                case "set-committed" -> setCommitted(command);
+                case "group" -> group(command);
+                case "bulk" -> bulk(command);
+                case "write" -> write(command);
+                default -> throw new IllegalArgumentException("unknown command " + command.get("do"));
+            };
+        } catch (ExecutionException failure) {
+            return error(failure.getCause());
+        } catch (Exception failure) {
+            return error(failure);
+        }
+    }
+
+    private static ObjectNode error(Throwable failure) {
+        return JSON.createObjectNode().put("error", failure.toString());
+    }
+
+    // ---- topics and groups
+
+    private JsonNode createTopic(JsonNode command) throws Exception {
+        Map<String, String> settings = new HashMap<>();
+        command.path("config").properties().forEach(entry -> settings.put(entry.getKey(), entry.getValue().asText()));
+        NewTopic topic = new NewTopic(topicOf(command), command.get("partitions").asInt(), (short) 1).configs(settings);
+        admin.createTopics(List.of(topic)).all().get();
+        return JSON.createObjectNode();
+    }
+
+    private JsonNode deleteTopic(JsonNode command) throws Exception {
+        admin.deleteTopics(List.of(topicOf(command))).all().get();
+        return JSON.createObjectNode();
+    }
+
+    private JsonNode addPartitions(JsonNode command) throws Exception {
+        var count = NewPartitions.increaseTo(command.get("partitions").asInt());
+        admin.createPartitions(Map.of(topicOf(command), count)).all().get();
+        return JSON.createObjectNode();
+    }
+
+    /** The log end of each partition, in order. */
+    private JsonNode ends(JsonNode command) throws Exception {
+        String topic = topicOf(command);
+        int partitions = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size();
+        Map<TopicPartition, OffsetSpec> wanted = new HashMap<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            wanted.put(new TopicPartition(topic, partition), OffsetSpec.latest());
+        }
+        var offsets = admin.listOffsets(wanted).all().get();
+        ArrayNode ends = JSON.createArrayNode();
+        for (int partition = 0; partition < partitions; partition++) {
+            ends.add(offsets.get(new TopicPartition(topic, partition)).offset());
+        }
+        return JSON.createObjectNode().set("ends", ends);
+    }
+
+    private JsonNode deleteRecords(JsonNode command) throws Exception {
+        var partition = new TopicPartition(topicOf(command), command.get("partition").asInt());
+        var before = RecordsToDelete.beforeOffset(command.get("before").asLong());
+        admin.deleteRecords(Map.of(partition, before)).all().get();
+        return JSON.createObjectNode();
+    }
+
+    /** What the group has committed, as [[topic, partition, offset], …] in order. */
+    private JsonNode committed(JsonNode command) throws Exception {
+        String group = command.get("group").asText();
+        ArrayNode positions = JSON.createArrayNode();
+        admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get().entrySet().stream()
+                .sorted((a, b) -> a.getKey().toString().compareTo(b.getKey().toString()))
+                .forEach(entry -> positions.addArray().add(entry.getKey().topic()).add(entry.getKey().partition())
+                        .add(entry.getValue().offset()));
+        return JSON.createObjectNode().set("committed", positions);
+    }
+
+    private JsonNode setCommitted(JsonNode command) throws Exception {
+        var partition = new TopicPartition(topicOf(command), command.get("partition").asInt());
+        var offset = new OffsetAndMetadata(command.get("offset").asLong());
+        admin.alterConsumerGroupOffsets(command.get("group").asText(), Map.of(partition, offset)).all().get();
+        return JSON.createObjectNode();
+    }
+
+    /** How many partitions each member of the group holds; a group that is not there has no member. */
+    private JsonNode group(JsonNode command) throws Exception {
+        String id = command.get("group").asText();
+        ArrayNode members = JSON.createArrayNode();
+        try {
+            ConsumerGroupDescription group = admin.describeConsumerGroups(List.of(id)).all().get().get(id);
+            group.members().forEach(member -> members.add(member.assignment().topicPartitions().size()));
+        } catch (ExecutionException failure) {
+            if (!(failure.getCause() instanceof GroupIdNotFoundException)) {
+                throw failure;
+            }
+        }
+        return JSON.createObjectNode().set("members", members);
+    }
+
+    // ---- records
+
+    /** Numbered records of one size, dealt to the partitions in turn: {"seq":17,"pad":"xxx…"} with the key k17. */
+    private JsonNode bulk(JsonNode command) throws Exception {
+        String topic = topicOf(command);
+        long first = command.path("first").asLong(0);
+        long count = command.get("records").asLong();
+        int partitions = command.get("partitions").asInt();
+        int size = command.get("size").asInt();
+        List<Future<RecordMetadata>> last = new ArrayList<>();
+        try (var producer = producer(Map.of("compression.type", command.get("codec").asText()))) {
+            for (long sequence = first; sequence < first + count; sequence++) {
+                byte[] key = ("k" + sequence).getBytes(StandardCharsets.UTF_8);
+                var record = new ProducerRecord<>(topic, (int) (sequence % partitions), key, padded(sequence, size));
+                Future<RecordMetadata> written = producer.send(record);
+                if (sequence >= first + count - partitions) {
+                    last.add(written);
+                }
+            }
+            producer.flush();
+            for (Future<RecordMetadata> written : last) {
+                written.get();
+            }
+        }
+        return JSON.createObjectNode().put("written", count);
+    }
+
+    private static byte[] padded(long sequence, int size) {
+        byte[] head = ("{\"seq\":" + sequence + ",\"pad\":\"").getBytes(StandardCharsets.UTF_8);
+        byte[] value = new byte[Math.max(size, head.length + 2)];
+        java.util.Arrays.fill(value, (byte) 'x');
+        System.arraycopy(head, 0, value, 0, head.length);
+        value[value.length - 2] = '"';
+        value[value.length - 1] = '}';
+        return value;
+    }
+
+    /**
+     * Writes the records of "steps" in order, in one transaction when "transaction" says how it ends ("commit" or
+     * "abort"), and answers with the place of each: [[partition, offset, timestamp], …].
+     */
+    private JsonNode write(JsonNode command) throws Exception {
+        Map<String, Object> settings = new HashMap<>(Map.of("compression.type", command.get("codec").asText()));
+        JsonNode end = command.path("transaction");
+        if (end.isTextual()) {
+            settings.put("transactional.id", "java-" + topicOf(command) + "-" + System.nanoTime());
+        }
+        try (var producer = producer(settings)) {
+            if (end.isTextual()) {
+                producer.initTransactions();
+                producer.beginTransaction();
+            }
+            List<Future<RecordMetadata>> written = new ArrayList<>();
+            for (JsonNode record : command.get("records")) {
+                written.add(producer.send(recordOf(topicOf(command), record)));
+            }
+            producer.flush();
+            ArrayNode places = JSON.createArrayNode();
+            for (Future<RecordMetadata> one : written) {
+                RecordMetadata place = one.get();
+                places.addArray().add(place.partition()).add(place.offset()).add(place.timestamp());
+            }
+            if (end.isTextual() && end.asText().equals("commit")) {
+                producer.commitTransaction();
+            } else if (end.isTextual()) {
+                producer.abortTransaction();
+            }
+            return JSON.createObjectNode().set("places", places);
+        }
+    }
+
+    private static ProducerRecord<byte[], byte[]> recordOf(String topic, JsonNode record) throws Exception {
+        int partition = record.get("partition").asInt();
+        long timestamp = record.get("timestamp").asLong();
+        var built = new ProducerRecord<>(topic, partition, timestamp, bytes(record.get("key")), bytes(record.get("value")));
+        for (JsonNode header : record.get("headers")) {
+            built.headers().add(header.get(0).asText(), bytes(header.get(1)));
+        }
+        return built;
+    }
+
+    private static byte[] bytes(JsonNode base64) throws Exception {
+        return base64.isNull() ? null : base64.binaryValue();
+    }
+
+    private KafkaProducer<byte[], byte[]> producer(Map<String, ?> settings) {
+        Map<String, Object> all = new HashMap<>(Map.of("bootstrap.servers", servers, "acks", "all", "linger.ms", 5,
+                "batch.size", 256 * 1024, "buffer.memory", 64L * 1024 * 1024));
+        all.putAll(settings);
+        return new KafkaProducer<>(all, new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    /** For the broker's warm-up: loads the classes that producing needs. */
+    static void produceOne(String servers, String topic) throws Exception {
+        Tool tool = new Tool(servers);
+        try (var producer = tool.producer(Map.of())) {
+            producer.send(new ProducerRecord<>(topic, new byte[1])).get();
+        }
+        JSON.writeValueAsString(tool.ends(JSON.createObjectNode().put("topic", topic)));
+        tool.admin.close();
+    }
+
+    private static String topicOf(JsonNode command) {
+        return command.get("topic").asText();
+    }
+}
