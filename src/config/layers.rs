@@ -1,0 +1,222 @@
+//! The four sources of settings, later ones winning: defaults, konekt.toml, the environment with `.env`, flags.
+//!
+//! What comes out is still text, each value with its [`Origin`], so that a fault found later can say who is to blame.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use toml::de::{DeTable, DeValue};
+
+use super::field::{Command, FIELDS, Field};
+use super::{Fault, suggest};
+
+/// The file that is read when nobody names another and it is there.
+const DEFAULT_FILE: &str = "konekt.toml";
+const DOTENV_FILE: &str = ".env";
+
+/// Who said a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File { path: PathBuf, line: usize },
+    DotEnv { path: PathBuf, variable: &'static str },
+    Environment { variable: &'static str },
+    Flag { flag: String },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::DotEnv { path, variable } => write!(f, "{variable} in {}", path.display()),
+            Origin::Environment { variable } => write!(f, "{variable}"),
+            Origin::Flag { flag } => write!(f, "--{flag}"),
+        }
+    }
+}
+
+/// A value as it was written, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    pub text: String,
+    pub origin: Origin,
+}
+
+/// Raw values by setting.
+pub type RawValues = BTreeMap<&'static str, Raw>;
+
+/// What lies around a process that its settings come from.
+pub struct Surroundings<'a> {
+    /// Where konekt.toml and .env are looked for.
+    pub directory: &'a Path,
+    /// Looks up an environment variable.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The file named by `--config`.
+    pub file: Option<PathBuf>,
+    /// Values given as flags, by setting.
+    pub flags: BTreeMap<&'static str, String>,
+}
+
+impl Surroundings<'_> {
+    /// Every setting of `command` that somebody gave a value, and the faults and remarks of reading them.
+    pub(super) fn gather(&self, command: Command, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> RawValues {
+        let file = self.read_file(faults);
+        let dotenv = self.read_dotenv(faults, remarks);
+        let mut values = RawValues::new();
+        for field in FIELDS.iter().filter(|field| field.belongs_to(command)) {
+            let raw = self
+                .flag(field)
+                .or_else(|| self.variable(field))
+                .or_else(|| dotenv.get(field.name).cloned())
+                .or_else(|| file.get(field.name).cloned())
+                .or_else(|| default(field, command));
+            if let Some(raw) = raw {
+                values.insert(field.name, raw);
+            }
+        }
+        values
+    }
+
+    fn flag(&self, field: &Field) -> Option<Raw> {
+        let text = self.flags.get(field.name)?.clone();
+        Some(Raw { text, origin: Origin::Flag { flag: field.flag() } })
+    }
+
+    fn variable(&self, field: &Field) -> Option<Raw> {
+        field.variables.iter().find_map(|variable| {
+            let text = (self.environment)(variable)?;
+            Some(Raw { text, origin: Origin::Environment { variable } })
+        })
+    }
+
+    fn read_file(&self, faults: &mut Vec<Fault>) -> RawValues {
+        let shown = self.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+        let text = match std::fs::read_to_string(self.directory.join(&shown)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound && self.file.is_none() => return RawValues::new(),
+            Err(error) => {
+                faults.push(Fault::of(shown.display(), format!("cannot be read: {error}")));
+                return RawValues::new();
+            }
+        };
+        parse_file(&shown, &text, faults)
+    }
+
+    fn read_dotenv(&self, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> RawValues {
+        let path = PathBuf::from(DOTENV_FILE);
+        let text = match std::fs::read_to_string(self.directory.join(&path)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return RawValues::new(),
+            Err(error) => {
+                faults.push(Fault::of(path.display(), format!("cannot be read: {error}")));
+                return RawValues::new();
+            }
+        };
+        let mut given = BTreeMap::new();
+        for entry in dotenvy::from_read_iter(text.as_bytes()) {
+            match entry {
+                Ok((name, text)) => drop(given.insert(name, text)),
+                Err(error) => {
+                    // The rest cannot be trusted: a quote that was never closed swallows lines.
+                    faults.push(dotenv_fault(&path, &text, &error));
+                    break;
+                }
+            }
+        }
+        remarks.extend(given.keys().filter_map(|name| misspelt(name, &path)));
+        from_dotenv(&given, &path)
+    }
+}
+
+/// The parser's own message quotes the line, which may hold a password; this one names its number.
+fn dotenv_fault(path: &Path, text: &str, error: &dotenvy::Error) -> Fault {
+    match error {
+        dotenvy::Error::LineParse(piece, _) => {
+            let line = text.lines().position(|line| line.contains(piece.as_str())).map_or(1, |index| index + 1);
+            let message = "is not NAME=value; a value with spaces or '#' stands in quotes".to_owned();
+            Fault::of(format!("{}:{line}", path.display()), message)
+        }
+        other => Fault::of(path.display(), format!("cannot be read: {other}")),
+    }
+}
+
+fn from_dotenv(given: &BTreeMap<String, String>, path: &Path) -> RawValues {
+    let mut values = RawValues::new();
+    for field in FIELDS {
+        for variable in field.variables.iter().rev() {
+            if let Some(text) = given.get(*variable).filter(|text| !text.is_empty()) {
+                let origin = Origin::DotEnv { path: path.to_owned(), variable };
+                values.insert(field.name, Raw { text: text.clone(), origin });
+            }
+        }
+    }
+    values
+}
+
+/// A variable that looks like ours and is not: worth a remark, but `.env` may serve other programs too.
+fn misspelt(name: &str, path: &Path) -> Option<String> {
+    let mut known = FIELDS.iter().flat_map(|field| field.variables);
+    if known.clone().any(|variable| *variable == name) {
+        return None;
+    }
+    let meant = known.find(|variable| strsim::damerau_levenshtein(variable, name) <= 2)?;
+    Some(format!("{name} in {} is not a setting; did you mean {meant}?", path.display()))
+}
+
+fn default(field: &Field, command: Command) -> Option<Raw> {
+    let text = field.default.of(command)?.to_owned();
+    Some(Raw { text, origin: Origin::Default })
+}
+
+fn parse_file(path: &Path, text: &str, faults: &mut Vec<Fault>) -> RawValues {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let line = error.span().map_or(1, |span| line_of(text, span.start));
+        faults.push(Fault::of(format!("{}:{line}", path.display()), error.message().to_owned()));
+    }
+    let mut values = RawValues::new();
+    for (key, value) in table.into_inner() {
+        let line = line_of(text, key.span().start);
+        let origin = Origin::File { path: path.to_owned(), line };
+        let found = FIELDS.iter().find(|field| field.persistent() && field.name == key.get_ref().as_ref());
+        match (found, plain_text(value.get_ref())) {
+            (None, _) => faults.push(Fault::of(origin, unknown_key(key.get_ref()))),
+            (Some(field), None) => {
+                let type_name = value.get_ref().type_str();
+                faults.push(Fault::of(origin, format!("{} cannot be {type_name}: {}", field.name, field.kind)));
+            }
+            (Some(field), Some(text)) => drop(values.insert(field.name, Raw { text, origin })),
+        }
+    }
+    values
+}
+
+fn unknown_key(key: &str) -> String {
+    if let Some(field) = FIELDS.iter().find(|field| field.name == key) {
+        return format!("{key} belongs to one run: give it as the flag --{}", field.flag());
+    }
+    let names = FIELDS.iter().filter(|field| field.persistent()).map(|field| field.name);
+    format!("unknown setting {key}{}", suggest(&key.replace('-', "_"), names))
+}
+
+/// A scalar, or a list of scalars joined with commas, as a person would write it in a flag.
+fn plain_text(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.as_str().to_owned()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(on) => Some(on.to_string()),
+        DeValue::Array(items) => {
+            let texts: Option<Vec<String>> = items.iter().map(|item| plain_text(item.get_ref())).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
+    }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+}

@@ -1,0 +1,378 @@
+//! Settings: raw text from four sources, checked into [`Settings`].
+//!
+//! [`field`] says what there is, [`layers`] gathers what was said and by whom, [`value`] reads one value, this module
+//! puts the checked values together and checks them against each other. All faults are reported at once, before
+//! anything connects. The command line calls [`resolve`].
+
+pub mod field;
+pub mod layers;
+mod table;
+pub mod value;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use field::{Command, Field};
+use layers::{Origin, RawValues, Surroundings};
+pub use table::settings_table_markdown;
+pub use value::Topics;
+use value::Value;
+
+use crate::engine::{Delivery, EngineConfig, OffsetReset};
+use crate::port::MemoryBudget;
+
+/// Checked settings of one command. What a command does not have stands at its default.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub kafka: KafkaSettings,
+    pub delivery: Delivery,
+    pub auto_offset_reset: OffsetReset,
+    pub max_workers: usize,
+    pub partition_workers: usize,
+    pub batch_size: usize,
+    pub batch_bytes_max: usize,
+    pub batch_timeout: Duration,
+    pub commit_interval: Duration,
+    pub memory_limit: usize,
+    pub max_retries: u32,
+    pub retry_backoff: Duration,
+    pub error_threshold: u32,
+    pub error_timeout: Duration,
+    pub shutdown_timeout: Duration,
+    pub stats_interval: Duration,
+    /// Where statistics go as JSON lines; `-` is stderr.
+    pub stats_json: Option<String>,
+    pub log: String,
+    pub until_end: bool,
+    pub max_messages: Option<u64>,
+    pub sink: SinkSettings,
+}
+
+/// What the Kafka client needs to know.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    pub bootstrap_servers: Vec<String>,
+    pub topics: Topics,
+    pub client_id: String,
+    pub group_id: String,
+    pub group_instance_id: Option<String>,
+    /// Assignment strategies, best first.
+    pub partition_assignment_strategy: Vec<String>,
+    pub read_committed: bool,
+    pub session_timeout: Duration,
+    pub heartbeat_interval: Duration,
+    pub max_poll_interval: Duration,
+    pub fetch_min_bytes: usize,
+    pub fetch_max_wait: Duration,
+    pub fetch_max_bytes: usize,
+    pub max_partition_fetch_bytes: usize,
+    pub connect_timeout: Duration,
+    pub request_timeout: Duration,
+}
+
+/// Where records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkSettings {
+    /// To stdout; as JSON lines, or as text for people.
+    Print { json: bool },
+    /// To a shell command's standard input.
+    Exec { command: String },
+    /// Into a SQLite file.
+    Sqlite { path: PathBuf, table: String },
+    /// The command moves no records.
+    None,
+}
+
+impl Settings {
+    /// What the engine needs to know, with a memory budget of its own.
+    pub fn engine_config(&self) -> EngineConfig {
+        EngineConfig {
+            group_id: self.kafka.group_id.as_str().into(),
+            delivery: self.delivery,
+            auto_offset_reset: self.auto_offset_reset,
+            max_workers: self.max_workers,
+            partition_workers: self.partition_workers,
+            batch_size: self.batch_size,
+            batch_bytes_max: self.batch_bytes_max,
+            batch_timeout: self.batch_timeout,
+            max_retries: self.max_retries,
+            retry_backoff: self.retry_backoff,
+            error_threshold: self.error_threshold,
+            error_timeout: self.error_timeout,
+            commit_interval: self.commit_interval,
+            stats_interval: self.stats_interval,
+            shutdown_timeout: self.shutdown_timeout,
+            until_end: self.until_end,
+            max_messages: self.max_messages,
+            memory: MemoryBudget::new(self.memory_limit),
+        }
+    }
+}
+
+/// One thing that is wrong, and who said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// A flag, a variable, or a file and line.
+    pub place: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Fault {
+    fn of(place: impl fmt::Display, message: String) -> Fault {
+        Fault { place: place.to_string(), message }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// The outcome of gathering and checking.
+#[derive(Debug)]
+pub struct Resolved {
+    raw: RawValues,
+    /// All faults; with any of them [`settings`](Self::settings) may not be used.
+    pub faults: Vec<Fault>,
+    /// What is legal but perhaps not meant.
+    pub remarks: Vec<String>,
+    settings: Settings,
+    command: Command,
+}
+
+impl Resolved {
+    /// The checked settings.
+    ///
+    /// # Errors
+    /// Every fault there is.
+    pub fn settings(self) -> Result<Settings, Vec<Fault>> {
+        if self.faults.is_empty() { Ok(self.settings) } else { Err(self.faults) }
+    }
+
+    /// A checked value of a setting that is no part of [`Settings`]: what only one command has.
+    pub fn value(&self, name: &str) -> Option<Value> {
+        let field = Field::named(name)?;
+        field.kind.parse(&self.raw.get(field.name)?.text).ok()
+    }
+
+    /// Each setting with its effective value and its source, as a table for people; secrets as `***`.
+    pub fn effective(&self) -> String {
+        table::effective(self, self.command)
+    }
+}
+
+/// Gathers a command's settings from its surroundings and checks them. It reads files and nothing else.
+pub fn resolve(command: Command, surroundings: &Surroundings<'_>) -> Resolved {
+    let (mut faults, mut remarks) = (Vec::new(), Vec::new());
+    let raw = surroundings.gather(command, &mut faults, &mut remarks);
+    let mut reader = Reader { command, raw: &raw, faults };
+    let settings = reader.settings();
+    reader.refuse_bad_values_of_the_rest();
+    reader.check_together(&settings, &mut remarks);
+    let faults = reader.faults;
+    Resolved { raw, faults, remarks, settings, command }
+}
+
+/// Takes checked values out of raw ones, keeping every fault. After a fault it goes on with a stand-in.
+struct Reader<'a> {
+    command: Command,
+    raw: &'a RawValues,
+    faults: Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn settings(&mut self) -> Settings {
+        Settings {
+            kafka: self.kafka(),
+            delivery: match self.text("delivery").as_str() {
+                "exactly-once" => Delivery::ExactlyOnce,
+                _ => Delivery::AtLeastOnce,
+            },
+            auto_offset_reset: match self.text("auto_offset_reset").as_str() {
+                "latest" => OffsetReset::Latest,
+                "error" => OffsetReset::Error,
+                _ => OffsetReset::Earliest,
+            },
+            max_workers: self.size("max_workers"),
+            partition_workers: self.size("partition_workers"),
+            batch_size: self.size("batch_size"),
+            batch_bytes_max: self.size("batch_bytes_max"),
+            batch_timeout: self.duration("batch_timeout_ms"),
+            commit_interval: self.duration("commit_interval_ms"),
+            memory_limit: self.size("memory_limit"),
+            max_retries: self.size("max_retries") as u32,
+            retry_backoff: self.duration("retry_backoff_ms"),
+            error_threshold: self.size("error_threshold") as u32,
+            error_timeout: self.duration("error_timeout_ms"),
+            shutdown_timeout: self.duration("shutdown_timeout_ms"),
+            stats_interval: self.duration("stats_interval_ms"),
+            stats_json: self.optional_text("stats_json"),
+            log: self.text("log"),
+            until_end: matches!(self.value("until_end"), Some(Value::Switch(true))),
+            max_messages: self.optional_number("max_messages"),
+            sink: self.sink(),
+        }
+    }
+
+    fn kafka(&mut self) -> KafkaSettings {
+        KafkaSettings {
+            bootstrap_servers: self.words("bootstrap_servers"),
+            topics: match self.value("topics") {
+                Some(Value::Topics(topics)) => topics,
+                _ => Topics::Names(Vec::new()),
+            },
+            client_id: self.text("client_id"),
+            group_id: self.text("group_id"),
+            group_instance_id: self.optional_text("group_instance_id"),
+            partition_assignment_strategy: self.words("partition_assignment_strategy"),
+            read_committed: self.text("isolation_level") != "read_uncommitted",
+            session_timeout: self.duration("session_timeout_ms"),
+            heartbeat_interval: self.duration("heartbeat_interval_ms"),
+            max_poll_interval: self.duration("max_poll_interval_ms"),
+            fetch_min_bytes: self.size("fetch_min_bytes"),
+            fetch_max_wait: self.duration("fetch_max_wait_ms"),
+            fetch_max_bytes: self.size("fetch_max_bytes"),
+            max_partition_fetch_bytes: self.size("max_partition_fetch_bytes"),
+            connect_timeout: self.duration("connect_timeout_ms"),
+            request_timeout: self.duration("request_timeout_ms"),
+        }
+    }
+
+    fn sink(&mut self) -> SinkSettings {
+        match self.command {
+            Command::Consume => match self.optional_text("exec") {
+                Some(command) => SinkSettings::Exec { command },
+                None => SinkSettings::Print { json: self.text("format") == "json" },
+            },
+            Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
+            Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
+        }
+    }
+
+    /// The value of a setting: as said, or its default. What the command does not have is silently at its default.
+    fn value(&mut self, name: &str) -> Option<Value> {
+        let field = Field::named(name).expect("a unit test resolves every command, so every name is in the table");
+        match self.raw.get(field.name) {
+            Some(raw) => match parse(field, &raw.text) {
+                Ok(value) => Some(value),
+                Err(message) => {
+                    self.faults.push(Fault::of(&raw.origin, message));
+                    None
+                }
+            },
+            None => {
+                self.miss(field);
+                field.kind.parse(field.default.of(self.command)?).ok()
+            }
+        }
+    }
+
+    /// `konekt config` shows what is missing and does not complain about it.
+    fn miss(&mut self, field: &Field) {
+        let needed = field.default == field::Default::Required && field.belongs_to(self.command);
+        if needed && self.command != Command::Config {
+            let sources: Vec<String> = field.variables.iter().map(|variable| format!("set {variable}")).collect();
+            let ways = format!("give --{}, {}, or write it into konekt.toml", field.flag(), sources.join(", "));
+            self.faults.push(Fault::of(field.name, format!("is missing: {ways}")));
+        }
+    }
+
+    /// Values that this command has and [`Settings`] does not: one command's own, or another sink's in `konekt config`.
+    fn refuse_bad_values_of_the_rest(&mut self) {
+        for (name, raw) in self.raw {
+            let already = self.faults.iter().any(|fault| fault.place == raw.origin.to_string());
+            if let Some(Err(message)) = Field::named(name).map(|field| parse(field, &raw.text))
+                && !already
+            {
+                self.faults.push(Fault::of(&raw.origin, message));
+            }
+        }
+    }
+
+    fn check_together(&mut self, settings: &Settings, remarks: &mut Vec<String>) {
+        let kafka = &settings.kafka;
+        if kafka.heartbeat_interval >= kafka.session_timeout && self.faults.is_empty() {
+            let place = self.said_by(&["heartbeat_interval_ms", "session_timeout_ms"]);
+            let message = format!(
+                "heartbeat_interval_ms ({}) must be below session_timeout_ms ({}), best a third of it",
+                kafka.heartbeat_interval.as_millis(),
+                kafka.session_timeout.as_millis()
+            );
+            self.faults.push(Fault::of(place, message));
+        }
+        if self.command == Command::Consume && settings.delivery == Delivery::ExactlyOnce {
+            let message = "delivery exactly-once needs a database that keeps the position: \
+                           consume is at-least-once; use konekt sink sqlite";
+            self.faults.push(Fault::of(self.said_by(&["delivery"]), message.to_owned()));
+        }
+        if settings.delivery == Delivery::ExactlyOnce && settings.partition_workers > 1 {
+            remarks.push(format!(
+                "partition_workers {} counts as 1: with delivery exactly-once the position orders a partition's commits",
+                settings.partition_workers
+            ));
+        }
+    }
+
+    /// Whoever said one of these, for a fault that lies between them.
+    fn said_by(&self, names: &[&'static str]) -> String {
+        let origins = names.iter().filter_map(|name| self.raw.get(name).map(|raw| &raw.origin));
+        let said: Vec<String> = origins.filter(|origin| **origin != Origin::Default).map(Origin::to_string).collect();
+        if said.is_empty() { names.join(", ") } else { said.join(", ") }
+    }
+
+    fn text(&mut self, name: &str) -> String {
+        self.optional_text(name).unwrap_or_default()
+    }
+
+    fn optional_text(&mut self, name: &str) -> Option<String> {
+        match self.value(name) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn words(&mut self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Some(Value::Words(words)) => words,
+            _ => Vec::new(),
+        }
+    }
+
+    fn optional_number(&mut self, name: &str) -> Option<u64> {
+        match self.value(name) {
+            Some(Value::Number(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    fn size(&mut self, name: &str) -> usize {
+        self.optional_number(name).map_or(0, |number| usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    fn duration(&mut self, name: &str) -> Duration {
+        Duration::from_millis(self.optional_number(name).unwrap_or(0))
+    }
+}
+
+/// Reads a value; of a secret only the expectation is told.
+fn parse(field: &Field, text: &str) -> Result<Value, String> {
+    field.kind.parse(text).map_err(|fault| match field.secret {
+        true => format!("{} does not fit: {}", field.name, field.kind),
+        false => format!("{} {fault}", field.name),
+    })
+}
+
+/// `; did you mean x?` for the nearest of `known`, or nothing when none is near.
+pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let rated = known.into_iter().map(|name| (strsim::jaro_winkler(unknown, name), name));
+    match rated.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((nearness, name)) if nearness > 0.8 => format!("; did you mean {name}?"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,313 @@
+//! What values a setting takes: reading them from text, and saying what was expected when that fails.
+
+use std::fmt;
+
+use regex::Regex;
+
+use super::suggest;
+
+/// The set of values of a setting.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Any text but the empty one.
+    Text,
+    /// `host:port`.
+    Address,
+    /// `host:port,host:port`.
+    Addresses,
+    /// Topic names, or one `/pattern/`.
+    Topics,
+    /// `name:partitions,name:partitions`.
+    NewTopics,
+    /// Names of assignment strategies, best first.
+    Strategies,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A whole number.
+    Integer { min: u64, max: u64, unit: &'static str },
+    /// A size such as `256MiB`.
+    Bytes { min: u64, max: u64 },
+    /// `true` or `false`; as a flag it needs no value.
+    Switch,
+    /// A file, or `-` for stderr; as a flag it needs no value.
+    Output,
+    /// `level`, or `module=level,…`.
+    LogFilter,
+}
+
+/// What `partition_assignment_strategy` may name.
+const STRATEGIES: &[&str] = &["range", "roundrobin", "cooperative-sticky"];
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// Sizes' units; the decimal ones are what disks and bills mean, the binary ones what memory means.
+const UNITS: &[(&str, u64)] = &[
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("b", 1),
+    ("", 1),
+];
+
+/// Which topics to read.
+#[derive(Clone, Debug)]
+pub enum Topics {
+    /// These.
+    Names(Vec<String>),
+    /// All that match, also those made later.
+    Pattern(Regex),
+}
+
+/// A checked value.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Text(String),
+    Words(Vec<String>),
+    Topics(Topics),
+    NewTopics(Vec<(String, i32)>),
+    Number(u64),
+    Switch(bool),
+}
+
+impl Kind {
+    /// Whether repeated flags and lists in the file are joined with commas.
+    pub fn is_list(self) -> bool {
+        matches!(self, Kind::Addresses | Kind::Topics | Kind::NewTopics | Kind::Strategies)
+    }
+
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// What is wrong with it and what was expected, to be put behind the setting's name and its value.
+    pub fn parse(self, text: &str) -> Result<Value, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        match self {
+            Kind::Text | Kind::Output => Ok(Value::Text(text.to_owned())),
+            Kind::Address => address(text).map(Value::Text),
+            Kind::Addresses => pieces(text, address).map(Value::Words),
+            Kind::Topics => topics(text).map(Value::Topics),
+            Kind::NewTopics => pieces(text, new_topic).map(Value::NewTopics),
+            Kind::Strategies => pieces(text, |piece| choice(piece, STRATEGIES)).map(Value::Words),
+            Kind::Choice(words) => choice(text, words).map(Value::Text),
+            Kind::Integer { min, max, unit } => integer(text, min, max, unit).map(Value::Number),
+            Kind::Bytes { min, max } => bytes(text, min, max).map(Value::Number),
+            Kind::Switch => choice(text, &["true", "false"]).map(|word| Value::Switch(word == "true")),
+            Kind::LogFilter => log_filter(text).map(Value::Text),
+        }
+    }
+
+    /// The words it may be, for help and completions.
+    pub fn words(self) -> &'static [&'static str] {
+        match self {
+            Kind::Choice(words) => words,
+            Kind::Switch => &["true", "false"],
+            _ => &[],
+        }
+    }
+
+    /// The placeholder in help.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Kind::Text => "TEXT",
+            Kind::Address => "HOST:PORT",
+            Kind::Addresses => "HOST:PORT,…",
+            Kind::Topics => "TOPIC,…|/PATTERN/",
+            Kind::NewTopics => "TOPIC:PARTITIONS,…",
+            Kind::Strategies => "STRATEGY,…",
+            Kind::Choice(_) => "CHOICE",
+            Kind::Integer { unit: "ms", .. } => "MILLISECONDS",
+            Kind::Integer { .. } => "N",
+            Kind::Bytes { .. } => "BYTES",
+            Kind::Switch => "BOOL",
+            Kind::Output => "FILE",
+            Kind::LogFilter => "FILTER",
+        }
+    }
+}
+
+/// The range or the choices, for README's table.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Kind::Text => f.write_str("text"),
+            Kind::Address => f.write_str("host:port"),
+            Kind::Addresses => f.write_str("list of host:port"),
+            Kind::Topics => f.write_str("list, or /pattern/"),
+            Kind::NewTopics => f.write_str("list of name:partitions"),
+            Kind::Strategies => write!(f, "list of {}", STRATEGIES.join(", ")),
+            Kind::Choice(words) => f.write_str(&words.join(", ")),
+            Kind::Integer { min, max: u64::MAX, unit } => write!(f, "at least {min} {unit}"),
+            Kind::Integer { min, max, unit } => write!(f, "{min} to {max} {unit}"),
+            Kind::Bytes { min, max } => write!(f, "{} to {}", human_bytes(min), human_bytes(max)),
+            Kind::Switch => f.write_str("true, false"),
+            Kind::Output => f.write_str("file, or -"),
+            Kind::LogFilter => f.write_str("level, or module=level list"),
+        }
+    }
+}
+
+/// A size with the largest binary unit that divides it: `256MiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        _ if bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        _ => bytes.to_string(),
+    }
+}
+
+fn pieces<T>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(|piece| one(piece.trim())).collect()
+}
+
+fn choice(text: &str, words: &[&str]) -> Result<String, String> {
+    if words.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is not one of {}{}", words.join(", "), suggest(text, words.iter().copied())))
+}
+
+fn integer(text: &str, min: u64, max: u64, unit: &str) -> Result<u64, String> {
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+    let expected = match max {
+        u64::MAX => format!("a whole number of at least {min}{unit}"),
+        _ => format!("a whole number from {min} to {max}{unit}"),
+    };
+    match text.replace('_', "").parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is not {expected}")),
+    }
+}
+
+fn bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let number = number.replace('_', "").parse::<u64>().ok();
+    match number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
+        Some(size) if (min..=max).contains(&size) => Ok(size),
+        Some(_) => Err(format!("{text:?} is not from {} to {}", human_bytes(min), human_bytes(max))),
+        None => Err(format!("{text:?} is not a size such as 1048576, 512KiB or 256MiB")),
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let well_formed = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+        !host.is_empty() && !bare_v6 && !host.contains(['/', ' ']) && port.parse::<u16>().is_ok()
+    });
+    match well_formed {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is not an address such as localhost:9092")),
+    }
+}
+
+fn topics(text: &str) -> Result<Topics, String> {
+    if let Some(pattern) = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
+        // Anchored, as in Kafka's own clients: a pattern names whole topics.
+        return Regex::new(&format!("^(?:{pattern})$"))
+            .map(Topics::Pattern)
+            .map_err(|fault| format!("/{pattern}/ is no regular expression: {}", last_line(&fault.to_string())));
+    }
+    let mut names = pieces(text, topic_name)?;
+    names.sort();
+    names.dedup();
+    Ok(Topics::Names(names))
+}
+
+/// Kafka's rule for names (`org.apache.kafka.common.internals.Topic`).
+fn topic_name(name: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.starts_with('/') {
+        return Err(format!("{name:?}: a pattern stands alone, between slashes"));
+    }
+    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(legal) {
+        return Err(format!("{name:?} is no topic name: 1 to 249 of letters, digits, '.', '_' and '-'"));
+    }
+    Ok(name.to_owned())
+}
+
+fn new_topic(text: &str) -> Result<(String, i32), String> {
+    let (name, partitions) = text.split_once(':').unwrap_or((text, "1"));
+    let partitions = integer(partitions, 1, 10_000, "partitions").map_err(|fault| format!("topic {name}: {fault}"))?;
+    Ok((topic_name(name)?, partitions as i32))
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    for piece in text.split(',') {
+        let level = piece.rsplit_once('=').map_or(piece, |(_, level)| level).trim();
+        choice(&level.to_ascii_lowercase(), LEVELS)?;
+    }
+    Ok(text.to_owned())
+}
+
+/// The regex crate draws the pattern with a marker; its last line says what is wrong.
+fn last_line(text: &str) -> &str {
+    text.lines().last().unwrap_or(text).trim_start_matches("error: ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Kind = Kind::Bytes { min: 1024, max: 1 << 30 };
+    const PORTS: Kind = Kind::Integer { min: 1, max: 10, unit: "ms" };
+
+    fn shown(kind: Kind, text: &str) -> String {
+        match kind.parse(text) {
+            Ok(Value::Text(text)) => text,
+            Ok(Value::Words(words)) => words.join("|"),
+            Ok(Value::Topics(Topics::Names(names))) => names.join("|"),
+            Ok(Value::Topics(Topics::Pattern(regex))) => regex.to_string(),
+            Ok(Value::NewTopics(topics)) => format!("{topics:?}"),
+            Ok(Value::Number(number)) => number.to_string(),
+            Ok(Value::Switch(on)) => on.to_string(),
+            Err(fault) => format!("! {fault}"),
+        }
+    }
+
+    #[test]
+    fn values_are_read_or_refused_with_what_was_expected() {
+        let cases = [
+            (SIZE, "256MiB", "268435456"),
+            (SIZE, "1 mb", "1000000"),
+            (SIZE, "65_536", "65536"),
+            (SIZE, "5GiB", "! \"5GiB\" is not from 1KiB to 1GiB"),
+            (SIZE, "20000000000GiB", "! \"20000000000GiB\" is not a size such as 1048576, 512KiB or 256MiB"),
+            (SIZE, "MiB", "! \"MiB\" is not a size such as 1048576, 512KiB or 256MiB"),
+            (PORTS, "10", "10"),
+            (PORTS, "11", "! \"11\" is not a whole number from 1 to 10 ms"),
+            (PORTS, "-1", "! \"-1\" is not a whole number from 1 to 10 ms"),
+            (Kind::Addresses, "a:1, [::1]:9092", "a:1|[::1]:9092"),
+            (Kind::Addresses, "a:1,b", "! \"b\" is not an address such as localhost:9092"),
+            (Kind::Address, "http://a:80", "! \"http://a:80\" is not an address such as localhost:9092"),
+            (Kind::Address, "a:70000", "! \"a:70000\" is not an address such as localhost:9092"),
+            (Kind::Topics, "b, a,b", "a|b"),
+            (Kind::Topics, "/orders-.{1,2}/", "^(?:orders-.{1,2})$"),
+            (Kind::Topics, "a,/b/", "! \"/b/\": a pattern stands alone, between slashes"),
+            (Kind::Topics, "a b", "! \"a b\" is no topic name: 1 to 249 of letters, digits, '.', '_' and '-'"),
+            (Kind::Topics, "  ", "! is empty"),
+            (Kind::NewTopics, "orders:8,users", "[(\"orders\", 8), (\"users\", 1)]"),
+            (Kind::NewTopics, "orders:0", "! topic orders: \"0\" is not a whole number from 1 to 10000 partitions"),
+            (Kind::Choice(&["json", "text"]), "jsn", "! \"jsn\" is not one of json, text; did you mean json?"),
+            (Kind::LogFilter, "info,konekt::kafka=debug", "info,konekt::kafka=debug"),
+            (Kind::LogFilter, "loud", "! \"loud\" is not one of off, error, warn, info, debug, trace"),
+        ];
+        for (kind, text, expected) in cases {
+            assert_eq!(shown(kind, text), expected, "{kind:?} from {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_broken_pattern_says_why_in_one_line() {
+        let fault = Kind::Topics.parse("/orders-(/").unwrap_err();
+        assert!(fault.contains("unclosed group") && !fault.contains('\n'), "{fault}");
+    }
+}
