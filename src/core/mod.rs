@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock, starts a thread, takes a lock or draws chance: time and randomness are
 //! arguments. That is what lets the simulator and the property tests run every path.
 
+pub mod backoff;
 pub mod identity;
 pub mod record;
 pub mod tally;
