@@ -1,4 +1,18 @@
 //! A synchronous Kafka client in pure Rust: no async, no C library. It knows nothing of the engine.
+//!
+//! From the bottom up:
+//!
+//! - [`error`]: the one table of broker error codes, and [`Error`](error::Error), which says where and what to do;
+//! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
+//! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
+//!
+//! Everything blocks, with a limit on its time. Whoever wants two things at once uses two threads and two connections.
+//! Speaks to Kafka 3.9 and 4.x; versions are negotiated per connection (KIP-35) within the table in [`connection`].
 
 pub mod assignor;
+pub mod cluster;
+pub mod connection;
+pub mod error;
+pub mod group;
 pub mod membership;
+pub mod offsets;

@@ -1,0 +1,571 @@
+//! One TCP connection to one broker.
+//!
+//! Opening it asks for the broker's API versions (ApiVersions, API key 18, KIP-35 and KIP-511); after that every call is
+//! sent in the highest version that both sides and our table ([`APIS`]) speak. Calls may be pipelined: [`send`] any
+//! number, then [`receive`] in the same order; the broker answers in order, and the correlation id is checked.
+//!
+//! A connection that failed is poisoned: after an I/O error, a timeout or a malformed answer nobody knows what the next
+//! bytes mean, so every later call returns that first error again, and whoever owns the connection opens another.
+//!
+//! Callers: [`cluster`](super::cluster) (metadata, offsets), the fetchers (one each), the group's keeper, the producer.
+//! Frames are as in "Kafka protocol guide": a 4-byte length, the header, the body.
+//!
+//! [`send`]: Connection::send
+//! [`receive`]: Connection::receive
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use log::debug;
+
+use super::error::{Code, Error};
+use crate::door;
+
+/// How to connect and how long to wait.
+#[derive(Clone, Debug)]
+pub struct ConnectionOptions {
+    /// Sent with every request; appears in the broker's logs, quotas and metrics.
+    pub client_id: String,
+    /// For the TCP connection to each address of a name, and again for the first answer.
+    pub connect_timeout: Duration,
+    /// For a request to be answered.
+    pub request_timeout: Duration,
+    /// The longest answer that is believed; a longer one poisons the connection.
+    pub response_bytes_max: usize,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        Self {
+            client_id: "konekt".into(),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            response_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// An open connection whose versions are negotiated.
+pub struct Connection {
+    address: String,
+    options: ConnectionOptions,
+    stream: TcpStream,
+    offered: Vec<VersionRange>,
+    last_correlation_id: i32,
+    /// The request being built; kept for its memory.
+    outgoing: BytesMut,
+    failed: Option<Error>,
+    closed: Arc<AtomicBool>,
+}
+
+/// A request that was sent and not answered yet.
+#[derive(Debug)]
+#[must_use = "the answer is on its way and must be received, in the order of sending"]
+pub struct InFlight {
+    correlation_id: i32,
+    version: i16,
+}
+
+impl InFlight {
+    /// The version the request was sent in, which its answer has too.
+    pub fn version(&self) -> i16 {
+        self.version
+    }
+}
+
+/// Closes a connection from another thread, so that a call that waits on it returns [`Error::Closed`].
+pub struct Closer {
+    stream: TcpStream,
+    closed: Arc<AtomicBool>,
+}
+
+impl Closer {
+    /// Closes the connection. Closing twice, or a connection that is gone, does nothing.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // An error here means that the socket is not connected any more, which is what we want.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+/// Where the memory for answers comes from: fetchers reuse theirs and account for it.
+pub trait FrameSource {
+    /// Memory for an answer of `length` bytes (at most `response_bytes_max`). May wait.
+    fn frame(&mut self, length: usize) -> Box<dyn Frame>;
+}
+
+/// Memory that one answer is read into. Dropping it unfrozen gives the memory back.
+pub trait Frame {
+    /// The empty vector to read into; it is not zeroed first.
+    fn buffer(&mut self) -> &mut Vec<u8>;
+    /// The bytes read. Their owner is dropped with the last slice of them.
+    fn freeze(self: Box<Self>) -> Bytes;
+}
+
+/// Memory from the allocator, for ordinary calls.
+pub struct FreshFrames;
+
+impl FrameSource for FreshFrames {
+    fn frame(&mut self, length: usize) -> Box<dyn Frame> {
+        Box::new(FreshFrame(Vec::with_capacity(length.min(FRESH_FRAME_BYTES_AT_ONCE))))
+    }
+}
+
+/// What a claimed length may make us allocate before bytes have come; beyond it the vector grows as they do.
+const FRESH_FRAME_BYTES_AT_ONCE: usize = 1 << 20;
+
+struct FreshFrame(Vec<u8>);
+
+impl Frame for FreshFrame {
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
+    fn freeze(self: Box<Self>) -> Bytes {
+        Bytes::from(self.0)
+    }
+}
+
+impl Connection {
+    /// Connects to `address` (`host:port`), trying every IP address that the name has, and negotiates versions.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the address has no port; [`Error::NotKafka`] when something else answers there;
+    /// [`Error::Io`] and [`Error::Timeout`].
+    pub fn open(address: &str, options: &ConnectionOptions) -> Result<Connection, Error> {
+        let stream = connect(address, options.connect_timeout)?;
+        let prepared = stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_write_timeout(Some(options.request_timeout.max(SHORTEST_TIMEOUT))));
+        prepared.map_err(|error| io_error(address, "set up the socket", &error))?;
+        let mut connection = Connection {
+            address: address.into(),
+            options: options.clone(),
+            stream,
+            offered: Vec::new(),
+            last_correlation_id: 0,
+            outgoing: BytesMut::new(),
+            failed: None,
+            closed: Arc::default(),
+        };
+        connection.negotiate()?;
+        debug!("{address}: connected");
+        Ok(connection)
+    }
+
+    /// The address it was opened with.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The highest version of an API that the broker, our message types and our table have in common.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] when there is none.
+    pub fn version<R: Request>(&self) -> Result<i16, Error> {
+        let api = Api::of::<R>();
+        let offered = self.offered.iter().find(|offered| offered.key == R::KEY);
+        offered.and_then(|offered| highest_common(api, offered)).ok_or_else(|| Error::Unsupported {
+            address: self.address.clone(),
+            api: api.name,
+            wanted: (api.lowest, api.highest),
+            offered: offered.map(|offered| (offered.lowest, offered.highest)),
+        })
+    }
+
+    /// Whether both sides speak this version of an API.
+    pub fn supports<R: Request>(&self, version: i16) -> bool {
+        let api = Api::of::<R>();
+        let ours = (api.lowest..=api.highest).contains(&version);
+        let offers = |range: &VersionRange| range.key == R::KEY && (range.lowest..=range.highest).contains(&version);
+        ours && self.offered.iter().any(offers)
+    }
+
+    /// Sends a request and waits up to `request_timeout` for its answer.
+    ///
+    /// # Errors
+    /// Anything but [`Error::Broker`]: error codes inside the answer are the caller's to read.
+    pub fn call<R: Request>(&mut self, request: &R) -> Result<R::Response, Error> {
+        self.call_within(request, self.options.request_timeout)
+    }
+
+    /// As [`call`](Self::call), with another limit: for requests that the broker holds on purpose.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn call_within<R: Request>(&mut self, request: &R, timeout: Duration) -> Result<R::Response, Error> {
+        let in_flight = self.send(request)?;
+        self.receive::<R>(in_flight, &mut FreshFrames, timeout)
+    }
+
+    /// Sends a request in the version of [`version`](Self::version).
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] and [`Error::Unsendable`] leave the connection usable; others poison it.
+    pub fn send<R: Request>(&mut self, request: &R) -> Result<InFlight, Error> {
+        self.check_usable()?;
+        let version = self.version::<R>()?;
+        self.send_as(request, version)
+    }
+
+    /// Waits up to `timeout` for the answer to the oldest request in flight. The answer's byte fields are slices of
+    /// the frame, which comes from `frames`.
+    ///
+    /// # Errors
+    /// Every error poisons the connection.
+    pub fn receive<R: Request>(
+        &mut self,
+        in_flight: InFlight,
+        frames: &mut dyn FrameSource,
+        timeout: Duration,
+    ) -> Result<R::Response, Error> {
+        self.check_usable()?;
+        let api = Api::of::<R>();
+        let received = self.receive_body::<R>(&in_flight, frames, timeout).and_then(|mut body| {
+            R::Response::decode(&mut body, in_flight.version).map_err(|error| self.malformed(api.name, error))
+        });
+        received.map_err(|error| self.poison(error))
+    }
+
+    /// Something to close this connection with from another thread.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the process has no file descriptor left.
+    pub fn closer(&self) -> Result<Closer, Error> {
+        let stream =
+            self.stream.try_clone().map_err(|error| io_error(&self.address, "duplicate the socket", &error))?;
+        Ok(Closer { stream, closed: self.closed.clone() })
+    }
+
+    /// ApiVersions v3, and v0 for a broker that answers v3 with error 35 (in v0's format, so that this works).
+    fn negotiate(&mut self) -> Result<(), Error> {
+        let request = ApiVersionsRequest::default()
+            .with_client_software_name(StrBytes::from_static_str("konekt"))
+            .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+        let mut version = 3;
+        loop {
+            let in_flight = self.send_as(&request, version)?;
+            let timeout = self.options.connect_timeout;
+            let body = self.receive_body::<ApiVersionsRequest>(&in_flight, &mut FreshFrames, timeout);
+            let (code, offered) = match decode_api_versions(&mut body?, version) {
+                Some(answer) => answer,
+                None => return Err(self.not_kafka("its first answer is not an ApiVersions response".into())),
+            };
+            match code {
+                Code::NONE => {
+                    self.offered = offered;
+                    return Ok(());
+                }
+                Code::UNSUPPORTED_VERSION if version > 0 => version = 0,
+                code => return Err(broker_refused(&self.address, code)),
+            }
+        }
+    }
+
+    fn check_usable(&self) -> Result<(), Error> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Keeps the first error for all later calls. Whatever failed after [`Closer::close`] failed because of it.
+    fn poison(&mut self, error: Error) -> Error {
+        let error = if self.closed.load(Ordering::Acquire) { Error::Closed } else { error };
+        self.failed.get_or_insert(error).clone()
+    }
+
+    fn send_as<R: Request>(&mut self, request: &R, version: i16) -> Result<InFlight, Error> {
+        self.last_correlation_id = self.last_correlation_id.wrapping_add(1) & i32::MAX;
+        let correlation_id = self.last_correlation_id;
+        self.encode(request, version).map_err(|what| Error::Unsendable {
+            address: self.address.clone(),
+            api: Api::of::<R>().name,
+            what,
+        })?;
+        (&self.stream).write_all(&self.outgoing).map_err(|error| {
+            let error = self.classify(Api::of::<R>().name, self.options.request_timeout, "send a request", &error);
+            self.poison(error)
+        })?;
+        Ok(InFlight { correlation_id, version })
+    }
+
+    fn encode<R: Request>(&mut self, request: &R, version: i16) -> Result<(), String> {
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.last_correlation_id)
+            .with_client_id(Some(StrBytes::from_string(self.options.client_id.clone())));
+        self.outgoing.clear();
+        self.outgoing.extend_from_slice(&[0; 4]);
+        header.encode(&mut self.outgoing, R::header_version(version)).map_err(|error| error.to_string())?;
+        request.encode(&mut self.outgoing, version).map_err(|error| error.to_string())?;
+        let length = i32::try_from(self.outgoing.len() - 4).map_err(|_| "it is longer than 2 GiB".to_string())?;
+        self.outgoing[..4].copy_from_slice(&length.to_be_bytes());
+        Ok(())
+    }
+
+    /// The next frame without its header, if it answers `in_flight`.
+    fn receive_body<R: Request>(
+        &self,
+        in_flight: &InFlight,
+        frames: &mut dyn FrameSource,
+        timeout: Duration,
+    ) -> Result<Bytes, Error> {
+        let api = Api::of::<R>().name;
+        let mut body = self.receive_frame(api, frames, timeout)?;
+        let header = ResponseHeader::decode(&mut body, R::Response::header_version(in_flight.version))
+            .map_err(|error| self.malformed(api, error))?;
+        if header.correlation_id != in_flight.correlation_id {
+            let what = format!("it answers request {}, not {}", header.correlation_id, in_flight.correlation_id);
+            return Err(if self.offered.is_empty() { self.not_kafka(what) } else { self.malformed(api, what) });
+        }
+        Ok(body)
+    }
+
+    fn receive_frame(
+        &self,
+        api: &'static str,
+        frames: &mut dyn FrameSource,
+        timeout: Duration,
+    ) -> Result<Bytes, Error> {
+        let mut prefix = [0; 4];
+        let received = TimedReader::new(&self.stream, timeout).read_exact(&mut prefix);
+        received.map_err(|error| self.classify(api, timeout, "wait for an answer", &error))?;
+        let length = self.check_length(api, prefix)?;
+        let mut frame = frames.frame(length);
+        // The body has its own limit, since getting the memory for it may have waited.
+        let body = TimedReader::new(&self.stream, self.options.request_timeout);
+        let read = body.take(length as u64).read_to_end(frame.buffer());
+        let read = read.map_err(|error| self.classify(api, self.options.request_timeout, "read an answer", &error))?;
+        if read < length {
+            let eof = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(self.classify(api, timeout, "read an answer", &eof));
+        }
+        Ok(frame.freeze())
+    }
+
+    fn check_length(&self, api: &'static str, prefix: [u8; 4]) -> Result<usize, Error> {
+        let first_answer = self.offered.is_empty();
+        if first_answer && let Some(found) = foreign_protocol(prefix) {
+            return Err(self.not_kafka(found.into()));
+        }
+        let length = i32::from_be_bytes(prefix);
+        match usize::try_from(length) {
+            Ok(length) if length >= 4 && length <= self.options.response_bytes_max => Ok(length),
+            _ if first_answer => Err(self.not_kafka(format!("it answers with the bytes {prefix:02x?}"))),
+            _ => {
+                let limit = self.options.response_bytes_max;
+                Err(self.malformed(api, format!("its length is {length} bytes, where 4 to {limit} are accepted")))
+            }
+        }
+    }
+
+    /// Gives a failed read or write its meaning.
+    fn classify(&self, api: &'static str, after: Duration, during: &'static str, error: &io::Error) -> Error {
+        use io::ErrorKind::*;
+        let address = self.address.clone();
+        match error.kind() {
+            WouldBlock | TimedOut => Error::Timeout { address, api, after },
+            UnexpectedEof | ConnectionReset | BrokenPipe if self.offered.is_empty() => self.not_kafka(
+                "it closed the connection on the first request, as TLS and SASL ports and other servers do".into(),
+            ),
+            UnexpectedEof => {
+                Error::Io { address, during, kind: UnexpectedEof, text: "the broker closed the connection".into() }
+            }
+            _ => io_error(&self.address, during, error),
+        }
+    }
+
+    fn malformed(&self, api: &'static str, what: impl ToString) -> Error {
+        Error::Malformed { address: self.address.clone(), api, what: what.to_string() }
+    }
+
+    fn not_kafka(&self, found: String) -> Error {
+        Error::NotKafka { address: self.address.clone(), found }
+    }
+}
+
+/// Versions of one API that a broker offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct VersionRange {
+    key: i16,
+    lowest: i16,
+    highest: i16,
+}
+
+fn highest_common(api: Api, offered: &VersionRange) -> Option<i16> {
+    let version = api.highest.min(offered.highest);
+    (version >= api.lowest.max(offered.lowest)).then_some(version)
+}
+
+/// An API as this client speaks it.
+#[derive(Clone, Copy)]
+struct Api {
+    key: ApiKey,
+    name: &'static str,
+    lowest: i16,
+    highest: i16,
+}
+
+/// The versions this client was written and tried for. The message types may know higher ones, but a new version can
+/// change what a field means, so it is raised here by hand.
+const APIS: &[Api] = &[
+    Api { key: ApiKey::Produce, name: "Produce", lowest: 3, highest: 11 },
+    Api { key: ApiKey::Fetch, name: "Fetch", lowest: 4, highest: 17 },
+    Api { key: ApiKey::ListOffsets, name: "ListOffsets", lowest: 2, highest: 9 },
+    Api { key: ApiKey::Metadata, name: "Metadata", lowest: 4, highest: 13 },
+    Api { key: ApiKey::OffsetCommit, name: "OffsetCommit", lowest: 2, highest: 9 },
+    Api { key: ApiKey::OffsetFetch, name: "OffsetFetch", lowest: 2, highest: 9 },
+    Api { key: ApiKey::FindCoordinator, name: "FindCoordinator", lowest: 1, highest: 6 },
+    Api { key: ApiKey::JoinGroup, name: "JoinGroup", lowest: 2, highest: 9 },
+    Api { key: ApiKey::Heartbeat, name: "Heartbeat", lowest: 1, highest: 4 },
+    Api { key: ApiKey::LeaveGroup, name: "LeaveGroup", lowest: 1, highest: 5 },
+    Api { key: ApiKey::SyncGroup, name: "SyncGroup", lowest: 1, highest: 5 },
+    Api { key: ApiKey::ApiVersions, name: "ApiVersions", lowest: 0, highest: 3 },
+    Api { key: ApiKey::CreateTopics, name: "CreateTopics", lowest: 2, highest: 7 },
+];
+
+impl Api {
+    /// The entry of our table, cut to what the message type can encode. An API that is not in it has no version.
+    fn of<R: Request>() -> Api {
+        let entry = APIS.iter().find(|api| api.key as i16 == R::KEY);
+        let entry = entry.copied().unwrap_or(Api {
+            key: ApiKey::ApiVersions,
+            name: "an API outside its table",
+            lowest: 0,
+            highest: -1,
+        });
+        Api { lowest: entry.lowest.max(R::VERSIONS.min), highest: entry.highest.min(R::VERSIONS.max), ..entry }
+    }
+}
+
+/// `None` when the bytes are no ApiVersions response. Decoded by hand: it is what protects everything after it from
+/// servers that are no Kafka, so it must not trust a single length.
+fn decode_api_versions(body: &mut Bytes, version: i16) -> Option<(Code, Vec<VersionRange>)> {
+    let code = Code(body.try_get_i16().ok()?);
+    if !code.is_ok() {
+        return Some((code, Vec::new()));
+    }
+    let compact = version >= 3;
+    let count = if compact { get_unsigned_varint(body)?.checked_sub(1)? } else { body.try_get_u32().ok()? };
+    let entry_bytes_min = 6;
+    if count as usize > body.len() / entry_bytes_min {
+        return None;
+    }
+    let mut offered = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let key = body.try_get_i16().ok()?;
+        let lowest = body.try_get_i16().ok()?;
+        let highest = body.try_get_i16().ok()?;
+        offered.push(VersionRange { key, lowest, highest });
+        if compact {
+            skip_tagged_fields(body)?;
+        }
+    }
+    // An empty list would make every later error a puzzle.
+    (!offered.is_empty()).then_some((code, offered))
+}
+
+fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
+    for _ in 0..get_unsigned_varint(body)? {
+        get_unsigned_varint(body)?;
+        let size = get_unsigned_varint(body)? as usize;
+        if size > body.len() {
+            return None;
+        }
+        body.advance(size);
+    }
+    Some(())
+}
+
+fn get_unsigned_varint(body: &mut Bytes) -> Option<u32> {
+    let mut value = 0;
+    for shift in (0..=28).step_by(7) {
+        let byte = body.try_get_u8().ok()?;
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// Which other server begins its answer with these bytes.
+fn foreign_protocol(prefix: [u8; 4]) -> Option<&'static str> {
+    match &prefix {
+        b"HTTP" | b"<htm" | b"<!DO" => Some("an HTTP server answers"),
+        [0x15, 0x03, _, _] => Some("a TLS server answers"),
+        b"SSH-" => Some("an SSH server answers"),
+        b"220 " | b"220-" => Some("an SMTP or FTP server answers"),
+        b"-ERR" => Some("a Redis server answers"),
+        b"AMQP" => Some("an AMQP server answers"),
+        b"RFB " => Some("a VNC server answers"),
+        // An ErrorResponse to what it took for a start-up packet: its length follows, below 64 KiB.
+        [b'E', 0, 0, _] => Some("a PostgreSQL server answers"),
+        // A greeting: a three-byte little-endian length, then packet number 0.
+        [0x20..=0x7f, 0, 0, 0] => Some("a MySQL or MariaDB server answers"),
+        _ => None,
+    }
+}
+
+fn broker_refused(address: &str, code: Code) -> Error {
+    Error::Broker {
+        address: address.into(),
+        api: "ApiVersions",
+        subject: "this connection".into(),
+        code,
+        message: None,
+    }
+}
+
+fn io_error(address: &str, during: &'static str, error: &io::Error) -> Error {
+    Error::Io { address: address.into(), during, kind: error.kind(), text: error.to_string() }
+}
+
+fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Error> {
+    let port =
+        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
+    if port.is_none_or(|port| port == 0) {
+        return Err(Error::Invalid(format!("{address:?} is not an address: write host:port, such as localhost:9092")));
+    }
+    let resolved: Vec<SocketAddr> =
+        address.to_socket_addrs().map_err(|error| io_error(address, "resolve the name", &error))?.collect();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for socket_address in resolved {
+        match TcpStream::connect_timeout(&socket_address, timeout.max(SHORTEST_TIMEOUT)) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = error,
+        }
+    }
+    Err(io_error(address, "connect", &failure))
+}
+
+/// Socket timeouts of zero are refused by the operating system's interface.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// Reads until a deadline, however slowly the bytes drip in.
+struct TimedReader<'a> {
+    stream: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl<'a> TimedReader<'a> {
+    fn new(stream: &'a TcpStream, timeout: Duration) -> Self {
+        Self { stream, deadline: door::now() + timeout }
+    }
+}
+
+impl Read for TimedReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(door::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left.max(SHORTEST_TIMEOUT)))?;
+        self.stream.read(buffer)
+    }
+}

@@ -1,0 +1,212 @@
+//! Where a partition begins and ends, and which offset belongs to a time (ListOffsets, API key 2).
+//!
+//! Each partition's leader answers for it, so the questions are grouped by leader, and asked again with fresh metadata
+//! where a leader has moved, until `request_timeout` is over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::messages::ListOffsetsRequest;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::list_offsets_response::ListOffsetsResponse;
+use log::debug;
+
+use super::cluster::{Cluster, Metadata, TopicsWanted, topic_name};
+use super::error::{Code, Error};
+use crate::core::record::TopicPartition;
+use crate::door;
+
+/// Which offset of a partition is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetAt {
+    /// The first that the log still holds.
+    Earliest,
+    /// The one after the last visible record: the last stable offset when reading committed, else the high watermark.
+    Latest,
+    /// The first record at or after this time, in milliseconds since the epoch.
+    Timestamp(i64),
+}
+
+impl OffsetAt {
+    fn timestamp(self) -> i64 {
+        match self {
+            OffsetAt::Earliest => -2,
+            OffsetAt::Latest => -1,
+            OffsetAt::Timestamp(ms) => ms.max(0),
+        }
+    }
+}
+
+/// Which records a reader sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// All, also those of open and aborted transactions.
+    ReadUncommitted,
+    /// Only those outside transactions and of committed ones.
+    #[default]
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// As the protocol writes it.
+    pub fn level(self) -> i8 {
+        match self {
+            Isolation::ReadUncommitted => 0,
+            Isolation::ReadCommitted => 1,
+        }
+    }
+}
+
+/// The answer for one partition.
+pub type OffsetFound = (TopicPartition, Result<i64, Error>);
+
+impl Cluster {
+    /// Finds an offset of each partition, in the order of the queries, which name distinct partitions. −1 when no
+    /// record is at or after a time.
+    ///
+    /// Moving leaders are followed until `request_timeout` is over; then the partition's last error stands.
+    ///
+    /// # Errors
+    /// [`Error::NoBroker`] when the metadata cannot be had at all; everything else is per partition.
+    pub fn list_offsets(
+        &self,
+        queries: &[(TopicPartition, OffsetAt)],
+        isolation: Isolation,
+    ) -> Result<Vec<OffsetFound>, Error> {
+        let deadline = door::now() + self.options().request_timeout;
+        let topics: Vec<Arc<str>> = queries.iter().map(|(partition, _)| partition.topic.clone()).collect();
+        let mut search = Search { cluster: self, queries, isolation, found: vec![None; queries.len()] };
+        let known = topics.iter().all(|topic| self.metadata().topics.contains_key(topic));
+        let mut metadata = if known { self.metadata() } else { self.refresh(TopicsWanted::Names(&topics))? };
+        loop {
+            search.ask_leaders(&metadata);
+            if !search.can_go_on() || door::now() >= deadline {
+                return Ok(search.finish());
+            }
+            metadata = self.refresh(TopicsWanted::Names(&topics))?;
+        }
+    }
+}
+
+/// A set of queries on its way to being answered.
+struct Search<'a> {
+    cluster: &'a Cluster,
+    queries: &'a [(TopicPartition, OffsetAt)],
+    isolation: Isolation,
+    /// By query; `None` has not been asked.
+    found: Vec<Option<Result<i64, Error>>>,
+}
+
+impl Search<'_> {
+    /// Asks every leader for the partitions that have no final answer.
+    fn ask_leaders(&mut self, metadata: &Metadata) {
+        let mut by_leader: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+        for at in 0..self.queries.len() {
+            if is_final(&self.found[at]) {
+                continue;
+            }
+            let (partition, _) = &self.queries[at];
+            match leader_of(metadata, partition) {
+                Ok(leader) => by_leader.entry(leader).or_default().push(at),
+                Err(error) => self.found[at] = Some(Err(error)),
+            }
+        }
+        for (leader, asked) in by_leader {
+            if let Err(error) = self.ask(leader, &asked) {
+                debug!("offsets of {} partitions: {error}", asked.len());
+                for at in asked {
+                    self.found[at].get_or_insert(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, leader: i32, asked: &[usize]) -> Result<(), Error> {
+        for at in asked {
+            self.found[*at] = None;
+        }
+        let mut connection = self.cluster.connect_to(leader)?;
+        let answer = connection.call(&self.request(asked))?;
+        self.read(connection.address(), asked, &answer);
+        Ok(())
+    }
+
+    fn request(&self, asked: &[usize]) -> ListOffsetsRequest {
+        let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
+        for (partition, at) in asked.iter().map(|at| &self.queries[*at]) {
+            let query = ListOffsetsPartition::default()
+                .with_partition_index(partition.partition)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(at.timestamp());
+            topics.entry(&partition.topic).or_default().push(query);
+        }
+        let topic =
+            |(name, partitions)| ListOffsetsTopic::default().with_name(topic_name(name)).with_partitions(partitions);
+        ListOffsetsRequest::default()
+            .with_replica_id((-1).into())
+            .with_isolation_level(self.isolation.level())
+            .with_topics(topics.into_iter().map(topic).collect())
+    }
+
+    fn read(&mut self, address: &str, asked: &[usize], answer: &ListOffsetsResponse) {
+        let mut answers = BTreeMap::new();
+        for topic in &answer.topics {
+            for partition in &topic.partitions {
+                answers.insert((topic.name.as_str(), partition.partition_index), partition);
+            }
+        }
+        for at in asked {
+            let (partition, _) = &self.queries[*at];
+            let answer = answers.get(&(&*partition.topic, partition.partition));
+            self.found[*at] = Some(match answer {
+                Some(answer) if answer.error_code == 0 => Ok(answer.offset),
+                Some(answer) => Err(Error::Broker {
+                    address: address.into(),
+                    api: "ListOffsets",
+                    subject: partition.to_string(),
+                    code: Code(answer.error_code),
+                    message: None,
+                }),
+                None => Err(Error::Malformed {
+                    address: address.into(),
+                    api: "ListOffsets",
+                    what: format!("{partition} is missing in it"),
+                }),
+            });
+        }
+    }
+
+    fn can_go_on(&self) -> bool {
+        !self.found.iter().all(is_final)
+    }
+
+    fn finish(self) -> Vec<OffsetFound> {
+        let answers = self.queries.iter().zip(self.found);
+        let unasked = |partition: &TopicPartition| Err(Error::NoLeader { subject: partition.to_string() });
+        answers
+            .map(|((partition, _), found)| (partition.clone(), found.unwrap_or_else(|| unasked(partition))))
+            .collect()
+    }
+}
+
+/// An answer, or an error that no retry changes. A topic that does not exist may be a topic that was just created and
+/// is not known everywhere yet, so that too is asked again.
+fn is_final(found: &Option<Result<i64, Error>>) -> bool {
+    found.as_ref().is_some_and(|result| result.as_ref().map_or_else(|error| !error.is_retriable(), |_| true))
+}
+
+fn leader_of(metadata: &Metadata, partition: &TopicPartition) -> Result<i32, Error> {
+    let topic_error =
+        metadata.topics.get(&partition.topic).map_or(Code::UNKNOWN_TOPIC_OR_PARTITION, |topic| topic.error);
+    if !topic_error.is_ok() {
+        return Err(Error::Broker {
+            address: "the cluster".into(),
+            api: "Metadata",
+            subject: partition.to_string(),
+            code: topic_error,
+            message: None,
+        });
+    }
+    let leader = metadata.leader(&partition.topic, partition.partition);
+    leader.ok_or_else(|| Error::NoLeader { subject: partition.to_string() })
+}
