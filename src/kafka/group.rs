@@ -91,6 +91,10 @@ pub enum Answer {
     Left,
     /// The connection failed, or there is none.
     Unreachable,
+    /// The broker refused for good before the coordinator could be asked.
+    Refused { api: &'static str, code: Code },
+    /// The broker does not speak what is needed.
+    Impossible,
 }
 
 /// What the application must know.
@@ -109,18 +113,30 @@ pub enum GroupEvent {
 }
 
 /// What must stand in a commit, so that the coordinator can tell whether it comes from a member of this generation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     pub member_id: String,
     pub generation: i32,
 }
 
+impl Credentials {
+    /// Of somebody who is no member.
+    pub fn nobody() -> Self {
+        Self { member_id: String::new(), generation: -1 }
+    }
+}
+
 enum Phase {
+    /// Not a member: these partitions are given.
+    Fixed(BTreeSet<TopicPartition>),
+    /// No topic to subscribe to is known yet.
     Waiting,
     Joining,
+    /// We lead, and need the partition counts of everybody's topics.
     Electing(Vec<Member>, Assignor),
     Syncing(Vec<SyncGroupRequestAssignment>),
     Stable,
+    /// The application is asked to give partitions up.
     Releasing { waiting: BTreeSet<TopicPartition>, until: Duration },
     Leaving,
     Ended,
@@ -171,6 +187,14 @@ impl Group {
         }
     }
 
+    /// No member of anything: `partitions` are ours from the first [`subscribe`](Self::subscribe) on, and for good.
+    /// Commits are signed by nobody, which the coordinator accepts while the group has no members.
+    pub fn fixed(options: GroupOptions, partitions: &[TopicPartition]) -> Self {
+        let mut group = Self::new(options, 0);
+        group.phase = Phase::Fixed(partitions.iter().cloned().collect());
+        group
+    }
+
     /// What to do at this time.
     pub fn step(&mut self, now: Duration) -> Step {
         self.give_up_waiting(now);
@@ -179,7 +203,7 @@ impl Group {
         }
         match self.phase {
             Phase::Ended => return Step::Ended,
-            Phase::Waiting => return Step::Idle,
+            Phase::Waiting | Phase::Fixed(_) => return Step::Idle,
             _ => {}
         }
         if now < self.not_before {
@@ -209,6 +233,11 @@ impl Group {
             Answer::Heartbeat(response) => self.heartbeat(now, Code(response.error_code)),
             Answer::Left => self.phase = Phase::Ended,
             Answer::Unreachable => self.lost_coordinator(now),
+            Answer::Refused { api, code } => self.refused(now, api, code),
+            Answer::Impossible => {
+                self.lose_everything();
+                self.phase = Phase::Ended;
+            }
         }
     }
 
@@ -216,8 +245,12 @@ impl Group {
     /// the leader new partitions, cause a rebalance.
     pub fn subscribe(&mut self, topics: PartitionCounts) {
         self.topics = topics;
-        match self.phase {
+        match &self.phase {
             Phase::Waiting if !self.topics.is_empty() => self.phase = Phase::Joining,
+            Phase::Fixed(partitions) if self.owned.is_empty() => {
+                self.owned = partitions.clone();
+                self.events.push(GroupEvent::Assigned(partitions.iter().cloned().collect()));
+            }
             Phase::Stable | Phase::Releasing { .. } => self.rejoin_wanted |= self.topics_changed(),
             _ => {}
         }
@@ -238,7 +271,7 @@ impl Group {
 
     /// Leaves the group; a static member just stops.
     pub fn leave(&mut self) {
-        let nobody = self.member_id.is_empty() || self.options.instance.is_some() || !self.coordinator_known;
+        let nobody = self.member_id.is_empty() || self.options.instance.is_some();
         self.phase = if nobody || matches!(self.phase, Phase::Ended) { Phase::Ended } else { Phase::Leaving };
         self.not_before = Duration::ZERO;
     }
@@ -317,11 +350,7 @@ impl Group {
         let member = MemberIdentity::default()
             .with_member_id(text(&self.member_id))
             .with_reason(Some(text("the consumer is closing")));
-        // Versions below 3 know one member only, outside the list.
-        LeaveGroupRequest::default()
-            .with_group_id(self.group_id())
-            .with_member_id(text(&self.member_id))
-            .with_members(vec![member])
+        LeaveGroupRequest::default().with_group_id(self.group_id()).with_members(vec![member])
     }
 
     fn group_id(&self) -> GroupId {
