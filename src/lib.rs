@@ -5,6 +5,7 @@ pub mod door;
 pub mod engine;
 pub mod kafka;
 pub mod port;
+pub mod source;
 
 pub use crate::core::identity::RecordIds;
 pub use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};

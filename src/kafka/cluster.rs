@@ -204,6 +204,11 @@ impl Cluster {
         read_coordinator(&address, group, answer)
     }
 
+    /// Asks any broker, and says at which address it answered.
+    pub(crate) fn ask<R: Request + Clone>(&self, request: &R) -> Result<(String, R::Response), Error> {
+        self.ask_any(&mut self.shared.asking.lock(), |_| request.clone())
+    }
+
     /// Asks over the kept connection; when that fails, over a new one to any broker. What is asked may depend on the
     /// versions that the broker offers.
     fn ask_any<R: Request>(

@@ -380,8 +380,9 @@ impl Threads {
     }
 
     fn spawn(&mut self, name: &'static str, body: impl FnOnce() + Send + 'static) {
-        let guard = PanicGuard { name, reporter: self.reporter.clone(), _alive: self.alive.clone() };
+        let (guard, alive) = (PanicGuard::new(name, self.reporter.clone()), self.alive.clone());
         self.handles.push(door::spawn(name, move || {
+            let _alive = alive;
             let _guard = guard;
             body();
         }));
@@ -403,16 +404,22 @@ impl Threads {
     }
 }
 
-struct PanicGuard {
-    name: &'static str,
+/// Reports the panic of the thread that holds it.
+pub(super) struct PanicGuard {
+    thread: String,
     reporter: Reporter,
-    _alive: Sender<()>,
+}
+
+impl PanicGuard {
+    pub(super) fn new(thread: impl Into<String>, reporter: Reporter) -> Self {
+        Self { thread: thread.into(), reporter }
+    }
 }
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let text = format!("thread {} panicked: this is a bug, please report it with the log", self.name);
+            let text = format!("thread {} panicked: this is a bug, please report it with the log", self.thread);
             self.reporter.send(Event::Failed(Error::Invalid(text)));
         }
     }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::buffer::BufferPool;
 use super::cluster::{Cluster, Metadata, TopicsWanted};
-use super::consumer::{ConsumerOptions, Event, Reporter, tell};
+use super::consumer::{ConsumerOptions, Event, PanicGuard, Reporter, tell};
 use super::credit::Credit;
 use super::error::{Code, Error};
 use super::fetcher::{self, Fetcher, Target};
@@ -233,17 +233,15 @@ impl Router {
     }
 
     fn end_fetchers(&mut self, ends: impl Fn(&i32) -> bool) {
-        let (ended, going_on) = std::mem::take(&mut self.fetchers).into_iter().partition(|(node, _)| ends(node));
+        let (ended, going_on): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.fetchers).into_iter().partition(|(node, _)| ends(node));
         self.fetchers = going_on;
-        let ended: Vec<(i32, FetcherHandle)> = BTreeMap::into_iter(ended).collect();
-        for (_, fetcher) in &ended {
+        for fetcher in ended.values() {
             tell(&fetcher.commands, fetcher::Command::Close);
             fetcher.interrupt.raise();
         }
-        for (node, fetcher) in ended {
-            if fetcher.thread.join().is_err() {
-                log::error!("thread konekt-fetch-{node} panicked: this is a bug, please report it with the log");
-            }
+        for fetcher in ended.into_values() {
+            let _ = fetcher.thread.join(); // if it panicked, its guard has said so
         }
     }
 }
@@ -407,10 +405,6 @@ impl Router {
     }
 
     fn hand_over(&mut self, node: i32, target: Target) {
-        if let Some(died) = self.fetchers.remove(&node).filter(|fetcher| fetcher.thread.is_finished()) {
-            // It ends only when told to: it panicked, and its partitions with it.
-            log::error!("thread konekt-fetch-{node} ended: {}", if died.thread.join().is_err() { "it panicked" } else { "unasked" });
-        }
         let fetcher = self.spawn_fetcher(node);
         tell(&fetcher, fetcher::Command::Add(target));
     }
@@ -429,7 +423,12 @@ impl Router {
                 interrupt.clone(),
                 self.pool.clone(),
             );
-            let thread = door::spawn(format!("konekt-fetch-{node}"), move || fetcher.run());
+            let name = format!("konekt-fetch-{node}");
+            let guard = PanicGuard::new(name.clone(), self.reporter.clone());
+            let thread = door::spawn(name, move || {
+                let _guard = guard;
+                fetcher.run();
+            });
             FetcherHandle { commands: sender, interrupt, thread }
         });
         handle.commands.clone()

@@ -1,0 +1,104 @@
+//! Writes record batches, for the producer and for tests.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::batch::BatchHeader;
+use super::compression::{Codec, compress};
+use super::varint::put_varint;
+use crate::core::record::encode_header;
+
+/// Collects records and makes one batch of them. Usable again after each batch.
+#[derive(Default)]
+pub struct RecordBatchBuilder {
+    /// The records, encoded and not compressed.
+    body: Vec<u8>,
+    record_count: i32,
+    base_timestamp_ms: i64,
+    max_timestamp_ms: i64,
+    /// One record without its length, which comes first and depends on it.
+    record: Vec<u8>,
+}
+
+impl RecordBatchBuilder {
+    /// Appends a record. Header names may repeat and need not be text; a null key or value is `None`.
+    pub fn append(
+        &mut self,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[(&[u8], Option<&[u8]>)],
+        timestamp_ms: i64,
+    ) {
+        if self.record_count == 0 {
+            self.base_timestamp_ms = timestamp_ms;
+            self.max_timestamp_ms = timestamp_ms;
+        }
+        self.max_timestamp_ms = self.max_timestamp_ms.max(timestamp_ms);
+        let record = &mut self.record;
+        record.clear();
+        record.push(0);
+        put_varint(record, timestamp_ms.wrapping_sub(self.base_timestamp_ms));
+        put_varint(record, self.record_count.into());
+        put_nullable_bytes(record, key);
+        put_nullable_bytes(record, value);
+        put_varint(record, headers.len() as i64);
+        for (name, value) in headers {
+            encode_header(record, name, *value);
+        }
+        put_varint(&mut self.body, record.len() as i64);
+        self.body.extend_from_slice(record);
+        self.record_count += 1;
+    }
+
+    /// Records appended since the last batch.
+    pub fn len(&self) -> usize {
+        self.record_count as usize
+    }
+
+    /// Whether no record was appended since the last batch.
+    pub fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// Bytes of the records, before compression.
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Makes the batch, with base offset 0 (the broker sets it), and begins anew.
+    ///
+    /// # Errors
+    /// When the encoder of the codec fails, which it has no reason to.
+    pub fn finish(&mut self, codec: Codec) -> io::Result<Bytes> {
+        let header = BatchHeader {
+            base_offset: 0,
+            leader_epoch: -1,
+            attributes: codec.attributes(),
+            last_offset_delta: (self.record_count - 1).max(0),
+            base_timestamp_ms: self.base_timestamp_ms,
+            max_timestamp_ms: self.max_timestamp_ms,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: self.record_count,
+        };
+        let batch = match codec {
+            Codec::None => header.write(&self.body),
+            codec => header.write(&compress(codec, &self.body)?),
+        };
+        self.body.clear();
+        self.record_count = 0;
+        Ok(Bytes::from(batch))
+    }
+}
+
+fn put_nullable_bytes(into: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes {
+        Some(bytes) => {
+            put_varint(into, bytes.len() as i64);
+            into.extend_from_slice(bytes);
+        }
+        None => put_varint(into, -1),
+    }
+}
