@@ -5,7 +5,8 @@
 //! changes hands in two rebalances: withheld in the first, while its owner gives it up, assigned in the second.
 //! Source: `RangeAssignor`, `RoundRobinAssignor`, `CooperativeStickyAssignor` of Kafka's clients; KIP-429.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::membership::Subscription;
@@ -133,12 +134,11 @@ fn all_partitions(counts: &PartitionCounts) -> impl Iterator<Item = TopicPartiti
 
 /// The sticky assignment in the making. Members are indexes.
 struct Balance<'a> {
+    counts: &'a PartitionCounts,
     takers: BTreeMap<&'a str, Vec<usize>>,
-    /// Who says that it holds a partition; of several, the one with the newest generation holds it, if it is the only
-    /// one with that.
+    /// Who says that it holds a partition, and since which generation.
     claims: BTreeMap<TopicPartition, Vec<(i32, usize)>>,
-    owners: BTreeMap<TopicPartition, Option<usize>>,
-    loads: Vec<usize>,
+    shares: Vec<BTreeSet<TopicPartition>>,
 }
 
 impl<'a> Balance<'a> {
@@ -150,29 +150,25 @@ impl<'a> Balance<'a> {
                 claims.entry(partition.clone()).or_default().push((generation, index));
             }
         }
-        Self {
-            takers: counts.keys().map(|topic| (&**topic, takers(members, topic))).collect(),
-            claims,
-            owners: all_partitions(counts).map(|partition| (partition, None)).collect(),
-            loads: vec![0; members.len()],
-        }
+        let takers = counts.keys().map(|topic| (&**topic, takers(members, topic))).collect();
+        Self { counts, takers, claims, shares: vec![BTreeSet::new(); members.len()] }
     }
 
     fn share(mut self) -> Shares {
-        let partitions: Vec<TopicPartition> = self.owners.keys().cloned().collect();
-        for partition in &partitions {
-            self.place(partition, self.holder(partition));
+        let (held, free): (Vec<_>, Vec<_>) =
+            all_partitions(self.counts).map(|partition| (self.holder(&partition), partition)).partition(|(holder, _)| holder.is_some());
+        for (holder, partition) in held {
+            self.give(holder, partition);
         }
-        for partition in &partitions {
-            if self.owners[partition].is_none() {
-                self.place(partition, self.least_loaded(partition));
-            }
+        for (_, partition) in free {
+            self.give(self.least_loaded(&partition.topic), partition);
         }
-        while partitions.iter().filter(|partition| self.relieve(partition)).count() > 0 {}
+        while self.relieve_the_most_loaded() {}
         self.withhold_what_changes_hands()
     }
 
-    /// Who holds a partition now and may keep it.
+    /// Who holds a partition now and may keep it: of several who say so, the one with the newest generation, if it is
+    /// the only one with that.
     fn holder(&self, partition: &TopicPartition) -> Option<usize> {
         let claims = self.claims.get(partition)?;
         let newest = claims.iter().map(|(generation, _)| *generation).max()?;
@@ -182,42 +178,48 @@ impl<'a> Balance<'a> {
         (alone && self.takers[&*partition.topic].contains(member)).then_some(*member)
     }
 
-    fn least_loaded(&self, partition: &TopicPartition) -> Option<usize> {
-        self.takers[&*partition.topic].iter().copied().min_by_key(|&member| self.loads[member])
-    }
-
-    fn place(&mut self, partition: &TopicPartition, member: Option<usize>) {
+    /// Gives to nobody when nobody wants it.
+    fn give(&mut self, member: Option<usize>, partition: TopicPartition) {
         if let Some(member) = member {
-            self.loads[member] += 1;
-        }
-        if let Some(Some(before)) = self.owners.insert(partition.clone(), member) {
-            self.loads[before] -= 1;
+            self.shares[member].insert(partition);
         }
     }
 
-    /// Moves a partition to the least loaded taker if that narrows the gap between the two. Each move makes the sum of
-    /// the squared loads smaller, so this comes to an end.
-    fn relieve(&mut self, partition: &TopicPartition) -> bool {
-        let (Some(owner), Some(taker)) = (self.owners[partition], self.least_loaded(partition)) else { return false };
-        let worth_it = self.loads[owner] >= self.loads[taker] + 2;
-        if worth_it {
-            self.place(partition, Some(taker));
-        }
-        worth_it
+    fn load(&self, member: usize) -> usize {
+        self.shares[member].len()
+    }
+
+    fn least_loaded(&self, topic: &str) -> Option<usize> {
+        self.takers[topic].iter().copied().min_by_key(|&member| self.load(member))
+    }
+
+    /// Moves one partition from the most loaded member that has one for whom a taker would still have less than it.
+    /// Each move makes the sum of the squared loads smaller, so this comes to an end.
+    fn relieve_the_most_loaded(&mut self) -> bool {
+        let mut givers: Vec<usize> = (0..self.shares.len()).collect();
+        givers.sort_by_key(|&member| Reverse(self.load(member)));
+        let lightest = givers.last().map_or(0, |&member| self.load(member));
+        let givers = givers.into_iter().take_while(|&giver| self.load(giver) >= lightest + 2);
+        let found = givers.flat_map(|giver| self.counts.keys().map(move |topic| (giver, topic))).find_map(|(giver, topic)| {
+            let taker = self.least_loaded(topic).filter(|&taker| self.load(giver) >= self.load(taker) + 2)?;
+            let of_topic = TopicPartition::new(topic.clone(), 0)..=TopicPartition::new(topic.clone(), i32::MAX);
+            Some((giver, taker, self.shares[giver].range(of_topic).next_back()?.clone()))
+        });
+        let Some((giver, taker, partition)) = found else { return false };
+        self.shares[giver].remove(&partition);
+        self.shares[taker].insert(partition);
+        true
     }
 
     /// A partition that somebody else still holds goes to nobody for now: its holder gives it up when it sees that it
     /// is not its any more, and joins again.
     fn withhold_what_changes_hands(self) -> Shares {
-        let mut shares = vec![Vec::new(); self.loads.len()];
-        for (partition, owner) in self.owners {
-            let Some(owner) = owner else { continue };
-            let claims = self.claims.get(&partition).map_or(&[][..], Vec::as_slice);
-            if claims.is_empty() || claims.iter().any(|(_, member)| *member == owner) {
-                shares[owner].push(partition);
-            }
-        }
-        shares
+        let claims = &self.claims;
+        let is_free = |partition: &TopicPartition, owner: usize| {
+            claims.get(partition).is_none_or(|claims| claims.iter().any(|(_, member)| *member == owner))
+        };
+        let shares = self.shares.into_iter().enumerate();
+        shares.map(|(owner, share)| share.into_iter().filter(|partition| is_free(partition, owner)).collect()).collect()
     }
 }
 
@@ -225,7 +227,6 @@ impl<'a> Balance<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     fn member(id: &str, topics: &[&str]) -> Member {
         let topics = topics.iter().map(|topic| Arc::from(*topic)).collect();
@@ -276,6 +277,17 @@ mod tests {
         assert_eq!(show(&plan), "a:[] b:[t/0]");
         let plan = Assignor::CooperativeSticky.assign(&[claiming("a", 4), claiming("b", 4), member("c", &["t"])], &counts);
         assert_eq!(plan.values().flatten().count(), 1, "{}", show(&plan));
+    }
+
+    #[test]
+    fn a_third_member_gets_its_share_with_the_fewest_moves() {
+        let mut members = vec![member("a", &["t"]), member("b", &["t"])];
+        let counts = counts(&[("t", 8)]);
+        let plan = Assignor::CooperativeSticky.assign(&members, &counts);
+        hold(&mut members, &plan, 1);
+        members.push(member("c", &["t"]));
+        let first = Assignor::CooperativeSticky.assign(&members, &counts);
+        assert_eq!(first.values().map(Vec::len).collect::<Vec<_>>(), [3, 3, 0], "{}", show(&first));
     }
 
     /// Topics with their counts, and each member's topics as a bit mask.

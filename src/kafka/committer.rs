@@ -71,6 +71,9 @@ struct Release {
     until: Instant,
 }
 
+/// Where partitions stand, or why that is not known.
+type Described = Vec<(TopicPartition, Result<AssignedPartition, Error>)>;
+
 struct Closing {
     until: Instant,
     answer: Sender<Result<(), Error>>,
@@ -396,7 +399,7 @@ impl Committer {
         }
     }
 
-    fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Result<AssignedPartition, Error>)>, Error> {
+    fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Described, Error> {
         let committed = self.fetch_committed(partitions)?;
         let queries = |at| partitions.iter().map(|partition| (partition.clone(), at)).collect::<Vec<_>>();
         let starts = self.cluster.list_offsets(&queries(OffsetAt::Earliest), self.isolation)?;
@@ -413,7 +416,7 @@ impl Committer {
         Ok(described.collect())
     }
 
-    fn described(&mut self, described: Vec<(TopicPartition, Result<AssignedPartition, Error>)>) {
+    fn described(&mut self, described: Described) {
         let mut found: BTreeMap<u64, Vec<AssignedPartition>> = BTreeMap::new();
         for (partition, result) in described {
             match result {

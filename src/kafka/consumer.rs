@@ -39,6 +39,9 @@ use crate::core::record::TopicPartition;
 use crate::door;
 use crate::port::MemoryBudget;
 
+/// The memory limit has room for at least this many answers.
+const FETCHES_IN_MEMORY_MIN: usize = 4;
+
 /// Offsets to be committed: of each partition, the next to be read.
 pub type Positions = Vec<(TopicPartition, i64)>;
 
@@ -128,6 +131,13 @@ impl ConsumerOptions {
         ];
         let fault = faults.into_iter().find(|(is_so, _)| *is_so);
         fault.map_or(Ok(()), |(_, words)| Err(Error::Invalid(words.into())))
+    }
+
+    /// Answers small enough that several brokers can be asked at once, and asked again while chunks wait.
+    fn within_memory(mut self) -> Self {
+        self.fetch_max_bytes = self.fetch_max_bytes.min(self.memory.limit() / FETCHES_IN_MEMORY_MIN).max(1);
+        self.partition_fetch_bytes = self.partition_fetch_bytes.clamp(1, self.fetch_max_bytes);
+        self
     }
 
     fn connection(&self) -> ConnectionOptions {
@@ -243,6 +253,7 @@ impl Consumer {
     /// for `connect_timeout`.
     pub fn start(options: ConsumerOptions) -> Result<Self, Error> {
         options.check()?;
+        let options = options.within_memory();
         let cluster = connect(&options)?;
         let (event_sender, events) = unbounded();
         let (keeper, keeper_commands) = unbounded();

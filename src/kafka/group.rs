@@ -56,6 +56,7 @@ pub struct GroupOptions {
 
 /// What is to be done next. Times are since the same start as those given to the group.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // one at a time, a few in a second at most
 pub enum Step {
     /// Perform this and report its answer.
     Call(Call),
@@ -537,3 +538,7 @@ fn text(of: &str) -> StrBytes {
 fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -29,6 +29,9 @@ use crate::door;
 /// The coordinator answers a held request at the latest when the rebalance is over; this is for the way there and back.
 const HELD_ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
+/// How often a broker may have no coordinator to name before that is trouble.
+const PATIENCE: u32 = 5;
+
 /// What the keeper is told.
 pub enum Command {
     /// The subscribed topics as they are now.
@@ -61,6 +64,8 @@ pub struct Keeper {
     awaited: BTreeMap<TopicPartition, u64>,
     round: u64,
     leave_until: Option<Instant>,
+    /// How often in a row the broker had no coordinator to name.
+    refusals: u32,
 }
 
 impl Keeper {
@@ -91,6 +96,7 @@ impl Keeper {
             awaited: BTreeMap::new(),
             round: 0,
             leave_until: None,
+            refusals: 0,
         }
     }
 
@@ -236,6 +242,12 @@ impl Keeper {
                 self.reporter.send(Event::Failed(error));
                 Answer::Impossible
             }
+            // Ordinary for a group that nobody used before: its coordinator is just being made.
+            Some(_) if self.refusals < PATIENCE => {
+                self.refusals += 1;
+                log::debug!("trying again: {error}");
+                Answer::Unreachable
+            }
             _ => {
                 self.reporter.trouble(error);
                 Answer::Unreachable
@@ -246,6 +258,7 @@ impl Keeper {
     fn find_coordinator(&mut self) -> Result<(), Error> {
         self.connection = None;
         let (_, address) = self.cluster.find_group_coordinator(&self.group_id)?;
+        self.refusals = 0;
         self.connection = Some(Connection::open(&address, self.cluster.options())?);
         log::debug!("group {}: its coordinator is {address}", self.group_id);
         Ok(())

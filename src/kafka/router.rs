@@ -6,7 +6,7 @@
 //! wait until the cluster names a leader, and go there. The fetcher of each broker is spawned at its first partition
 //! and joined here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use super::error::{Code, Error};
 use super::fetcher::{self, Fetcher, Target};
 use super::interrupt::Interrupt;
 use super::keeper;
-use super::offsets::OffsetAt;
+use super::offsets::{Isolation, OffsetAt};
 use super::topics::{GONE_AFTER, Topics};
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
@@ -38,6 +38,8 @@ const METADATA_AGE_AT_START: Duration = Duration::from_millis(500);
 const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_BASE: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(3);
+/// How many attempts in a row may fail before that is trouble: leaders move in less.
+const PATIENCE: u32 = 5;
 /// A partition that was fetched for this long begins with short waits again.
 const CALM: Duration = Duration::from_secs(10);
 
@@ -149,8 +151,10 @@ impl Router {
             let now = door::now();
             let due = |route: &Route| matches!(route.place, Place::Waiting { at, .. } if at <= now);
             if now >= self.refresh_at || self.routes.values().any(due) {
-                self.refresh();
-                self.place_waiting();
+                match self.refresh() {
+                    Ok(()) => self.place_waiting(),
+                    Err(error) => self.wait_for_refresh(error),
+                }
             }
         }
         self.end_fetchers(|_| true);
@@ -224,7 +228,7 @@ impl Router {
             Cause::Connection => Place::Waiting { at, unknown_since: None },
             Cause::Refused(error) => {
                 log::debug!("{partition}: {error}; asking where it is");
-                if route.backoff.failures() > 3 {
+                if route.backoff.failures() >= PATIENCE {
                     self.reporter.trouble(error);
                 }
                 Place::Waiting { at, unknown_since: None }
@@ -248,21 +252,25 @@ impl Router {
 
 /// Metadata.
 impl Router {
-    fn refresh(&mut self) {
+    fn refresh(&mut self) -> Result<(), Error> {
+        let metadata = self.cluster.refresh(self.topics.wanted())?;
         let now = door::now();
-        match self.cluster.refresh(self.topics.wanted()) {
-            Ok(metadata) => {
-                self.refresh_backoff.reset();
-                let counts = self.topics.see(&metadata, now);
-                self.refresh_at = now + if self.topics.doubtful() { METADATA_AGE_DOUBTFUL } else { METADATA_AGE_MAX };
-                self.subscribe(counts);
-                let routes = &self.routes;
-                let used: Vec<i32> = routes.values().filter_map(Route::node).chain(metadata.brokers.keys().copied()).collect();
-                self.end_fetchers(|node| !used.contains(node));
-            }
-            Err(error) => {
-                self.reporter.trouble(error);
-                self.refresh_at = now + self.refresh_backoff.fail(door::random());
+        self.refresh_backoff.reset();
+        let counts = self.topics.see(&metadata, now);
+        self.refresh_at = now + if self.topics.doubtful() { METADATA_AGE_DOUBTFUL } else { METADATA_AGE_MAX };
+        self.subscribe(counts);
+        let in_use: BTreeSet<i32> = self.routes.values().filter_map(Route::node).collect();
+        self.end_fetchers(|node| !in_use.contains(node) && !metadata.brokers.contains_key(node));
+        Ok(())
+    }
+
+    /// Nothing can be placed before somebody answers.
+    fn wait_for_refresh(&mut self, error: Error) {
+        self.reporter.trouble(error);
+        self.refresh_at = door::now() + self.refresh_backoff.fail(door::random());
+        for route in self.routes.values_mut() {
+            if let Place::Waiting { at, .. } = &mut route.place {
+                *at = self.refresh_at;
             }
         }
     }
@@ -304,6 +312,19 @@ impl Router {
         let waiting: Vec<TopicPartition> = waiting.map(|(partition, _)| partition.clone()).collect();
         for partition in waiting {
             self.place(&partition, &metadata);
+        }
+        self.complain_of_leaderless();
+    }
+
+    fn complain_of_leaderless(&self) {
+        let is_it = |route: &Route| matches!(route.place, Place::Waiting { .. }) && route.backoff.failures() >= PATIENCE;
+        let mut leaderless = self.routes.iter().filter(|(_, route)| is_it(route)).map(|(partition, _)| partition);
+        if let Some(first) = leaderless.next() {
+            let subject = match leaderless.count() {
+                0 => first.to_string(),
+                others => format!("{first} (and {others} others)"),
+            };
+            self.reporter.trouble(Error::NoLeader { subject });
         }
     }
 }
@@ -389,12 +410,7 @@ impl Router {
                 self.fail(partition, Error::Invalid(text));
             }
             Whereabouts::Unknown => route.wait(true),
-            Whereabouts::NoLeader => {
-                route.wait(false);
-                if route.backoff.failures() > 5 {
-                    self.reporter.trouble(Error::NoLeader { subject: partition.to_string() });
-                }
-            }
+            Whereabouts::NoLeader => route.wait(false),
             Whereabouts::Never(error) => self.fail(partition, error),
         }
     }
@@ -461,7 +477,7 @@ impl Router {
 
     fn bounds(&self, partition: &TopicPartition) -> Result<(i64, i64), Error> {
         let ask = |at| {
-            let mut found = self.cluster.list_offsets(&[(partition.clone(), at)], super::offsets::Isolation::ReadUncommitted)?;
+            let mut found = self.cluster.list_offsets(&[(partition.clone(), at)], Isolation::ReadUncommitted)?;
             found.pop().map_or(Err(Error::NoLeader { subject: partition.to_string() }), |(_, result)| result)
         };
         Ok((ask(OffsetAt::Earliest)?, ask(OffsetAt::Latest)?))
