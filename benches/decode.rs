@@ -16,7 +16,10 @@ const RECORDS_PER_BATCH: u64 = 500;
 const BATCHES: u64 = 200;
 
 fn main() {
-    println!("{} records of about 200 bytes in batches of {RECORDS_PER_BATCH}, one thread", RECORDS_PER_BATCH * BATCHES);
+    println!(
+        "{} records of about 200 bytes in batches of {RECORDS_PER_BATCH}, one thread",
+        RECORDS_PER_BATCH * BATCHES
+    );
     for codec in Codec::ALL {
         let bytes = batches(codec);
         let (seconds, _, _) = support::paired(9, || ours(&bytes), || ());
@@ -41,7 +44,12 @@ fn batches(codec: Codec) -> Bytes {
         for record in 0..RECORDS_PER_BATCH {
             let number = batch * RECORDS_PER_BATCH + record;
             let key = format!("customer-{:06}", number % 5000);
-            builder.append(Some(key.as_bytes()), Some(support::order(number).as_bytes()), &[(b"source", Some(b"web"))], 1);
+            builder.append(
+                Some(key.as_bytes()),
+                Some(support::order(number).as_bytes()),
+                &[(b"source", Some(b"web"))],
+                1,
+            );
         }
         let mut bytes = BytesMut::from(&builder.finish(codec).expect("memory takes every byte")[..]);
         bytes[..8].copy_from_slice(&(batch * RECORDS_PER_BATCH).to_be_bytes());

@@ -2,12 +2,17 @@
 
 pub mod broker;
 pub mod config;
+pub mod consumer;
 pub mod core;
 pub mod door;
 pub mod engine;
 pub mod kafka;
 pub mod port;
 pub mod sink;
+pub mod source;
 
+pub use crate::consumer::{Consumer, ConsumerBuilder, ConsumerConfig, ConsumerError, ReadyConsumer, RunningConsumer};
 pub use crate::core::identity::RecordIds;
 pub use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};
+pub use crate::core::tally::Statistics;
+pub use crate::engine::{Delivery, Handle, OffsetReset, Summary};
