@@ -19,12 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use log::debug;
 
 use super::error::{Code, Error};
+use super::shape::{self, Shape};
+use super::wire::varint::Cursor;
 use crate::door;
 
 /// How to connect and how long to wait.
@@ -227,8 +229,10 @@ impl Connection {
     ) -> Result<R::Response, Error> {
         self.check_usable()?;
         let api = Api::of::<R>();
+        let version = in_flight.version;
         let received = self.receive_body::<R>(&in_flight, frames, timeout).and_then(|mut body| {
-            R::Response::decode(&mut body, in_flight.version).map_err(|error| self.malformed(api.name, error))
+            api.answer.check(version, &body).map_err(|what| self.malformed(api.name, what))?;
+            R::Response::decode(&mut body, version).map_err(|error| self.malformed(api.name, error))
         });
         received.map_err(|error| self.poison(error))
     }
@@ -253,7 +257,7 @@ impl Connection {
             let in_flight = self.send_as(&request, version)?;
             let timeout = self.options.connect_timeout;
             let body = self.receive_body::<ApiVersionsRequest>(&in_flight, &mut FreshFrames, timeout);
-            let (code, offered) = match decode_api_versions(&mut body?, version) {
+            let (code, offered) = match decode_api_versions(&body?, version) {
                 Some(answer) => answer,
                 None => return Err(self.not_kafka("its first answer is not an ApiVersions response".into())),
             };
@@ -409,89 +413,74 @@ struct Api {
     name: &'static str,
     lowest: i16,
     highest: i16,
+    answer: &'static Shape,
+}
+
+const fn api(key: ApiKey, name: &'static str, lowest: i16, highest: i16, answer: &'static Shape) -> Api {
+    Api { key, name, lowest, highest, answer }
 }
 
 /// The versions this client was written and tried for. The message types may know higher ones, but a new version can
 /// change what a field means, so it is raised here by hand.
 const APIS: &[Api] = &[
-    Api { key: ApiKey::Produce, name: "Produce", lowest: 3, highest: 11 },
-    Api { key: ApiKey::Fetch, name: "Fetch", lowest: 4, highest: 17 },
-    Api { key: ApiKey::ListOffsets, name: "ListOffsets", lowest: 2, highest: 9 },
-    Api { key: ApiKey::Metadata, name: "Metadata", lowest: 4, highest: 13 },
-    Api { key: ApiKey::OffsetCommit, name: "OffsetCommit", lowest: 2, highest: 9 },
-    Api { key: ApiKey::OffsetFetch, name: "OffsetFetch", lowest: 2, highest: 9 },
-    Api { key: ApiKey::FindCoordinator, name: "FindCoordinator", lowest: 1, highest: 6 },
-    Api { key: ApiKey::JoinGroup, name: "JoinGroup", lowest: 2, highest: 9 },
-    Api { key: ApiKey::Heartbeat, name: "Heartbeat", lowest: 1, highest: 4 },
-    Api { key: ApiKey::LeaveGroup, name: "LeaveGroup", lowest: 1, highest: 5 },
-    Api { key: ApiKey::SyncGroup, name: "SyncGroup", lowest: 1, highest: 5 },
-    Api { key: ApiKey::ApiVersions, name: "ApiVersions", lowest: 0, highest: 3 },
-    Api { key: ApiKey::CreateTopics, name: "CreateTopics", lowest: 2, highest: 7 },
+    api(ApiKey::Produce, "Produce", 3, 11, &shape::PRODUCE),
+    api(ApiKey::Fetch, "Fetch", 4, 17, &shape::FETCH),
+    api(ApiKey::ListOffsets, "ListOffsets", 2, 9, &shape::LIST_OFFSETS),
+    api(ApiKey::Metadata, "Metadata", 4, 13, &shape::METADATA),
+    api(ApiKey::OffsetCommit, "OffsetCommit", 2, 9, &shape::OFFSET_COMMIT),
+    api(ApiKey::OffsetFetch, "OffsetFetch", 2, 9, &shape::OFFSET_FETCH),
+    api(ApiKey::FindCoordinator, "FindCoordinator", 1, 6, &shape::FIND_COORDINATOR),
+    api(ApiKey::JoinGroup, "JoinGroup", 2, 9, &shape::JOIN_GROUP),
+    api(ApiKey::Heartbeat, "Heartbeat", 1, 4, &shape::HEARTBEAT),
+    api(ApiKey::LeaveGroup, "LeaveGroup", 1, 5, &shape::LEAVE_GROUP),
+    api(ApiKey::SyncGroup, "SyncGroup", 1, 5, &shape::SYNC_GROUP),
+    api(ApiKey::ApiVersions, "ApiVersions", 0, 3, &shape::API_VERSIONS),
+    api(ApiKey::CreateTopics, "CreateTopics", 2, 7, &shape::CREATE_TOPICS),
 ];
 
 impl Api {
     /// The entry of our table, cut to what the message type can encode. An API that is not in it has no version.
     fn of<R: Request>() -> Api {
         let entry = APIS.iter().find(|api| api.key as i16 == R::KEY);
-        let entry = entry.copied().unwrap_or(Api {
-            key: ApiKey::ApiVersions,
-            name: "an API outside its table",
-            lowest: 0,
-            highest: -1,
-        });
+        let unknown = api(ApiKey::ApiVersions, "an API outside its table", 0, -1, &shape::API_VERSIONS);
+        let entry = entry.copied().unwrap_or(unknown);
         Api { lowest: entry.lowest.max(R::VERSIONS.min), highest: entry.highest.min(R::VERSIONS.max), ..entry }
     }
 }
 
 /// `None` when the bytes are no ApiVersions response. Decoded by hand: it is what protects everything after it from
 /// servers that are no Kafka, so it must not trust a single length.
-fn decode_api_versions(body: &mut Bytes, version: i16) -> Option<(Code, Vec<VersionRange>)> {
-    let code = Code(body.try_get_i16().ok()?);
+fn decode_api_versions(body: &[u8], version: i16) -> Option<(Code, Vec<VersionRange>)> {
+    let mut cursor = Cursor::new(body);
+    let number = |cursor: &mut Cursor<'_>| cursor.array().map(i16::from_be_bytes);
+    let code = Code(number(&mut cursor)?);
     if !code.is_ok() {
         return Some((code, Vec::new()));
     }
-    let compact = version >= 3;
-    let count = if compact { get_unsigned_varint(body)?.checked_sub(1)? } else { body.try_get_u32().ok()? };
-    let entry_bytes_min = 6;
-    if count as usize > body.len() / entry_bytes_min {
-        return None;
-    }
-    let mut offered = Vec::with_capacity(count as usize);
+    let is_compact = version >= 3;
+    let count = match is_compact {
+        true => cursor.unsigned_varint()?.checked_sub(1)?,
+        false => u32::from_be_bytes(cursor.array()?),
+    };
+    let mut offered = Vec::new();
     for _ in 0..count {
-        let key = body.try_get_i16().ok()?;
-        let lowest = body.try_get_i16().ok()?;
-        let highest = body.try_get_i16().ok()?;
+        let (key, lowest, highest) = (number(&mut cursor)?, number(&mut cursor)?, number(&mut cursor)?);
         offered.push(VersionRange { key, lowest, highest });
-        if compact {
-            skip_tagged_fields(body)?;
+        if is_compact {
+            skip_tagged_fields(&mut cursor)?;
         }
     }
     // An empty list would make every later error a puzzle.
     (!offered.is_empty()).then_some((code, offered))
 }
 
-fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
-    for _ in 0..get_unsigned_varint(body)? {
-        get_unsigned_varint(body)?;
-        let size = get_unsigned_varint(body)? as usize;
-        if size > body.len() {
-            return None;
-        }
-        body.advance(size);
+fn skip_tagged_fields(cursor: &mut Cursor<'_>) -> Option<()> {
+    for _ in 0..cursor.unsigned_varint()? {
+        cursor.unsigned_varint()?;
+        let size = cursor.unsigned_varint()? as usize;
+        cursor.take(size)?;
     }
     Some(())
-}
-
-fn get_unsigned_varint(body: &mut Bytes) -> Option<u32> {
-    let mut value = 0;
-    for shift in (0..=28).step_by(7) {
-        let byte = body.try_get_u8().ok()?;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// Which other server begins its answer with these bytes.
@@ -574,6 +563,7 @@ impl Read for TimedReader<'_> {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
+    use bytes::Buf;
     use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse, MetadataRequest, ShareFetchRequest};
     use std::net::TcpListener;
     use std::sync::mpsc;
@@ -816,12 +806,12 @@ mod tests {
 
     #[test]
     fn api_versions_are_decoded_whole_or_not_at_all() {
-        let (code, offered) = decode_api_versions(&mut Bytes::from_static(API_VERSIONS), 3).unwrap();
+        let (code, offered) = decode_api_versions(API_VERSIONS, 3).unwrap();
         assert!(code.is_ok());
         assert_eq!(offered[0], VersionRange { key: 12, lowest: 0, highest: 9 });
         let list_bytes = 17;
         for cut in 0..list_bytes {
-            assert_eq!(decode_api_versions(&mut Bytes::from_static(&API_VERSIONS[..cut]), 3), None, "cut at {cut}");
+            assert_eq!(decode_api_versions(&API_VERSIONS[..cut], 3), None, "cut at {cut}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! - [`error`]: the one table of broker error codes, and [`Error`](error::Error), which says where and what to do;
 //! - [`wire`]: record batches and their compression; the other messages come from the `kafka-protocol` crate;
+//! - `shape`: what answers look like, so that no length is believed before it is checked;
 //! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
 //! - [`producer`] and [`admin`]: enough to make and fill topics.
@@ -19,4 +20,5 @@ pub mod offsets;
 pub mod producer;
 #[cfg(test)]
 mod scripted;
+pub(crate) mod shape;
 pub mod wire;
