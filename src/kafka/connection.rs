@@ -1,7 +1,7 @@
 //! One TCP connection to one broker.
 //!
 //! Opening it asks for the broker's API versions (ApiVersions, API key 18, KIP-35 and KIP-511); after that every call is
-//! sent in the highest version that both sides and our table ([`APIS`]) speak. Calls may be pipelined: [`send`] any
+//! sent in the highest version that both sides and our table (in `versions.rs`) speak. Calls may be pipelined: [`send`] any
 //! number, then [`receive`] in the same order; the broker answers in order, and the correlation id is checked.
 //!
 //! A connection that failed is poisoned: after an I/O error, a timeout or a malformed answer nobody knows what the next
@@ -14,20 +14,19 @@
 //! [`receive`]: Connection::receive
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use log::debug;
 
 use super::error::{Code, Error};
-use super::shape::{self, Shape};
-use super::wire::varint::Cursor;
-use crate::door;
+use super::socket::{SHORTEST_TIMEOUT, TimedReader, connect, foreign_protocol, io_error};
+use super::versions::{Api, VersionRange, decode_api_versions, highest_common};
 
 /// How to connect and how long to wait.
 #[derive(Clone, Debug)]
@@ -393,114 +392,6 @@ impl Connection {
     }
 }
 
-/// Versions of one API that a broker offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct VersionRange {
-    key: i16,
-    lowest: i16,
-    highest: i16,
-}
-
-fn highest_common(api: Api, offered: &VersionRange) -> Option<i16> {
-    let version = api.highest.min(offered.highest);
-    (version >= api.lowest.max(offered.lowest)).then_some(version)
-}
-
-/// An API as this client speaks it.
-#[derive(Clone, Copy)]
-struct Api {
-    key: ApiKey,
-    name: &'static str,
-    lowest: i16,
-    highest: i16,
-    answer: &'static Shape,
-}
-
-const fn api(key: ApiKey, name: &'static str, lowest: i16, highest: i16, answer: &'static Shape) -> Api {
-    Api { key, name, lowest, highest, answer }
-}
-
-/// The versions this client was written and tried for. The message types may know higher ones, but a new version can
-/// change what a field means, so it is raised here by hand.
-const APIS: &[Api] = &[
-    api(ApiKey::Produce, "Produce", 3, 11, &shape::PRODUCE),
-    api(ApiKey::Fetch, "Fetch", 4, 17, &shape::FETCH),
-    api(ApiKey::ListOffsets, "ListOffsets", 2, 9, &shape::LIST_OFFSETS),
-    api(ApiKey::Metadata, "Metadata", 4, 13, &shape::METADATA),
-    api(ApiKey::OffsetCommit, "OffsetCommit", 2, 9, &shape::OFFSET_COMMIT),
-    api(ApiKey::OffsetFetch, "OffsetFetch", 2, 9, &shape::OFFSET_FETCH),
-    api(ApiKey::FindCoordinator, "FindCoordinator", 1, 6, &shape::FIND_COORDINATOR),
-    api(ApiKey::JoinGroup, "JoinGroup", 2, 9, &shape::JOIN_GROUP),
-    api(ApiKey::Heartbeat, "Heartbeat", 1, 4, &shape::HEARTBEAT),
-    api(ApiKey::LeaveGroup, "LeaveGroup", 1, 5, &shape::LEAVE_GROUP),
-    api(ApiKey::SyncGroup, "SyncGroup", 1, 5, &shape::SYNC_GROUP),
-    api(ApiKey::ApiVersions, "ApiVersions", 0, 3, &shape::API_VERSIONS),
-    api(ApiKey::CreateTopics, "CreateTopics", 2, 7, &shape::CREATE_TOPICS),
-];
-
-impl Api {
-    /// The entry of our table, cut to what the message type can encode. An API that is not in it has no version.
-    fn of<R: Request>() -> Api {
-        let entry = APIS.iter().find(|api| api.key as i16 == R::KEY);
-        let unknown = api(ApiKey::ApiVersions, "an API outside its table", 0, -1, &shape::API_VERSIONS);
-        let entry = entry.copied().unwrap_or(unknown);
-        Api { lowest: entry.lowest.max(R::VERSIONS.min), highest: entry.highest.min(R::VERSIONS.max), ..entry }
-    }
-}
-
-/// `None` when the bytes are no ApiVersions response. Decoded by hand: it is what protects everything after it from
-/// servers that are no Kafka, so it must not trust a single length.
-fn decode_api_versions(body: &[u8], version: i16) -> Option<(Code, Vec<VersionRange>)> {
-    let mut cursor = Cursor::new(body);
-    let number = |cursor: &mut Cursor<'_>| cursor.array().map(i16::from_be_bytes);
-    let code = Code(number(&mut cursor)?);
-    if !code.is_ok() {
-        return Some((code, Vec::new()));
-    }
-    let is_compact = version >= 3;
-    let count = match is_compact {
-        true => cursor.unsigned_varint()?.checked_sub(1)?,
-        false => u32::from_be_bytes(cursor.array()?),
-    };
-    let mut offered = Vec::new();
-    for _ in 0..count {
-        let (key, lowest, highest) = (number(&mut cursor)?, number(&mut cursor)?, number(&mut cursor)?);
-        offered.push(VersionRange { key, lowest, highest });
-        if is_compact {
-            skip_tagged_fields(&mut cursor)?;
-        }
-    }
-    // An empty list would make every later error a puzzle.
-    (!offered.is_empty()).then_some((code, offered))
-}
-
-fn skip_tagged_fields(cursor: &mut Cursor<'_>) -> Option<()> {
-    for _ in 0..cursor.unsigned_varint()? {
-        cursor.unsigned_varint()?;
-        let size = cursor.unsigned_varint()? as usize;
-        cursor.take(size)?;
-    }
-    Some(())
-}
-
-/// Which other server begins its answer with these bytes.
-fn foreign_protocol(prefix: [u8; 4]) -> Option<&'static str> {
-    match &prefix {
-        b"HTTP" | b"<htm" | b"<!DO" => Some("an HTTP server answers"),
-        [0x15, 0x03, _, _] => Some("a TLS server answers"),
-        b"SSH-" => Some("an SSH server answers"),
-        b"220 " | b"220-" => Some("an SMTP or FTP server answers"),
-        b"-ERR" => Some("a Redis server answers"),
-        b"AMQP" => Some("an AMQP server answers"),
-        b"RFB " => Some("a VNC server answers"),
-        // An ErrorResponse to what it took for a start-up packet: its length follows, below 64 KiB.
-        [b'E', 0, 0, _] => Some("a PostgreSQL server answers"),
-        // A greeting: a three-byte little-endian length, then packet number 0.
-        [0x20..=0x7f, 0, 0, 0] => Some("a MySQL or MariaDB server answers"),
-        _ => None,
-    }
-}
-
 fn broker_refused(address: &str, code: Code) -> Error {
     Error::Broker {
         address: address.into(),
@@ -508,54 +399,6 @@ fn broker_refused(address: &str, code: Code) -> Error {
         subject: "this connection".into(),
         code,
         message: None,
-    }
-}
-
-fn io_error(address: &str, during: &'static str, error: &io::Error) -> Error {
-    Error::Io { address: address.into(), during, kind: error.kind(), text: error.to_string() }
-}
-
-fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Error> {
-    let port =
-        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
-    if port.is_none_or(|port| port == 0) {
-        return Err(Error::Invalid(format!("{address:?} is not an address: write host:port, such as localhost:9092")));
-    }
-    let resolved: Vec<SocketAddr> =
-        address.to_socket_addrs().map_err(|error| io_error(address, "resolve the name", &error))?.collect();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for socket_address in resolved {
-        match TcpStream::connect_timeout(&socket_address, timeout.max(SHORTEST_TIMEOUT)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
-        }
-    }
-    Err(io_error(address, "connect", &failure))
-}
-
-/// Socket timeouts of zero are refused by the operating system's interface.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-
-/// Reads until a deadline, however slowly the bytes drip in.
-struct TimedReader<'a> {
-    stream: &'a TcpStream,
-    deadline: Instant,
-}
-
-impl<'a> TimedReader<'a> {
-    fn new(stream: &'a TcpStream, timeout: Duration) -> Self {
-        Self { stream, deadline: door::now() + timeout }
-    }
-}
-
-impl Read for TimedReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(door::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left.max(SHORTEST_TIMEOUT)))?;
-        self.stream.read(buffer)
     }
 }
 
@@ -802,16 +645,5 @@ mod tests {
         let error = Connection::open(&dead, &quick()).err().expect("nobody listens");
         assert!(matches!(&error, Error::Io { kind: io::ErrorKind::ConnectionRefused, .. }), "{error:?}");
         assert!(error.is_unavailable() && error.is_retriable());
-    }
-
-    #[test]
-    fn api_versions_are_decoded_whole_or_not_at_all() {
-        let (code, offered) = decode_api_versions(API_VERSIONS, 3).unwrap();
-        assert!(code.is_ok());
-        assert_eq!(offered[0], VersionRange { key: 12, lowest: 0, highest: 9 });
-        let list_bytes = 17;
-        for cut in 0..list_bytes {
-            assert_eq!(decode_api_versions(&API_VERSIONS[..cut], 3), None, "cut at {cut}");
-        }
     }
 }

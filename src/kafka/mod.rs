@@ -4,21 +4,25 @@
 //!
 //! - [`error`]: the one table of broker error codes, and [`Error`](error::Error), which says where and what to do;
 //! - [`wire`]: record batches and their compression; the other messages come from the `kafka-protocol` crate;
-//! - `shape`: what answers look like, so that no length is believed before it is checked;
+//! - `socket`, `versions`, `shape`: TCP, the versions we speak, and what answers look like;
 //! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
+//! - [`consumer_protocol`]: what group members tell each other;
 //! - [`producer`] and [`admin`]: enough to make and fill topics.
 //!
 //! Everything blocks, with a limit on its time. Whoever wants two things at once uses two threads and two connections.
-//! Speaks to Kafka 3.9 and 4.x; versions are negotiated per connection (KIP-35) within the table in [`connection`].
+//! Speaks to Kafka 3.9 and 4.x; versions are negotiated per connection (KIP-35) within the table in `versions`.
 
 pub mod admin;
 pub mod cluster;
 pub mod connection;
+pub mod consumer_protocol;
 pub mod error;
 pub mod offsets;
 pub mod producer;
 #[cfg(test)]
 mod scripted;
 pub(crate) mod shape;
+mod socket;
+mod versions;
 pub mod wire;
