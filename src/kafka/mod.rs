@@ -7,7 +7,6 @@
 //! - `socket`, `versions`, `shape`: TCP, the versions we speak, and what answers look like;
 //! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
-//! - [`consumer_protocol`]: what group members tell each other;
 //! - [`producer`] and [`admin`]: enough to make and fill topics.
 //!
 //! Everything blocks, with a limit on its time. Whoever wants two things at once uses two threads and two connections.
@@ -16,13 +15,12 @@
 pub mod admin;
 pub mod cluster;
 pub mod connection;
-pub mod consumer_protocol;
 pub mod error;
 pub mod offsets;
 pub mod producer;
 #[cfg(test)]
 mod scripted;
-pub(crate) mod shape;
+mod shape;
 mod socket;
 mod versions;
 pub mod wire;
