@@ -20,7 +20,8 @@ pub mod offsets;
 pub mod producer;
 #[cfg(test)]
 mod scripted;
+pub mod wire;
+
 mod shape;
 mod socket;
 mod versions;
-pub mod wire;
