@@ -402,6 +402,14 @@ fn broker_refused(address: &str, code: Code) -> Error {
     }
 }
 
+/// A [`Closer`] holds the socket too; without this it would stay open until that is dropped as well.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // An error here means that the socket is not connected any more, which is what we want.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests {
@@ -612,6 +620,19 @@ mod tests {
         closer.close();
         assert_eq!(waiting.join().unwrap().unwrap_err(), Error::Closed);
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_dropped_connection_is_closed_though_a_closer_is_left() {
+        let (address, server) = serve(|stream| {
+            shake_hands(stream);
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the client hangs up");
+        });
+        let connection = Connection::open(&address, &quick()).unwrap();
+        let closer = connection.closer().unwrap();
+        drop(connection);
+        server.join().unwrap();
+        closer.close();
     }
 
     #[test]
