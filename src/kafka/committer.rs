@@ -22,7 +22,7 @@ use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest,
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 
-use super::cluster::{Cluster, topic_name};
+use super::cluster::{Cluster, TopicsWanted, topic_name};
 use super::connection::Connection;
 use super::consumer::{AssignedPartition, ConsumerOptions, Event, Positions, Reporter, tell};
 use super::error::{Code, Error};
@@ -294,14 +294,14 @@ impl Committer {
         });
         match answer {
             Ok((address, answer)) => {
-                let codes = answer.topics.iter().flat_map(|topic| {
-                    let name: Arc<str> = Arc::from(topic.name.as_str());
-                    let code = move |partition: &kafka_protocol::messages::offset_commit_response::OffsetCommitResponsePartition| {
-                        (TopicPartition::new(name.clone(), partition.partition_index), Code(partition.error_code))
-                    };
-                    topic.partitions.iter().map(code)
-                });
-                self.committed(&address, codes.collect());
+                let mut codes = BTreeMap::new();
+                for topic in &answer.topics {
+                    for of in &topic.partitions {
+                        let partition = TopicPartition::new(topic.name.as_str(), of.partition_index);
+                        codes.insert(partition, Code(of.error_code));
+                    }
+                }
+                self.committed(&address, codes);
             }
             Err(error) => {
                 self.trouble(error);
@@ -401,7 +401,8 @@ impl Committer {
 
     fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Described, Error> {
         let committed = self.fetch_committed(partitions)?;
-        let queries = |at| partitions.iter().map(|partition| (partition.clone(), at)).collect::<Vec<_>>();
+        let (led, leaderless) = self.by_leadership(partitions)?;
+        let queries = |at| led.iter().map(|partition| (partition.clone(), at)).collect::<Vec<_>>();
         let starts = self.cluster.list_offsets(&queries(OffsetAt::Earliest), self.isolation)?;
         let ends = self.cluster.list_offsets(&queries(OffsetAt::Latest), self.isolation)?;
         let metadata = self.cluster.metadata();
@@ -413,7 +414,22 @@ impl Committer {
             });
             (partition, result)
         });
-        Ok(described.collect())
+        let without = leaderless.into_iter().map(|partition| {
+            let subject = partition.to_string();
+            (partition, Err(Error::NoLeader { subject }))
+        });
+        Ok(described.chain(without).collect())
+    }
+
+    /// Partitions with and without a leader. Asking where the latter end would wait for one, and all others with it.
+    fn by_leadership(&self, partitions: &[TopicPartition]) -> Result<(Vec<TopicPartition>, Vec<TopicPartition>), Error> {
+        let mut metadata = self.cluster.metadata();
+        if !partitions.iter().all(|of| metadata.leader(&of.topic, of.partition).is_some()) {
+            let topics: BTreeSet<Arc<str>> = partitions.iter().map(|of| of.topic.clone()).collect();
+            let topics: Vec<Arc<str>> = topics.into_iter().collect();
+            metadata = self.cluster.refresh(TopicsWanted::Names(&topics))?;
+        }
+        Ok(partitions.iter().cloned().partition(|of| metadata.leader(&of.topic, of.partition).is_some()))
     }
 
     fn described(&mut self, described: Described) {
@@ -479,16 +495,74 @@ fn offset_fetch_request(group_id: &str, partitions: &[TopicPartition], version: 
 
 /// The group's error, and each partition's error and offset (negative: none), in either form of the answer.
 fn read_committed_offsets(answer: &OffsetFetchResponse) -> (Code, Vec<(TopicPartition, Code, i64)>) {
-    if let Some(group) = answer.groups.first() {
-        let of_topic = group.topics.iter().flat_map(|topic| {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            topic.partitions.iter().map(move |p| (TopicPartition::new(name.clone(), p.partition_index), Code(p.error_code), p.committed_offset))
-        });
-        return (Code(group.error_code), of_topic.collect());
+    let read = |topic: &str, index, code, offset| (TopicPartition::new(topic, index), Code(code), offset);
+    let mut found = Vec::new();
+    for topic in &answer.topics {
+        let of_topic = topic.partitions.iter();
+        found.extend(of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset)));
     }
-    let of_topic = answer.topics.iter().flat_map(|topic| {
-        let name: Arc<str> = Arc::from(topic.name.as_str());
-        topic.partitions.iter().map(move |p| (TopicPartition::new(name.clone(), p.partition_index), Code(p.error_code), p.committed_offset))
-    });
-    (Code(answer.error_code), of_topic.collect())
+    for topic in answer.groups.iter().flat_map(|group| &group.topics) {
+        let of_topic = topic.partitions.iter();
+        found.extend(of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset)));
+    }
+    (Code(answer.groups.first().map_or(answer.error_code, |group| group.error_code)), found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+        OffsetFetchResponseTopics,
+    };
+    use kafka_protocol::protocol::Encodable;
+
+    #[test]
+    fn what_follows_each_answer_to_a_commit() {
+        for (code, expected) in [
+            (Code::NONE, AfterCommit::Done),
+            (Code::REBALANCE_IN_PROGRESS, AfterCommit::Again),
+            (Code::ILLEGAL_GENERATION, AfterCommit::Again),
+            (Code::UNKNOWN_MEMBER_ID, AfterCommit::Again),
+            (Code::NOT_COORDINATOR, AfterCommit::Again),
+            (Code::COORDINATOR_LOAD_IN_PROGRESS, AfterCommit::Again),
+            (Code::FENCED_INSTANCE_ID, AfterCommit::Refused),
+            (Code::GROUP_AUTHORIZATION_FAILED, AfterCommit::Refused),
+            (Code::UNKNOWN_TOPIC_OR_PARTITION, AfterCommit::Refused),
+        ] {
+            assert_eq!(after_commit(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn committed_offsets_are_asked_for_in_every_version() {
+        let partitions = [TopicPartition::new("a", 0), TopicPartition::new("a", 1), TopicPartition::new("b", 0)];
+        for version in 2..=9 {
+            let request = offset_fetch_request("g", &partitions, version);
+            let encoded = request.encode(&mut bytes::BytesMut::new(), version);
+            assert!(encoded.is_ok(), "version {version}: {encoded:?}");
+        }
+    }
+
+    #[test]
+    fn both_forms_of_the_answer_are_read() {
+        let topic = || topic_name("a");
+        let old = OffsetFetchResponseTopic::default().with_name(topic()).with_partitions(vec![
+            OffsetFetchResponsePartition::default().with_partition_index(1).with_committed_offset(7),
+        ]);
+        let new = OffsetFetchResponseTopics::default().with_name(topic()).with_partitions(vec![
+            OffsetFetchResponsePartitions::default().with_partition_index(1).with_committed_offset(7),
+        ]);
+        let of_group = OffsetFetchResponseGroup::default().with_topics(vec![new]);
+        for (form, answer) in [
+            ("without groups", OffsetFetchResponse::default().with_topics(vec![old])),
+            ("with groups", OffsetFetchResponse::default().with_groups(vec![of_group])),
+        ] {
+            let expected = (Code::NONE, vec![(TopicPartition::new("a", 1), Code::NONE, 7)]);
+            assert_eq!(read_committed_offsets(&answer), expected, "{form}");
+        }
+        let refused = OffsetFetchResponseGroup::default().with_error_code(Code::NOT_COORDINATOR.0);
+        let refused = OffsetFetchResponse::default().with_groups(vec![refused]);
+        assert_eq!(read_committed_offsets(&refused).0, Code::NOT_COORDINATOR);
+    }
 }
