@@ -155,8 +155,9 @@ impl<'a> Balance<'a> {
     }
 
     fn share(mut self) -> Shares {
-        let (held, free): (Vec<_>, Vec<_>) =
-            all_partitions(self.counts).map(|partition| (self.holder(&partition), partition)).partition(|(holder, _)| holder.is_some());
+        let (held, free): (Vec<_>, Vec<_>) = all_partitions(self.counts)
+            .map(|partition| (self.holder(&partition), partition))
+            .partition(|(holder, _)| holder.is_some());
         for (holder, partition) in held {
             self.give(holder, partition);
         }
@@ -200,11 +201,12 @@ impl<'a> Balance<'a> {
         givers.sort_by_key(|&member| Reverse(self.load(member)));
         let lightest = givers.last().map_or(0, |&member| self.load(member));
         let givers = givers.into_iter().take_while(|&giver| self.load(giver) >= lightest + 2);
-        let found = givers.flat_map(|giver| self.counts.keys().map(move |topic| (giver, topic))).find_map(|(giver, topic)| {
-            let taker = self.least_loaded(topic).filter(|&taker| self.load(giver) >= self.load(taker) + 2)?;
-            let of_topic = TopicPartition::new(topic.clone(), 0)..=TopicPartition::new(topic.clone(), i32::MAX);
-            Some((giver, taker, self.shares[giver].range(of_topic).next_back()?.clone()))
-        });
+        let found =
+            givers.flat_map(|giver| self.counts.keys().map(move |topic| (giver, topic))).find_map(|(giver, topic)| {
+                let taker = self.least_loaded(topic).filter(|&taker| self.load(giver) >= self.load(taker) + 2)?;
+                let of_topic = TopicPartition::new(topic.clone(), 0)..=TopicPartition::new(topic.clone(), i32::MAX);
+                Some((giver, taker, self.shares[giver].range(of_topic).next_back()?.clone()))
+            });
         let Some((giver, taker, partition)) = found else { return false };
         self.shares[giver].remove(&partition);
         self.shares[taker].insert(partition);
@@ -275,7 +277,8 @@ mod tests {
         let counts = counts(&[("t", 1)]);
         let plan = Assignor::CooperativeSticky.assign(&[claiming("a", 3), claiming("b", 4)], &counts);
         assert_eq!(show(&plan), "a:[] b:[t/0]");
-        let plan = Assignor::CooperativeSticky.assign(&[claiming("a", 4), claiming("b", 4), member("c", &["t"])], &counts);
+        let plan =
+            Assignor::CooperativeSticky.assign(&[claiming("a", 4), claiming("b", 4), member("c", &["t"])], &counts);
         assert_eq!(plan.values().flatten().count(), 1, "{}", show(&plan));
     }
 
@@ -293,7 +296,8 @@ mod tests {
     /// Topics with their counts, and each member's topics as a bit mask.
     fn groups() -> impl Strategy<Value = (PartitionCounts, Vec<u8>)> {
         let counts = proptest::collection::vec(0..9i32, 1..4);
-        let counts = counts.prop_map(|list| list.into_iter().enumerate().map(|(i, n)| (format!("t{i}").into(), n)).collect());
+        let counts =
+            counts.prop_map(|list| list.into_iter().enumerate().map(|(i, n)| (format!("t{i}").into(), n)).collect());
         (counts, proptest::collection::vec(0..8u8, 1..6))
     }
 
@@ -309,7 +313,11 @@ mod tests {
         let distinct: BTreeSet<&TopicPartition> = given.iter().copied().collect();
         assert_eq!(given.len(), distinct.len(), "given twice: {}", show(plan));
         for member in members {
-            assert!(plan[&member.id].iter().all(|partition| member.wants(&partition.topic)), "unwanted: {}", show(plan));
+            assert!(
+                plan[&member.id].iter().all(|partition| member.wants(&partition.topic)),
+                "unwanted: {}",
+                show(plan)
+            );
         }
         let wanted = all_partitions(counts).filter(|partition| members.iter().any(|m| m.wants(&partition.topic)));
         assert_eq!(wanted.count(), given.len(), "left out: {}", show(plan));

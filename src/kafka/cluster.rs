@@ -357,3 +357,174 @@ fn read_coordinator(address: &str, group: &str, answer: FindCoordinatorResponse)
 fn join_address(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{Answer, Call, ScriptedBroker};
+    use super::*;
+    use kafka_protocol::messages::find_coordinator_response::Coordinator;
+    use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponsePartition};
+    use kafka_protocol::messages::{ApiKey, ListOffsetsRequest};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const OFFERED: &[(ApiKey, i16)] = &[(ApiKey::Metadata, 13), (ApiKey::FindCoordinator, 6)];
+
+    fn options() -> ConnectionOptions {
+        let timeout = Duration::from_secs(5);
+        ConnectionOptions { connect_timeout: timeout, request_timeout: timeout, ..ConnectionOptions::default() }
+    }
+
+    /// An address that nobody listens on.
+    fn dead_port() -> i32 {
+        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().into()
+    }
+
+    fn dead_address() -> String {
+        format!("127.0.0.1:{}", dead_port())
+    }
+
+    fn broker(node: i32, port: i32) -> MetadataResponseBroker {
+        let host = StrBytes::from_static_str("127.0.0.1");
+        MetadataResponseBroker::default().with_node_id(node.into()).with_host(host).with_port(port)
+    }
+
+    fn topic(name: &str, leaders: &[i32]) -> MetadataResponseTopic {
+        let partition = |(index, leader): (usize, &i32)| {
+            MetadataResponsePartition::default().with_partition_index(index as i32).with_leader_id((*leader).into())
+        };
+        // Brokers promise no order.
+        let partitions = leaders.iter().enumerate().map(partition).rev().collect();
+        MetadataResponseTopic::default().with_name(Some(topic_name(name))).with_partitions(partitions)
+    }
+
+    /// Answers metadata requests: one broker, and of the topics `a` and `b` those that are asked for.
+    fn metadata(call: &Call, port: i32) -> Answer {
+        let request: MetadataRequest = call.read();
+        assert!(!request.allow_auto_topic_creation);
+        let wanted = |name: &str| {
+            let named = |topic: &MetadataRequestTopic| topic.name.as_ref().is_some_and(|asked| asked.as_str() == name);
+            request.topics.as_ref().is_none_or(|topics| topics.iter().any(named))
+        };
+        let topics = ["a", "b"].into_iter().filter(|name| wanted(name)).map(|name| topic(name, &[1, -1]));
+        let answer = MetadataResponse::default()
+            .with_brokers(vec![broker(1, port)])
+            .with_cluster_id(Some(StrBytes::from_static_str("test")))
+            .with_topics(topics.collect());
+        call.answer(answer)
+    }
+
+    fn names(metadata: &Metadata) -> Vec<&str> {
+        metadata.topics.keys().map(|name| &**name).collect()
+    }
+
+    #[test]
+    fn a_dead_first_address_is_passed_over() {
+        let live = ScriptedBroker::start(OFFERED, metadata);
+        let cluster = Cluster::connect(&[dead_address(), live.address.clone()], options()).unwrap();
+        assert_eq!(cluster.id().as_deref(), Some("test"));
+        assert_eq!(cluster.broker_address(1), Some(live.address.clone()));
+        assert!(cluster.connect_to(1).is_ok());
+        assert!(cluster.connect_to(2).err().expect("no such node").to_string().contains("node 2"));
+    }
+
+    #[test]
+    fn when_nobody_answers_every_address_is_named_with_its_reason() {
+        let [first, second] = [dead_address(), dead_address()];
+        let error = Cluster::connect(&[first.clone(), second.clone()], options()).err().expect("nobody is there");
+        let text = error.to_string();
+        assert!(text.contains(&first) && text.contains(&second) && text.contains("refused"), "{text}");
+        assert!(error.is_unavailable());
+        let error = Cluster::connect(&[first], options()).err().expect("nobody is there");
+        assert!(matches!(error, Error::Io { .. }), "one address gives its own reason: {error:?}");
+        assert!(matches!(Cluster::connect(&[], options()), Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn named_topics_are_added_and_all_topics_replace() {
+        let live = ScriptedBroker::start(OFFERED, metadata);
+        let cluster = Cluster::connect(std::slice::from_ref(&live.address), options()).unwrap();
+        assert!(cluster.metadata().topics.is_empty());
+        let [a, b, c]: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
+        assert_eq!(names(&cluster.refresh(TopicsWanted::Names(&[a])).unwrap()), ["a"]);
+        assert_eq!(names(&cluster.refresh(TopicsWanted::Names(&[b, c])).unwrap()), ["a", "b"]);
+        let all = cluster.refresh(TopicsWanted::All).unwrap();
+        assert_eq!((all.leader("a", 0), all.leader("a", 1), all.leader("a", 2)), (Some(1), None, None));
+        assert_eq!(all.partition("a", 1).map(|partition| partition.index), Some(1));
+    }
+
+    #[test]
+    fn a_connection_that_went_away_is_replaced_and_the_bootstrap_list_is_the_last_resort() {
+        let asked = AtomicUsize::new(0);
+        let moved_to = dead_port();
+        // Every second request finds the connection closed; the only broker listed cannot be reached.
+        let live = ScriptedBroker::start(OFFERED, move |call, _| {
+            if asked.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
+                return Answer::HangUp;
+            }
+            call.answer(MetadataResponse::default().with_brokers(vec![broker(7, moved_to)]))
+        });
+        let cluster = Cluster::connect(std::slice::from_ref(&live.address), options()).unwrap();
+        for _ in 0..3 {
+            let metadata = cluster.refresh(TopicsWanted::All).unwrap();
+            assert_eq!(metadata.brokers.keys().collect::<Vec<_>>(), [&7]);
+        }
+    }
+
+    #[test]
+    fn a_refresh_that_began_after_the_question_answers_it() {
+        let now = door::now();
+        let later = now + Duration::from_millis(1);
+        let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
+        let some = Some(BTreeSet::from([a.clone()]));
+        for (began, answered, wanted, expected) in [
+            (later, None, TopicsWanted::All, true),
+            (later, None, TopicsWanted::Names(std::slice::from_ref(&b)), true),
+            (later, some.clone(), TopicsWanted::Names(std::slice::from_ref(&a)), true),
+            (later, some.clone(), TopicsWanted::Names(std::slice::from_ref(&b)), false),
+            (later, some.clone(), TopicsWanted::All, false),
+            (now, None, TopicsWanted::All, true),
+        ] {
+            let asking = Asking { last: Some((began, answered)), ..Asking::default() };
+            assert_eq!(asking.has_answered(wanted, now), expected, "{wanted:?}");
+            assert!(!asking.has_answered(wanted, later + Duration::from_millis(1)), "it began too early: {wanted:?}");
+        }
+        assert!(!Asking::default().has_answered(TopicsWanted::All, now));
+    }
+
+    #[test]
+    fn a_coordinator_is_found_in_both_forms_of_the_request() {
+        for highest in [3, 6] {
+            let offered = [(ApiKey::Metadata, 12), (ApiKey::FindCoordinator, highest)];
+            let live = ScriptedBroker::start(&offered, |call, port| match call.key {
+                ApiKey::FindCoordinator => {
+                    let request: FindCoordinatorRequest = call.read();
+                    let key = request.coordinator_keys.first().unwrap_or(&request.key);
+                    let (node, code) = if &**key == "ours" { (4, 0) } else { (-1, 15) };
+                    let host = StrBytes::from_static_str("::1");
+                    let answer = FindCoordinatorResponse::default();
+                    call.answer(if call.version >= 4 {
+                        let found = Coordinator::default().with_key(key.clone()).with_node_id(node.into());
+                        answer.with_coordinators(vec![found.with_host(host).with_port(9092).with_error_code(code)])
+                    } else {
+                        answer.with_node_id(node.into()).with_host(host).with_port(9092).with_error_code(code)
+                    })
+                }
+                _ => metadata(call, port),
+            });
+            let cluster = Cluster::connect(std::slice::from_ref(&live.address), options()).unwrap();
+            assert_eq!(cluster.find_group_coordinator("ours"), Ok((4, "[::1]:9092".into())), "version {highest}");
+            let error = cluster.find_group_coordinator("other").unwrap_err();
+            assert_eq!(error.code(), Some(Code::COORDINATOR_NOT_AVAILABLE), "version {highest}");
+            assert!(error.is_retriable() && error.to_string().contains("group other"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_broker_without_the_api_is_named() {
+        let live = ScriptedBroker::start(OFFERED, metadata);
+        let cluster = Cluster::connect(std::slice::from_ref(&live.address), options()).unwrap();
+        let error = cluster.ask(&ListOffsetsRequest::default()).unwrap_err();
+        assert!(error.to_string().contains("the broker offers ListOffsets in no version"), "{error}");
+    }
+}

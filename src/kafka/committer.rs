@@ -55,13 +55,23 @@ impl Default for Membership {
 pub enum Command {
     Commit(Positions),
     /// Commit, then tell the keeper that the partitions are given up.
-    Release { partitions: Vec<TopicPartition>, positions: Positions },
+    Release {
+        partitions: Vec<TopicPartition>,
+        positions: Positions,
+    },
     /// Look up where these stand. The round comes back with the answer.
-    Describe { partitions: Vec<TopicPartition>, round: u64 },
+    Describe {
+        partitions: Vec<TopicPartition>,
+        round: u64,
+    },
     /// These are not ours any more.
     Forget(Vec<TopicPartition>),
     /// Commit, answer, and end.
-    Close { positions: Positions, until: Instant, answer: Sender<Result<(), Error>> },
+    Close {
+        positions: Positions,
+        until: Instant,
+        answer: Sender<Result<(), Error>>,
+    },
     /// End at once.
     Stop,
 }
@@ -239,8 +249,9 @@ impl Committer {
         let now = door::now();
         let pending = &self.pending;
         let is_done = |release: &Release| !release.partitions.iter().any(|partition| pending.contains_key(partition));
-        let (over, still): (Vec<Release>, _) =
-            std::mem::take(&mut self.releases).into_iter().partition(|release| is_done(release) || now >= release.until);
+        let (over, still): (Vec<Release>, _) = std::mem::take(&mut self.releases)
+            .into_iter()
+            .partition(|release| is_done(release) || now >= release.until);
         self.releases = still;
         for release in over {
             let partitions: Vec<TopicPartition> = release.partitions.into_iter().collect();
@@ -282,7 +293,8 @@ impl Committer {
 impl Committer {
     fn commit(&mut self) {
         let membership = self.membership.lock().clone();
-        let gone: Vec<TopicPartition> = self.pending.keys().filter(|of| !membership.owned.contains(of)).cloned().collect();
+        let gone: Vec<TopicPartition> =
+            self.pending.keys().filter(|of| !membership.owned.contains(of)).cloned().collect();
         self.refuse(&gone, not_ours());
         if self.pending.is_empty() {
             return;
@@ -320,7 +332,9 @@ impl Committer {
                 .with_committed_metadata(Some(StrBytes::default()));
             topics.entry(&partition.topic).or_default().push(commit);
         }
-        let topic = |(name, partitions)| OffsetCommitRequestTopic::default().with_name(topic_name(name)).with_partitions(partitions);
+        let topic = |(name, partitions)| {
+            OffsetCommitRequestTopic::default().with_name(topic_name(name)).with_partitions(partitions)
+        };
         OffsetCommitRequest::default()
             .with_group_id(GroupId(StrBytes::from_string(self.group_id.to_string())))
             .with_generation_id_or_member_epoch(credentials.generation)
@@ -342,7 +356,13 @@ impl Committer {
             }
         }
         let subject = format!("group {}", self.group_id);
-        let error = |code| Error::Broker { address: address.into(), api: "OffsetCommit", subject: subject.clone(), code, message: None };
+        let error = |code| Error::Broker {
+            address: address.into(),
+            api: "OffsetCommit",
+            subject: subject.clone(),
+            code,
+            message: None,
+        };
         for (code, partitions) in refused {
             self.last_error = Some(error(code));
             self.refuse(&partitions, error(code));
@@ -422,7 +442,10 @@ impl Committer {
     }
 
     /// Partitions with and without a leader. Asking where the latter end would wait for one, and all others with it.
-    fn by_leadership(&self, partitions: &[TopicPartition]) -> Result<(Vec<TopicPartition>, Vec<TopicPartition>), Error> {
+    fn by_leadership(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<(Vec<TopicPartition>, Vec<TopicPartition>), Error> {
         let mut metadata = self.cluster.metadata();
         if !partitions.iter().all(|of| metadata.leader(&of.topic, of.partition).is_some()) {
             let topics: BTreeSet<Arc<str>> = partitions.iter().map(|of| of.topic.clone()).collect();
@@ -457,7 +480,13 @@ impl Committer {
         let connection = self.coordinator()?;
         let version = connection.version::<OffsetFetchRequest>()?;
         let answer = connection.call(&offset_fetch_request(&group_id, partitions, version))?;
-        let refused = |subject: String, code| Error::Broker { address: connection.address().into(), api: "OffsetFetch", subject, code, message: None };
+        let refused = |subject: String, code| Error::Broker {
+            address: connection.address().into(),
+            api: "OffsetFetch",
+            subject,
+            code,
+            message: None,
+        };
         let (code, offsets) = read_committed_offsets(&answer);
         if !code.is_ok() {
             return Err(refused(format!("group {group_id}"), code));
@@ -484,11 +513,17 @@ fn offset_fetch_request(group_id: &str, partitions: &[TopicPartition], version: 
     let group_id = GroupId(StrBytes::from_string(group_id.to_owned()));
     let request = OffsetFetchRequest::default().with_require_stable(version >= 7);
     if version >= 8 {
-        let topic = |(name, indexes)| OffsetFetchRequestTopics::default().with_name(topic_name(name)).with_partition_indexes(indexes);
-        let group = OffsetFetchRequestGroup::default().with_group_id(group_id).with_topics(Some(topics.into_iter().map(topic).collect()));
+        let topic = |(name, indexes)| {
+            OffsetFetchRequestTopics::default().with_name(topic_name(name)).with_partition_indexes(indexes)
+        };
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(group_id)
+            .with_topics(Some(topics.into_iter().map(topic).collect()));
         request.with_groups(vec![group])
     } else {
-        let topic = |(name, indexes)| OffsetFetchRequestTopic::default().with_name(topic_name(name)).with_partition_indexes(indexes);
+        let topic = |(name, indexes)| {
+            OffsetFetchRequestTopic::default().with_name(topic_name(name)).with_partition_indexes(indexes)
+        };
         request.with_group_id(group_id).with_topics(Some(topics.into_iter().map(topic).collect()))
     }
 }
@@ -512,8 +547,8 @@ fn read_committed_offsets(answer: &OffsetFetchResponse) -> (Code, Vec<(TopicPart
 mod tests {
     use super::*;
     use kafka_protocol::messages::offset_fetch_response::{
-        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
-        OffsetFetchResponseTopics,
+        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+        OffsetFetchResponseTopic, OffsetFetchResponseTopics,
     };
     use kafka_protocol::protocol::Encodable;
 

@@ -1,7 +1,7 @@
 //! One TCP connection to one broker.
 //!
 //! Opening it asks for the broker's API versions (ApiVersions, API key 18, KIP-35 and KIP-511); after that every call is
-//! sent in the highest version that both sides and our table ([`APIS`]) speak. Calls may be pipelined: [`send`] any
+//! sent in the highest version that both sides and our table (in `versions.rs`) speak. Calls may be pipelined: [`send`] any
 //! number, then [`receive`] in the same order; the broker answers in order, and the correlation id is checked.
 //!
 //! A connection that failed is poisoned: after an I/O error, a timeout or a malformed answer nobody knows what the next
@@ -14,18 +14,19 @@
 //! [`receive`]: Connection::receive
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use log::debug;
 
 use super::error::{Code, Error};
-use crate::door;
+use super::socket::{SHORTEST_TIMEOUT, TimedReader, connect, foreign_protocol, io_error};
+use super::versions::{Api, VersionRange, decode_api_versions, highest_common};
 
 /// How to connect and how long to wait.
 #[derive(Clone, Debug)]
@@ -227,8 +228,10 @@ impl Connection {
     ) -> Result<R::Response, Error> {
         self.check_usable()?;
         let api = Api::of::<R>();
+        let version = in_flight.version;
         let received = self.receive_body::<R>(&in_flight, frames, timeout).and_then(|mut body| {
-            R::Response::decode(&mut body, in_flight.version).map_err(|error| self.malformed(api.name, error))
+            api.answer.check(version, &body).map_err(|what| self.malformed(api.name, what))?;
+            R::Response::decode(&mut body, version).map_err(|error| self.malformed(api.name, error))
         });
         received.map_err(|error| self.poison(error))
     }
@@ -253,7 +256,7 @@ impl Connection {
             let in_flight = self.send_as(&request, version)?;
             let timeout = self.options.connect_timeout;
             let body = self.receive_body::<ApiVersionsRequest>(&in_flight, &mut FreshFrames, timeout);
-            let (code, offered) = match decode_api_versions(&mut body?, version) {
+            let (code, offered) = match decode_api_versions(&body?, version) {
                 Some(answer) => answer,
                 None => return Err(self.not_kafka("its first answer is not an ApiVersions response".into())),
             };
@@ -389,129 +392,6 @@ impl Connection {
     }
 }
 
-/// Versions of one API that a broker offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct VersionRange {
-    key: i16,
-    lowest: i16,
-    highest: i16,
-}
-
-fn highest_common(api: Api, offered: &VersionRange) -> Option<i16> {
-    let version = api.highest.min(offered.highest);
-    (version >= api.lowest.max(offered.lowest)).then_some(version)
-}
-
-/// An API as this client speaks it.
-#[derive(Clone, Copy)]
-struct Api {
-    key: ApiKey,
-    name: &'static str,
-    lowest: i16,
-    highest: i16,
-}
-
-/// The versions this client was written and tried for. The message types may know higher ones, but a new version can
-/// change what a field means, so it is raised here by hand.
-const APIS: &[Api] = &[
-    Api { key: ApiKey::Produce, name: "Produce", lowest: 3, highest: 11 },
-    Api { key: ApiKey::Fetch, name: "Fetch", lowest: 4, highest: 17 },
-    Api { key: ApiKey::ListOffsets, name: "ListOffsets", lowest: 2, highest: 9 },
-    Api { key: ApiKey::Metadata, name: "Metadata", lowest: 4, highest: 13 },
-    Api { key: ApiKey::OffsetCommit, name: "OffsetCommit", lowest: 2, highest: 9 },
-    Api { key: ApiKey::OffsetFetch, name: "OffsetFetch", lowest: 2, highest: 9 },
-    Api { key: ApiKey::FindCoordinator, name: "FindCoordinator", lowest: 1, highest: 6 },
-    Api { key: ApiKey::JoinGroup, name: "JoinGroup", lowest: 2, highest: 9 },
-    Api { key: ApiKey::Heartbeat, name: "Heartbeat", lowest: 1, highest: 4 },
-    Api { key: ApiKey::LeaveGroup, name: "LeaveGroup", lowest: 1, highest: 5 },
-    Api { key: ApiKey::SyncGroup, name: "SyncGroup", lowest: 1, highest: 5 },
-    Api { key: ApiKey::ApiVersions, name: "ApiVersions", lowest: 0, highest: 3 },
-    Api { key: ApiKey::CreateTopics, name: "CreateTopics", lowest: 2, highest: 7 },
-];
-
-impl Api {
-    /// The entry of our table, cut to what the message type can encode. An API that is not in it has no version.
-    fn of<R: Request>() -> Api {
-        let entry = APIS.iter().find(|api| api.key as i16 == R::KEY);
-        let entry = entry.copied().unwrap_or(Api {
-            key: ApiKey::ApiVersions,
-            name: "an API outside its table",
-            lowest: 0,
-            highest: -1,
-        });
-        Api { lowest: entry.lowest.max(R::VERSIONS.min), highest: entry.highest.min(R::VERSIONS.max), ..entry }
-    }
-}
-
-/// `None` when the bytes are no ApiVersions response. Decoded by hand: it is what protects everything after it from
-/// servers that are no Kafka, so it must not trust a single length.
-fn decode_api_versions(body: &mut Bytes, version: i16) -> Option<(Code, Vec<VersionRange>)> {
-    let code = Code(body.try_get_i16().ok()?);
-    if !code.is_ok() {
-        return Some((code, Vec::new()));
-    }
-    let compact = version >= 3;
-    let count = if compact { get_unsigned_varint(body)?.checked_sub(1)? } else { body.try_get_u32().ok()? };
-    let entry_bytes_min = 6;
-    if count as usize > body.len() / entry_bytes_min {
-        return None;
-    }
-    let mut offered = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        let key = body.try_get_i16().ok()?;
-        let lowest = body.try_get_i16().ok()?;
-        let highest = body.try_get_i16().ok()?;
-        offered.push(VersionRange { key, lowest, highest });
-        if compact {
-            skip_tagged_fields(body)?;
-        }
-    }
-    // An empty list would make every later error a puzzle.
-    (!offered.is_empty()).then_some((code, offered))
-}
-
-fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
-    for _ in 0..get_unsigned_varint(body)? {
-        get_unsigned_varint(body)?;
-        let size = get_unsigned_varint(body)? as usize;
-        if size > body.len() {
-            return None;
-        }
-        body.advance(size);
-    }
-    Some(())
-}
-
-fn get_unsigned_varint(body: &mut Bytes) -> Option<u32> {
-    let mut value = 0;
-    for shift in (0..=28).step_by(7) {
-        let byte = body.try_get_u8().ok()?;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-/// Which other server begins its answer with these bytes.
-fn foreign_protocol(prefix: [u8; 4]) -> Option<&'static str> {
-    match &prefix {
-        b"HTTP" | b"<htm" | b"<!DO" => Some("an HTTP server answers"),
-        [0x15, 0x03, _, _] => Some("a TLS server answers"),
-        b"SSH-" => Some("an SSH server answers"),
-        b"220 " | b"220-" => Some("an SMTP or FTP server answers"),
-        b"-ERR" => Some("a Redis server answers"),
-        b"AMQP" => Some("an AMQP server answers"),
-        b"RFB " => Some("a VNC server answers"),
-        // An ErrorResponse to what it took for a start-up packet: its length follows, below 64 KiB.
-        [b'E', 0, 0, _] => Some("a PostgreSQL server answers"),
-        // A greeting: a three-byte little-endian length, then packet number 0.
-        [0x20..=0x7f, 0, 0, 0] => Some("a MySQL or MariaDB server answers"),
-        _ => None,
-    }
-}
-
 fn broker_refused(address: &str, code: Code) -> Error {
     Error::Broker {
         address: address.into(),
@@ -522,50 +402,248 @@ fn broker_refused(address: &str, code: Code) -> Error {
     }
 }
 
-fn io_error(address: &str, during: &'static str, error: &io::Error) -> Error {
-    Error::Io { address: address.into(), during, kind: error.kind(), text: error.to_string() }
-}
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use bytes::Buf;
+    use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse, MetadataRequest, ShareFetchRequest};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
 
-fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Error> {
-    let port =
-        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
-    if port.is_none_or(|port| port == 0) {
-        return Err(Error::Invalid(format!("{address:?} is not an address: write host:port, such as localhost:9092")));
+    /// A server on a thread of its own that plays `script` for the one connection it accepts.
+    fn serve(script: impl FnOnce(&mut TcpStream) + Send + 'static) -> (String, thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            script(&mut stream);
+        });
+        (address, server)
     }
-    let resolved: Vec<SocketAddr> =
-        address.to_socket_addrs().map_err(|error| io_error(address, "resolve the name", &error))?.collect();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for socket_address in resolved {
-        match TcpStream::connect_timeout(&socket_address, timeout.max(SHORTEST_TIMEOUT)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
+
+    fn quick() -> ConnectionOptions {
+        let timeout = Duration::from_millis(300);
+        ConnectionOptions { connect_timeout: timeout, request_timeout: timeout, ..ConnectionOptions::default() }
+    }
+
+    fn read_request(stream: &mut TcpStream) -> (i16, i16, i32) {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut request).unwrap();
+        let mut request = &request[..];
+        (request.get_i16(), request.get_i16(), request.get_i32())
+    }
+
+    fn write_frame(stream: &mut TcpStream, correlation_id: i32, body: &[u8]) {
+        let frame = [&(body.len() as u32 + 4).to_be_bytes()[..], &correlation_id.to_be_bytes(), body].concat();
+        stream.write_all(&frame).unwrap();
+    }
+
+    /// An ApiVersions v3 body that offers Heartbeat 0 to 9 and Metadata 0 to 3.
+    const API_VERSIONS: &[u8] = &[0, 0, 3, 0, 12, 0, 0, 0, 9, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0];
+    /// A Heartbeat v4 answer: tagged fields of the header, throttle time, error code 27, tagged fields.
+    const HEARTBEAT: &[u8] = &[0, 0, 0, 0, 0, 0, 27, 0];
+
+    fn shake_hands(stream: &mut TcpStream) {
+        let (key, version, correlation_id) = read_request(stream);
+        assert_eq!((key, version), (18, 3));
+        write_frame(stream, correlation_id, API_VERSIONS);
+    }
+
+    fn heartbeat(connection: &mut Connection) -> Result<HeartbeatResponse, Error> {
+        connection.call(&HeartbeatRequest::default())
+    }
+
+    #[test]
+    fn a_call_is_sent_in_the_highest_common_version() {
+        let (address, server) = serve(|stream| {
+            shake_hands(stream);
+            let (key, version, correlation_id) = read_request(stream);
+            assert_eq!((key, version), (12, 4));
+            write_frame(stream, correlation_id, HEARTBEAT);
+        });
+        let mut connection = Connection::open(&address, &quick()).unwrap();
+        assert!(connection.supports::<HeartbeatRequest>(4) && !connection.supports::<HeartbeatRequest>(5));
+        assert_eq!(heartbeat(&mut connection).unwrap().error_code, 27);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn what_one_side_does_not_speak_is_refused_and_leaves_the_connection_usable() {
+        let (address, server) = serve(|stream| {
+            shake_hands(stream);
+            let (_, _, correlation_id) = read_request(stream);
+            write_frame(stream, correlation_id, HEARTBEAT);
+        });
+        let mut connection = Connection::open(&address, &quick()).unwrap();
+        let error = connection.call(&MetadataRequest::default()).unwrap_err().to_string();
+        assert!(error.contains("Metadata in versions 0..=3, this client speaks 4..=13"), "{error}");
+        assert!(matches!(connection.version::<ShareFetchRequest>(), Err(Error::Unsupported { .. })));
+        assert!(heartbeat(&mut connection).is_ok());
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_broker_that_refuses_api_versions_3_is_asked_with_0() {
+        let (address, server) = serve(|stream| {
+            let (_, version, correlation_id) = read_request(stream);
+            assert_eq!(version, 3);
+            write_frame(stream, correlation_id, &[0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 2]);
+            let (_, version, correlation_id) = read_request(stream);
+            assert_eq!(version, 0);
+            write_frame(stream, correlation_id, &[0, 0, 0, 0, 0, 1, 0, 12, 0, 0, 0, 2]);
+        });
+        let connection = Connection::open(&address, &quick()).unwrap();
+        assert_eq!(connection.version::<HeartbeatRequest>(), Ok(2));
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_kafka_is_said_in_one_sentence() {
+        for (answer, expected) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "an HTTP server answers"),
+            (b"\x15\x03\x03\x00\x02\x02\x28", "a TLS server answers"),
+            (b"SSH-2.0-OpenSSH_9.6\r\n", "an SSH server answers"),
+            (b"-ERR unknown command\r\n", "a Redis server answers"),
+            (b"J\0\0\0\x0a8.0.36\0", "a MySQL or MariaDB server answers"),
+            (b"\xde\xad\xbe\xef", "[de, ad, be, ef]"),
+            (b"\0\0\0\x06\0\0\0\x63ab", "it answers request 99, not 1"),
+            (b"\0\0\0\x06\0\0\0\x01\0\0", "not an ApiVersions response"),
+            (b"\0\0\0\x0b\0\0\0\x01\0\0\xff\xff\xff\xff\x0f", "not an ApiVersions response"),
+            (b"", "it closed the connection on the first request"),
+        ] {
+            let (address, server) = serve(move |stream| {
+                read_request(stream);
+                stream.write_all(answer).unwrap();
+            });
+            let error = Connection::open(&address, &quick()).err().expect("it must be refused");
+            assert!(matches!(error, Error::NotKafka { .. }) && error.is_unavailable(), "{error:?}");
+            assert!(error.to_string().contains(expected), "{error}");
+            server.join().unwrap();
         }
     }
-    Err(io_error(address, "connect", &failure))
-}
 
-/// Socket timeouts of zero are refused by the operating system's interface.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-
-/// Reads until a deadline, however slowly the bytes drip in.
-struct TimedReader<'a> {
-    stream: &'a TcpStream,
-    deadline: Instant,
-}
-
-impl<'a> TimedReader<'a> {
-    fn new(stream: &'a TcpStream, timeout: Duration) -> Self {
-        Self { stream, deadline: door::now() + timeout }
-    }
-}
-
-impl Read for TimedReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(door::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+    #[test]
+    fn silence_and_dripping_bytes_end_in_a_timeout() {
+        for drip in [false, true] {
+            let (address, server) = serve(move |stream| {
+                read_request(stream);
+                if drip {
+                    stream.write_all(&[0, 0, 1, 0]).unwrap();
+                }
+                // Ends when the client has hung up; 100 drips are less than the 256 bytes promised.
+                for _ in 0..100 {
+                    thread::sleep(Duration::from_millis(10));
+                    if drip && stream.write_all(&[0]).is_err() {
+                        break;
+                    }
+                    if !drip && matches!(stream.peek(&mut [0]), Ok(0)) {
+                        break;
+                    }
+                }
+            });
+            let options = ConnectionOptions { connect_timeout: Duration::from_millis(60), ..quick() };
+            let error = Connection::open(&address, &options).err().expect("nobody answers");
+            assert!(matches!(error, Error::Timeout { .. }) && error.is_unavailable(), "drip {drip}: {error:?}");
+            server.join().unwrap();
         }
-        self.stream.set_read_timeout(Some(left.max(SHORTEST_TIMEOUT)))?;
-        self.stream.read(buffer)
+    }
+
+    #[test]
+    fn a_poisoned_connection_gives_its_first_error_again() {
+        type Script = fn(&mut TcpStream, i32);
+        let scripts: [(Script, &str); 6] = [
+            (|stream, id| write_frame(stream, id + 1, HEARTBEAT), "it answers request 3, not 2"),
+            (|stream, id| write_frame(stream, id, &HEARTBEAT[..6]), "malformed answer to Heartbeat"),
+            (|stream, _| stream.write_all(&i32::MAX.to_be_bytes()).unwrap(), "its length is 2147483647 bytes"),
+            (|stream, _| stream.write_all(&(-1i32).to_be_bytes()).unwrap(), "its length is -1 bytes"),
+            (|stream, _| stream.write_all(&[0, 0, 0, 50, 0, 0]).unwrap(), "read an answer: the broker closed"),
+            (|stream, _| drop(stream.shutdown(Shutdown::Both)), "wait for an answer: the broker closed"),
+        ];
+        for (script, expected) in scripts {
+            let (address, server) = serve(move |stream| {
+                shake_hands(stream);
+                let (_, _, correlation_id) = read_request(stream);
+                script(stream, correlation_id);
+            });
+            let mut connection = Connection::open(&address, &quick()).unwrap();
+            let error = heartbeat(&mut connection).unwrap_err();
+            assert!(error.to_string().contains(expected), "{expected}: {error}");
+            server.join().unwrap();
+            assert_eq!(heartbeat(&mut connection).unwrap_err(), error);
+        }
+    }
+
+    #[test]
+    fn a_late_answer_times_out_and_the_connection_is_given_up() {
+        let (hold, held) = mpsc::channel::<()>();
+        let (address, server) = serve(move |stream| {
+            shake_hands(stream);
+            read_request(stream);
+            let _ = held.recv();
+        });
+        let mut connection = Connection::open(&address, &quick()).unwrap();
+        let short = Duration::from_millis(20);
+        let error = connection.call_within(&HeartbeatRequest::default(), short).unwrap_err();
+        assert_eq!(error, Error::Timeout { address, api: "Heartbeat", after: short });
+        assert_eq!(heartbeat(&mut connection).unwrap_err(), error);
+        drop(hold);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_closer_ends_a_wait_in_another_thread() {
+        let (asked, was_asked) = mpsc::channel();
+        let (address, server) = serve(move |stream| {
+            shake_hands(stream);
+            read_request(stream);
+            asked.send(()).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the client hangs up");
+        });
+        let options = ConnectionOptions { request_timeout: Duration::from_secs(60), ..quick() };
+        let mut connection = Connection::open(&address, &options).unwrap();
+        let closer = connection.closer().unwrap();
+        let waiting = thread::spawn(move || heartbeat(&mut connection));
+        was_asked.recv().unwrap();
+        closer.close();
+        closer.close();
+        assert_eq!(waiting.join().unwrap().unwrap_err(), Error::Closed);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn pipelined_calls_are_answered_in_order() {
+        let (address, server) = serve(|stream| {
+            shake_hands(stream);
+            let ids = [read_request(stream).2, read_request(stream).2];
+            for id in ids {
+                write_frame(stream, id, HEARTBEAT);
+            }
+        });
+        let mut connection = Connection::open(&address, &quick()).unwrap();
+        let requests = [(); 2].map(|()| connection.send(&HeartbeatRequest::default()).unwrap());
+        for in_flight in requests {
+            let answer = connection.receive::<HeartbeatRequest>(in_flight, &mut FreshFrames, quick().request_timeout);
+            assert_eq!(answer.unwrap().error_code, 27);
+        }
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn addresses_without_a_port_and_dead_ones_are_explained() {
+        for address in ["", "kafka", ":9092", "kafka:", "kafka:0", "kafka:99999", "kafka:9092x"] {
+            let error = Connection::open(address, &quick()).err().expect("no such address");
+            assert!(
+                matches!(error, Error::Invalid(_)) && error.to_string().contains("host:port"),
+                "{address}: {error}"
+            );
+        }
+        let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let error = Connection::open(&dead, &quick()).err().expect("nobody listens");
+        assert!(matches!(&error, Error::Io { kind: io::ErrorKind::ConnectionRefused, .. }), "{error:?}");
+        assert!(error.is_unavailable() && error.is_retriable());
     }
 }

@@ -126,7 +126,10 @@ impl ConsumerOptions {
             (nothing, "no topic is given"),
             (self.group_id.is_empty(), "group_id is empty"),
             (self.assignors.is_empty(), "the list of assignors is empty"),
-            (self.heartbeat_interval * 2 > self.session_timeout, "heartbeat_interval is more than half of session_timeout"),
+            (
+                self.heartbeat_interval * 2 > self.session_timeout,
+                "heartbeat_interval is more than half of session_timeout",
+            ),
             (self.heartbeat_interval.is_zero(), "heartbeat_interval is zero"),
         ];
         let fault = faults.into_iter().find(|(is_so, _)| *is_so);
@@ -270,7 +273,14 @@ impl Consumer {
             _ => Group::new(options.group(), door::random()),
         };
         let keeper_thread = Keeper::new(
-            cluster.clone(), group, keeper_commands, committer.clone(), reporter.clone(), interrupt.clone(), membership.clone(), &options,
+            cluster.clone(),
+            group,
+            keeper_commands,
+            committer.clone(),
+            reporter.clone(),
+            interrupt.clone(),
+            membership.clone(),
+            &options,
         );
         threads.spawn("konekt-group", move || keeper_thread.run());
         let committer_thread =
@@ -333,7 +343,8 @@ impl Consumer {
         let (answer, answered) = bounded(1);
         tell(&self.committer, committer::Command::Close { positions, until, answer });
         let late = || Error::Invalid(format!("the last commit was not answered within {deadline:?}"));
-        let committed = answered.recv_timeout(until.saturating_duration_since(door::now())).unwrap_or_else(|_| Err(late()));
+        let committed =
+            answered.recv_timeout(until.saturating_duration_since(door::now())).unwrap_or_else(|_| Err(late()));
         tell(&self.keeper, keeper::Command::Leave { until });
         self.interrupt.raise();
         let ended = self.threads.join(until);

@@ -108,7 +108,8 @@ fn seconds(duration: &Duration) -> String {
 }
 
 fn detail(message: &Option<String>) -> String {
-    message.as_ref().map_or(String::new(), |text| format!(" (the broker says: {text})"))
+    let said = message.as_deref().filter(|text| !text.is_empty());
+    said.map_or(String::new(), |text| format!(" (the broker says: {text})"))
 }
 
 fn range(offered: &Option<(i16, i16)>) -> String {

@@ -197,7 +197,8 @@ impl Fetcher {
 impl Fetcher {
     /// Sends the next request, if there is anything to ask for and memory for the answer within `wait`.
     fn ask(&mut self, wait: Duration) -> Result<Asked, Idle> {
-        let eligible: Vec<usize> = (0..self.active.len()).filter(|&at| self.active[at].target.credit.is_available()).collect();
+        let eligible: Vec<usize> =
+            (0..self.active.len()).filter(|&at| self.active[at].target.credit.is_available()).collect();
         if eligible.is_empty() {
             return Err(Idle::NothingToAsk);
         }
@@ -294,7 +295,11 @@ fn topics<'a>(order: impl Iterator<Item = &'a Active>, by_id: bool) -> Vec<Fetch
             Some(topic) => topic.partitions.push(partition),
             None => {
                 let topic = FetchTopic::default().with_partitions(vec![partition]);
-                topics.push(if by_id { topic.with_topic_id(target.topic_id) } else { topic.with_topic(topic_name(&target.partition.topic)) });
+                topics.push(if by_id {
+                    topic.with_topic_id(target.topic_id)
+                } else {
+                    topic.with_topic(topic_name(&target.partition.topic))
+                });
             }
         }
         last = Some(&target.partition.topic);
@@ -340,7 +345,11 @@ impl Fetcher {
             for data in topic.partitions {
                 let is_it = |of: &&AskedPartition| {
                     of.partition.partition == data.partition_index
-                        && if topic.topic_id.is_nil() { *of.partition.topic == **topic.topic } else { of.topic_id == topic.topic_id }
+                        && if topic.topic_id.is_nil() {
+                            *of.partition.topic == **topic.topic
+                        } else {
+                            of.topic_id == topic.topic_id
+                        }
                 };
                 if let Some(asked) = asked.iter().find(is_it) {
                     chunks.extend(self.read_partition(address, asked, data));
@@ -430,7 +439,10 @@ impl Fetcher {
             }
             _ => {
                 let target = self.active.swap_remove(at).target;
-                let text = format!("{}: the answer to a fetch from offset {} holds no such record", target.partition, target.offset);
+                let text = format!(
+                    "{}: the answer to a fetch from offset {} holds no such record",
+                    target.partition, target.offset
+                );
                 self.give_back(target, Cause::Refused(Error::Invalid(text)));
             }
         }

@@ -93,7 +93,10 @@ pub enum Answer {
     /// The connection failed, or there is none.
     Unreachable,
     /// The broker refused for good before the coordinator could be asked.
-    Refused { api: &'static str, code: Code },
+    Refused {
+        api: &'static str,
+        code: Code,
+    },
     /// The broker does not speak what is needed.
     Impossible,
 }
@@ -138,7 +141,10 @@ enum Phase {
     Syncing(Vec<SyncGroupRequestAssignment>),
     Stable,
     /// The application is asked to give partitions up.
-    Releasing { waiting: BTreeSet<TopicPartition>, until: Duration },
+    Releasing {
+        waiting: BTreeSet<TopicPartition>,
+        until: Duration,
+    },
     Leaving,
     Ended,
 }

@@ -69,9 +69,7 @@ fn the_first_join_is_repeated_with_the_id_that_it_brought() {
     let mut group = Group::new(options(&[Assignor::Range]), 1);
     group.subscribe(topics(&[("t", 1)]));
     group.answered(NOW, Answer::CoordinatorFound);
-    let refused = JoinGroupResponse::default()
-        .with_error_code(Code::MEMBER_ID_REQUIRED.0)
-        .with_member_id(text("me-1"));
+    let refused = JoinGroupResponse::default().with_error_code(Code::MEMBER_ID_REQUIRED.0).with_member_id(text("me-1"));
     group.answered(NOW, Answer::Joined(refused));
     let Step::Call(Call::Join(request)) = group.step(NOW) else { panic!("must join again at once") };
     assert_eq!(&*request.member_id, "me-1");
@@ -165,9 +163,9 @@ fn the_leader_joins_again_for_new_partitions_and_everybody_for_new_topics() {
     let elect = |group: &mut Group| {
         group.subscribe(topics(&[("t", 8)]));
         group.answered(NOW, Answer::CoordinatorFound);
-        let member = JoinGroupResponseMember::default().with_member_id(text("me")).with_metadata(
-            Subscription { topics: vec!["t".into()], ..Subscription::default() }.encode(false),
-        );
+        let member = JoinGroupResponseMember::default()
+            .with_member_id(text("me"))
+            .with_metadata(Subscription { topics: vec!["t".into()], ..Subscription::default() }.encode(false));
         let Answer::Joined(response) = join_answer(1, "me", "me", Assignor::Range) else { unreachable!() };
         group.answered(NOW, Answer::Joined(response.with_members(vec![member])));
         assert_eq!(group.step(NOW), Step::Call(Call::CountPartitions(vec!["t".into()])));
@@ -181,7 +179,11 @@ fn the_leader_joins_again_for_new_partitions_and_everybody_for_new_topics() {
         (false, topics(&[("t", 8), ("u", 1)]), true),
     ] {
         let mut group = Group::new(options(&[Assignor::CooperativeSticky]), 1);
-        if leads { elect(&mut group) } else { group = stable(options(&[Assignor::CooperativeSticky]), &[0]) }
+        if leads {
+            elect(&mut group)
+        } else {
+            group = stable(options(&[Assignor::CooperativeSticky]), &[0])
+        }
         group.subscribe(seen.clone());
         let joins = matches!(group.step(NOW), Step::Call(Call::Join(_)));
         assert_eq!(joins, rejoins, "leads: {leads}, sees {seen:?}");

@@ -174,7 +174,11 @@ impl Keeper {
 
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
         let owned = self.group.owned().len();
-        log::info!("group {}: {} partitions assigned, {owned} are ours: {partitions:?}", self.group_id, partitions.len());
+        log::info!(
+            "group {}: {} partitions assigned, {owned} are ours: {partitions:?}",
+            self.group_id,
+            partitions.len()
+        );
         if partitions.is_empty() {
             // A member that gets nothing must learn that it has joined.
             if owned == 0 {

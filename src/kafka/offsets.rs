@@ -210,3 +210,71 @@ fn leader_of(metadata: &Metadata, partition: &TopicPartition) -> Result<i32, Err
     let leader = metadata.leader(&partition.topic, partition.partition);
     leader.ok_or_else(|| Error::NoLeader { subject: partition.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::ConnectionOptions;
+    use super::super::scripted::{Answer, ScriptedBroker, one_broker};
+    use super::*;
+    use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// One broker that leads partitions 0 to 2 of `t`. Partition 1 has moved away at the first question and is back at
+    /// the second; partition 2 may not be read. The offset found is made of what was asked.
+    fn broker() -> ScriptedBroker {
+        let questions = AtomicUsize::new(0);
+        let offered = [(ApiKey::Metadata, 12), (ApiKey::ListOffsets, 9)];
+        ScriptedBroker::start(&offered, move |call, port| match call.key {
+            ApiKey::Metadata => call.answer(one_broker(port, "t", 3)),
+            ApiKey::ListOffsets => {
+                let request: ListOffsetsRequest = call.read();
+                assert_eq!(request.isolation_level, 1);
+                let first = questions.fetch_add(1, Ordering::Relaxed) == 0;
+                let answer = |asked: &ListOffsetsPartition| {
+                    let index = asked.partition_index;
+                    let code = if index == 1 && first {
+                        6
+                    } else if index == 2 {
+                        29
+                    } else {
+                        0
+                    };
+                    let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
+                    answer.with_error_code(code).with_offset(100 * i64::from(index) - asked.timestamp)
+                };
+                let topic = &request.topics[0];
+                let answers = ListOffsetsTopicResponse::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(topic.partitions.iter().map(answer).collect());
+                call.answer(ListOffsetsResponse::default().with_topics(vec![answers]))
+            }
+            _ => Answer::HangUp,
+        })
+    }
+
+    #[test]
+    fn each_query_gets_its_answer_and_moved_leaders_are_followed() {
+        let broker = broker();
+        let request_timeout = Duration::from_millis(700);
+        let options = ConnectionOptions { request_timeout, ..ConnectionOptions::default() };
+        let cluster = Cluster::connect(std::slice::from_ref(&broker.address), options).unwrap();
+        let at = |partition, at| (TopicPartition::new("t", partition), at);
+        let queries = [
+            at(2, OffsetAt::Latest),
+            at(1, OffsetAt::Earliest),
+            at(0, OffsetAt::Timestamp(-7)),
+            at(9, OffsetAt::Latest),
+        ];
+        let answers = cluster.list_offsets(&queries, Isolation::ReadCommitted).unwrap();
+        assert_eq!(answers.len(), 4);
+        for ((asked, _), (answered, _)) in queries.iter().zip(&answers) {
+            assert_eq!(asked, answered);
+        }
+        assert_eq!(answers[0].1.as_ref().unwrap_err().code(), Some(Code::TOPIC_AUTHORIZATION_FAILED));
+        assert_eq!(answers[1].1, Ok(102), "earliest is -2");
+        assert_eq!(answers[2].1, Ok(0), "a time before the epoch is the epoch");
+        assert!(matches!(answers[3].1, Err(Error::NoLeader { .. })), "{:?}", answers[3]);
+    }
+}

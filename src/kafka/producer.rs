@@ -463,4 +463,118 @@ mod tests {
             assert!(queues.choose("t", Some(index), None).unwrap_err().to_string().contains("0 to 3"), "{index}");
         }
     }
+
+    use super::super::connection::ConnectionOptions;
+    use super::super::offsets::Isolation;
+    use super::super::scripted::{Call, ScriptedBroker, one_broker};
+    use super::super::wire::record_batch::FetchedRecords;
+    use crate::core::record::{Encoded, RecordBuffer};
+    use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::produce_response::TopicProduceResponse;
+    use parking_lot::Mutex;
+
+    /// Values accepted, by partition.
+    type Log = Arc<Mutex<BTreeMap<i32, Vec<String>>>>;
+
+    /// A broker that leads the three partitions of `t` and refuses the batches that `refuse` (partition, first value,
+    /// batches seen before) gives a code for.
+    fn broker(refuse: fn(i32, &str, usize) -> i16) -> (ScriptedBroker, Log) {
+        let log = Log::default();
+        let (written, seen) = (log.clone(), Mutex::new(0));
+        let script = move |call: &Call, port| match call.key {
+            ApiKey::Metadata => call.answer(one_broker(port, "t", 3)),
+            _ => {
+                let request: ProduceRequest = call.read();
+                assert_eq!((request.acks, request.topic_data.len()), (-1, 1));
+                let accept = |data: &PartitionProduceData| {
+                    let values = values(data);
+                    let mut seen = seen.lock();
+                    let code = refuse(data.index, &values[0], *seen);
+                    *seen += 1;
+                    let mut log = written.lock();
+                    let log = log.entry(data.index).or_default();
+                    let base_offset = log.len() as i64;
+                    if code == 0 {
+                        log.extend(values);
+                    }
+                    let answer = PartitionProduceResponse::default().with_index(data.index).with_error_code(code);
+                    answer.with_base_offset(base_offset)
+                };
+                let answers = request.topic_data[0].partition_data.iter().map(accept).collect();
+                let topic = TopicProduceResponse::default().with_name(topic_name("t"));
+                call.answer(ProduceResponse::default().with_responses(vec![topic.with_partition_responses(answers)]))
+            }
+        };
+        (ScriptedBroker::start(&[(ApiKey::Metadata, 12), (ApiKey::Produce, 13)], script), log)
+    }
+
+    fn values(data: &PartitionProduceData) -> Vec<String> {
+        let bytes = data.records.clone().unwrap();
+        let fetched = FetchedRecords { bytes, aborted: vec![], isolation: Isolation::ReadCommitted, held: None };
+        let mut records = RecordBuffer::default();
+        fetched.decode(0, &mut records).unwrap();
+        (0..records.len()).map(|at| String::from_utf8_lossy(records.get(at).value.unwrap()).into_owned()).collect()
+    }
+
+    /// A producer whose batches hold a few records each.
+    fn producer(broker: &ScriptedBroker) -> Producer {
+        let cluster = Cluster::connect(std::slice::from_ref(&broker.address), ConnectionOptions::default()).unwrap();
+        let linger = Duration::from_secs(600);
+        Producer::new(cluster, ProducerOptions { batch_bytes: 50, linger, ..ProducerOptions::default() })
+    }
+
+    #[test]
+    fn order_within_a_partition_survives_retries() {
+        // Every third batch is refused with NOT_LEADER_OR_FOLLOWER.
+        let (broker, log) = broker(|_, _, seen| if seen % 3 == 2 { 6 } else { 0 });
+        let mut producer = producer(&broker);
+        let topic: Arc<str> = "t".into();
+        for number in 0..60 {
+            let value = format!("{number:04}");
+            producer.send(&topic, Some(number % 3), None, Some(value.as_bytes()), &[], 0).unwrap();
+        }
+        let acknowledged = producer.flush().unwrap();
+        for partition in 0..3 {
+            let expected: Vec<String> = (0..60).filter(|n| n % 3 == partition).map(|n| format!("{n:04}")).collect();
+            assert_eq!(log.lock()[&partition], expected, "partition {partition}");
+            let mut next_offset = 0;
+            for batch in acknowledged.iter().filter(|batch| batch.partition.partition == partition) {
+                assert_eq!(batch.base_offset, next_offset);
+                next_offset += batch.record_count as i64;
+            }
+            assert_eq!(next_offset as usize, expected.len());
+        }
+        assert_eq!(producer.flush(), Ok(vec![]), "nothing is acknowledged twice");
+    }
+
+    #[test]
+    fn a_refused_batch_is_reported_and_the_others_go_on() {
+        // MESSAGE_TOO_LARGE for whatever begins with the culprit.
+        let (broker, log) = broker(|_, first, _| if first == "culprit" { 10 } else { 0 });
+        let mut producer = producer(&broker);
+        let topic: Arc<str> = "t".into();
+        for (partition, value) in [(0, "before"), (1, "culprit"), (2, "other")] {
+            producer.send(&topic, Some(partition), None, Some(value.as_bytes()), &[], 0).unwrap();
+        }
+        let error = producer.flush().unwrap_err();
+        assert_eq!(error.code(), Some(Code::MESSAGE_TOO_LARGE));
+        assert!(error.to_string().contains("t/1"), "{error}");
+        let acknowledged = producer.flush().unwrap();
+        assert_eq!(acknowledged.iter().map(|batch| batch.partition.partition).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(log.lock().get(&1), Some(&vec![]));
+    }
+
+    #[test]
+    fn records_without_a_key_take_turns_by_the_batch() {
+        let (broker, log) = broker(|_, _, _| 0);
+        let mut producer = producer(&broker);
+        let topic: Arc<str> = "t".into();
+        for _ in 0..60 {
+            producer.send(&topic, None, None, Some(b"0123456789"), &[], 0).unwrap();
+        }
+        producer.flush().unwrap();
+        let counts: Vec<usize> = log.lock().values().map(Vec::len).collect();
+        assert_eq!(counts.iter().sum::<usize>(), 60);
+        assert!(counts.len() == 3 && counts.iter().all(|count| *count >= 12), "{counts:?}");
+    }
 }

@@ -45,7 +45,11 @@ const CALM: Duration = Duration::from_secs(10);
 
 /// What the router is told.
 pub enum Command {
-    Start { partition: TopicPartition, run: u64, offset: i64 },
+    Start {
+        partition: TopicPartition,
+        run: u64,
+        offset: i64,
+    },
     Stop(Vec<TopicPartition>),
     /// A fetcher cannot go on with a partition.
     Returned(Returned),
@@ -83,10 +87,18 @@ struct Route {
 }
 
 enum Place {
-    At { node: i32, since: Instant },
-    Waiting { at: Instant, unknown_since: Option<Instant> },
+    At {
+        node: i32,
+        since: Instant,
+    },
+    Waiting {
+        at: Instant,
+        unknown_since: Option<Instant>,
+    },
     /// The offset is to be compared with the log.
-    OutOfRange { at: Instant },
+    OutOfRange {
+        at: Instant,
+    },
 }
 
 struct FetcherHandle {
@@ -317,7 +329,8 @@ impl Router {
     }
 
     fn complain_of_leaderless(&self) {
-        let is_it = |route: &Route| matches!(route.place, Place::Waiting { .. }) && route.backoff.failures() >= PATIENCE;
+        let is_it =
+            |route: &Route| matches!(route.place, Place::Waiting { .. }) && route.backoff.failures() >= PATIENCE;
         let mut leaderless = self.routes.iter().filter(|(_, route)| is_it(route)).map(|(partition, _)| partition);
         if let Some(first) = leaderless.next() {
             let subject = match leaderless.count() {
@@ -375,7 +388,9 @@ fn find(metadata: &Metadata, partition: &TopicPartition, topic_id: Uuid) -> Wher
         return if error.is_retriable() { Whereabouts::NoLeader } else { Whereabouts::Never(error) };
     }
     if !topic_id.is_nil() && topic.id != topic_id {
-        let text = format!("{partition}: the topic was deleted and made anew; its offsets begin again, so reading goes not on by itself");
+        let text = format!(
+            "{partition}: the topic was deleted and made anew; its offsets begin again, so reading goes not on by itself"
+        );
         return Whereabouts::Never(Error::Invalid(text));
     }
     match metadata.partition(&partition.topic, partition.partition) {

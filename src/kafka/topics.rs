@@ -170,10 +170,9 @@ mod tests {
         let start = crate::door::now();
         let there = metadata(&[("a", 3, Code::NONE)]);
         let missing = metadata(&[("a", 0, Code::UNKNOWN_TOPIC_OR_PARTITION)]);
-        for (selection, gone) in [
-            (TopicSelection::Names(vec!["a".into()]), "a:0"),
-            (TopicSelection::Pattern(Regex::new("a").unwrap()), ""),
-        ] {
+        for (selection, gone) in
+            [(TopicSelection::Names(vec!["a".into()]), "a:0"), (TopicSelection::Pattern(Regex::new("a").unwrap()), "")]
+        {
             let mut topics = Topics::new(selection);
             assert_eq!(show(&topics.see(&there, start)), "a:3");
             assert_eq!(show(&topics.see(&missing, start)), "a:3");

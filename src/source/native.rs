@@ -102,7 +102,15 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
         Event::Revoked(partitions) => SourceEvent::Revoked(partitions),
         Event::Lost(partitions) => SourceEvent::Lost(partitions),
         Event::Fetched(Fetched { partition, run, first, next, records_max, log_end, records }) => {
-            SourceEvent::Fetched(Chunk { partition, run, first, next, records_max, log_end, records: Box::new(records) })
+            SourceEvent::Fetched(Chunk {
+                partition,
+                run,
+                first,
+                next,
+                records_max,
+                log_end,
+                records: Box::new(records),
+            })
         }
         Event::OutOfRange { partition, run, requested, log_start, log_end } => {
             SourceEvent::OutOfRange { partition, run, requested, log_start, log_end }
@@ -110,7 +118,9 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
         Event::Committed { positions, result } => {
             SourceEvent::Committed { positions, result: result.map_err(|error| source_error(&error)) }
         }
-        Event::PartitionFailed { partition, error } => SourceEvent::PartitionFailed { partition, error: source_error(&error) },
+        Event::PartitionFailed { partition, error } => {
+            SourceEvent::PartitionFailed { partition, error: source_error(&error) }
+        }
         Event::Trouble(error) => SourceEvent::Trouble(source_error(&error)),
         Event::Failed(error) => SourceEvent::Failed(source_error(&error)),
     }
