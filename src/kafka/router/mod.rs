@@ -6,6 +6,8 @@
 //! wait until the cluster names a leader, and go there. The fetcher of each broker is spawned at its first partition
 //! and joined here.
 
+mod whereabouts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,19 +16,21 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use uuid::Uuid;
 
-use super::buffer::BufferPool;
-use super::cluster::{Cluster, Metadata, TopicsWanted};
-use super::consumer::{ConsumerOptions, Event, PanicGuard, Reporter, tell};
-use super::credit::Credit;
-use super::error::{Code, Error};
-use super::fetcher::{self, Fetcher, Target};
-use super::interrupt::Interrupt;
-use super::keeper;
-use super::offsets::{Isolation, OffsetAt};
-use super::topics::{GONE_AFTER, Topics};
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
 use crate::door;
+use crate::kafka::assignor::PartitionCounts;
+use crate::kafka::buffer::BufferPool;
+use crate::kafka::cluster::{Cluster, Metadata, TopicsWanted};
+use crate::kafka::consumer::{ConsumerOptions, Event, PanicGuard, Reporter, tell};
+use crate::kafka::credit::Credit;
+use crate::kafka::error::Error;
+use crate::kafka::fetcher::{self, Fetcher, Target};
+use crate::kafka::interrupt::Interrupt;
+use crate::kafka::keeper;
+use crate::kafka::offsets::{Isolation, OffsetAt};
+use crate::kafka::topics::{GONE_AFTER, Topics};
+use whereabouts::{Whereabouts, find};
 
 /// As `metadata.max.age.ms` of the Java client.
 const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
@@ -287,7 +291,7 @@ impl Router {
         }
     }
 
-    fn subscribe(&mut self, counts: super::assignor::PartitionCounts) {
+    fn subscribe(&mut self, counts: PartitionCounts) {
         if self.given_up {
             return;
         }
@@ -366,39 +370,6 @@ impl Route {
             Place::Waiting { unknown_since: Some(since), .. } => now.saturating_duration_since(since),
             _ => Duration::ZERO,
         }
-    }
-}
-
-/// Where a partition is to be fetched, by the metadata.
-enum Whereabouts {
-    Leader { node: i32, epoch: i32, topic_id: Uuid },
-    Unknown,
-    NoLeader,
-    Never(Error),
-}
-
-fn find(metadata: &Metadata, partition: &TopicPartition, topic_id: Uuid) -> Whereabouts {
-    let Some(topic) = metadata.topics.get(&partition.topic) else { return Whereabouts::Unknown };
-    if topic.error == Code::UNKNOWN_TOPIC_OR_PARTITION {
-        return Whereabouts::Unknown;
-    }
-    if !topic.error.is_ok() {
-        let (address, subject) = ("the cluster".into(), partition.to_string());
-        let error = Error::Broker { address, api: "Metadata", subject, code: topic.error, message: None };
-        return if error.is_retriable() { Whereabouts::NoLeader } else { Whereabouts::Never(error) };
-    }
-    if !topic_id.is_nil() && topic.id != topic_id {
-        let text = format!(
-            "{partition}: the topic was deleted and made anew; its offsets begin again, so reading goes not on by itself"
-        );
-        return Whereabouts::Never(Error::Invalid(text));
-    }
-    match metadata.partition(&partition.topic, partition.partition) {
-        None => Whereabouts::Unknown,
-        Some(known) => match known.leader.filter(|leader| metadata.brokers.contains_key(leader)) {
-            Some(node) => Whereabouts::Leader { node, epoch: known.leader_epoch, topic_id: topic.id },
-            None => Whereabouts::NoLeader,
-        },
     }
 }
 
