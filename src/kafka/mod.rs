@@ -34,9 +34,8 @@ pub mod producer;
 pub mod router;
 #[cfg(test)]
 mod scripted;
-pub mod topics;
-pub mod wire;
-
 mod shape;
 mod socket;
+pub mod topics;
 mod versions;
+pub mod wire;
