@@ -306,7 +306,8 @@ struct Driver {
     ids: Vec<String>,
     joins: Vec<Ticket>,
     syncs: Vec<Ticket>,
-    leaders: BTreeMap<i32, (String, String)>,
+    /// The assignor of each generation, as the first answer said.
+    protocols: BTreeMap<i32, String>,
 }
 
 impl Driver {
@@ -348,13 +349,13 @@ impl Driver {
         let settled = matches!(self.group.phase, Phase::Completing { .. } | Phase::Stable);
         assert!(!settled || self.group.members.contains_key(&self.group.leader), "the leader is no member");
         assert!(self.group.phase != Phase::Empty || self.group.members.is_empty(), "an empty group has members");
-        let (group, leaders) = (&mut self.group, &mut self.leaders);
+        let (group, protocols) = (&mut self.group, &mut self.protocols);
         self.joins.retain(|&ticket| match group.take_join(ticket) {
             None => true,
             Some(Err(_)) => false,
             Some(Ok(joined)) => {
-                let agreed = leaders.entry(joined.generation).or_insert((joined.protocol.clone(), String::new()));
-                assert_eq!(agreed.0, joined.protocol, "two assignors in generation {}", joined.generation);
+                let agreed = protocols.entry(joined.generation).or_insert_with(|| joined.protocol.clone());
+                assert_eq!(*agreed, joined.protocol, "two assignors in generation {}", joined.generation);
                 let listed = joined.members.iter().any(|member| member.member_id == joined.member_id);
                 assert!(joined.members.is_empty() || listed, "the leader is not among its members");
                 false
@@ -369,7 +370,7 @@ proptest! {
     fn whatever_happens_every_ticket_is_answered_and_an_abandoned_group_becomes_empty(events in events()) {
         let mut driver = Driver {
             group: Group::new(at(2)), now: at(0), ids: Vec::new(), joins: Vec::new(), syncs: Vec::new(),
-            leaders: BTreeMap::new(),
+            protocols: BTreeMap::new(),
         };
         events.iter().for_each(|event| driver.apply(event));
         for _ in 0..200 {

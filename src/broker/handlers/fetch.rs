@@ -177,7 +177,11 @@ fn list_offset(context: &Context, topic: &str, asked: &ListOffsetsPartition) -> 
         _ => None,
     };
     match found {
-        Some(at) => response.with_offset(at.offset).with_timestamp(at.timestamp_ms).with_leader_epoch(LEADER_EPOCH),
+        Some(at) => {
+            // Versions before 4 have no place for an epoch.
+            let leader_epoch = if context.version >= 4 { LEADER_EPOCH } else { -1 };
+            response.with_offset(at.offset).with_timestamp(at.timestamp_ms).with_leader_epoch(leader_epoch)
+        }
         None => response.with_offset(-1).with_timestamp(-1),
     }
 }
