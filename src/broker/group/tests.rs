@@ -207,6 +207,16 @@ fn static_members_outlive_a_rebalance_that_they_miss() {
 }
 
 #[test]
+fn members_without_a_rebalance_timeout_do_not_make_the_timer_spin() {
+    let hasty = |instance, id| Join { rebalance_timeout: Duration::ZERO, ..static_join(instance, id) };
+    let mut group = stable(vec![hasty("one", "a"), hasty("two", "b"), hasty("three", "c")]);
+    group.leave(at(2), "c", None).unwrap();
+    let deadline = group.next_deadline().unwrap();
+    group.tick(deadline);
+    assert!(group.next_deadline() > Some(deadline), "{:?} is due again at {deadline:?}", group.next_deadline());
+}
+
+#[test]
 fn leaving_by_member_id_or_instance_id() {
     let mut group = stable(vec![static_join("one", "a"), join_of("", "b")]);
     assert_eq!(group.leave(at(2), "x", None), Err(ResponseError::UnknownMemberId));
