@@ -293,7 +293,7 @@ enum Event {
     Sync(usize),
     Heartbeat(usize),
     Leave(usize),
-    Pass(u64),
+    Pass(Duration),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -304,7 +304,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         (0usize..8).prop_map(Event::Sync),
         (0usize..8).prop_map(Event::Heartbeat),
         (0usize..8).prop_map(Event::Leave),
-        (1u64..30).prop_map(Event::Pass),
+        (1u64..30).prop_map(|seconds| Event::Pass(at(seconds))),
     ];
     prop::collection::vec(event, 1..60)
 }
@@ -347,8 +347,8 @@ impl Driver {
             Event::Leave(index) => {
                 let _ = self.group.leave(self.now, &known(index), None);
             }
-            Event::Pass(seconds) => {
-                self.now += at(seconds);
+            Event::Pass(duration) => {
+                self.now += duration;
                 self.group.tick(self.now);
             }
         }
@@ -385,8 +385,8 @@ proptest! {
         events.iter().for_each(|event| driver.apply(event));
         for _ in 0..200 {
             let Some(deadline) = driver.group.next_deadline() else { break };
-            let advanced = deadline.max(driver.now);
-            driver.apply(&Event::Pass(advanced.saturating_sub(driver.now).as_secs()));
+            let wait = deadline.saturating_sub(driver.now);
+            driver.apply(&Event::Pass(wait));
         }
         prop_assert_eq!(driver.group.next_deadline(), None, "time alone does not bring the group to rest");
         prop_assert_eq!((driver.joins, driver.syncs), (vec![], vec![]), "tickets without an answer");
