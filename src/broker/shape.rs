@@ -362,9 +362,9 @@ pub mod testing {
 mod tests {
     use kafka_protocol::messages::RequestKind;
 
-    use super::super::handlers::supported_versions;
     use super::testing::example;
     use super::*;
+    use crate::broker::handlers::supported_versions;
 
     fn decodes(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, String> {
         let mut rest = bytes::Bytes::copy_from_slice(body);

@@ -18,8 +18,8 @@ use kafka_protocol::messages::{
 };
 use parking_lot::Mutex;
 
-use super::super::log::{LEADER_EPOCH, PartitionLog, TimedOffset};
 use super::Context;
+use crate::broker::log::{LEADER_EPOCH, PartitionLog, TimedOffset};
 use crate::door;
 
 /// From this version on topics are named by id.

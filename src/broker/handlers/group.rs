@@ -17,9 +17,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::group::{Caller, Group, Join, JoinAnswer, Joined, Member, SyncAnswer};
-use super::super::topics::random_id;
 use super::{Answer, Context, text};
+use crate::broker::group::{Caller, Group, Join, JoinAnswer, Joined, Member, SyncAnswer};
+use crate::broker::topics::random_id;
 
 const STOPPING: &str = "the broker stops while a member waits";
 

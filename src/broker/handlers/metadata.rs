@@ -12,9 +12,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::log::LEADER_EPOCH;
-use super::super::topics::Topic;
 use super::{Context, text};
+use crate::broker::log::LEADER_EPOCH;
+use crate::broker::topics::Topic;
 
 /// The key type of consumer groups in FindCoordinator.
 const GROUP_KEY: i8 = 0;
@@ -60,7 +60,7 @@ fn find_or_create(context: &Context, asked: MetadataRequestTopic, may_create: bo
         (None, Some(partitions)) if may_create => match topics.create(&name, partitions) {
             Ok(topic) => describe(context, &topic),
             // Another connection was faster: the client asks again and finds it.
-            Err(super::super::TopicError::Exists(_)) => refused(ResponseError::LeaderNotAvailable.code()),
+            Err(crate::broker::TopicError::Exists(_)) => refused(ResponseError::LeaderNotAvailable.code()),
             Err(error) => refused(error.code()),
         },
         (None, _) => refused(ResponseError::UnknownTopicOrPartition.code()),

@@ -154,15 +154,15 @@ mod tests {
 
     use bytes::BytesMut;
 
-    use super::super::shape::testing::example;
-    use super::super::{BrokerOptions, Shared};
     use super::*;
+    use crate::broker::shape::testing::example;
+    use crate::broker::{BrokerOptions, Shared};
 
     /// A broker without threads that has the topic `a`, with records.
     fn shared() -> Shared {
         let shared = Shared::new(&BrokerOptions::default(), SocketAddr::from(([127, 0, 0, 1], 9092)));
         let topic = shared.topics.create("a", 1).unwrap();
-        topic.partition(0).unwrap().lock().append(&super::super::batch::testing::plain(3)).unwrap();
+        topic.partition(0).unwrap().lock().append(&crate::broker::batch::testing::plain(3)).unwrap();
         shared
     }
 
