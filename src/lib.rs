@@ -1,5 +1,6 @@
 //! Konekt moves records out of Kafka into databases without losing or repeating one.
 
+pub mod broker;
 pub mod core;
 pub mod door;
 pub mod engine;
