@@ -305,9 +305,8 @@ impl StopSignal {
 
     /// Waits so long, unless the stop comes first.
     fn comes_within(&self, duration: Duration) -> bool {
-        let deadline = door::now() + duration;
         let mut raised = self.raised.lock();
-        while !*raised && !self.changed.wait_until(&mut raised, deadline).timed_out() {}
+        self.changed.wait_while_for(&mut raised, |raised| !*raised, duration);
         *raised
     }
 }
