@@ -100,6 +100,16 @@ pub enum BrokerError {
 }
 
 /// A running broker. Dropping it stops it.
+///
+/// ```
+/// use konekt::broker::{Broker, BrokerOptions, TopicSpec};
+/// let options = BrokerOptions { topics: vec![TopicSpec::new("orders", 8)], ..BrokerOptions::default() };
+/// let broker = Broker::start(options)?;
+/// println!("bootstrap_servers = {}", broker.address());
+/// assert_eq!(broker.log_end("orders", 7), Some(0));
+/// broker.stop();
+/// # Ok::<(), konekt::broker::BrokerError>(())
+/// ```
 pub struct Broker {
     shared: Arc<Shared>,
     local_address: SocketAddr,
@@ -241,7 +251,11 @@ impl Drop for Broker {
         self.shared.stop.raise();
         self.shared.groups.stop();
         self.shared.topics.ring();
-        listener::wake(self.local_address);
+        if let Err(error) = listener::wake(self.local_address) {
+            ::log::warn!("embedded broker: its accept thread cannot be woken and stays behind: {error}");
+            self.accept_thread = None;
+            self.shared.connections.cut_all();
+        }
         for thread in [self.accept_thread.take(), self.timer_thread.take()].into_iter().flatten() {
             if thread.join().is_err() {
                 ::log::error!("a thread of the embedded broker panicked; its message stands on stderr");
@@ -291,9 +305,8 @@ impl StopSignal {
 
     /// Waits so long, unless the stop comes first.
     fn comes_within(&self, duration: Duration) -> bool {
-        let deadline = door::now() + duration;
         let mut raised = self.raised.lock();
-        while !*raised && !self.changed.wait_until(&mut raised, deadline).timed_out() {}
+        self.changed.wait_while_for(&mut raised, |raised| !*raised, duration);
         *raised
     }
 }

@@ -159,12 +159,8 @@ impl Topics {
     /// Waits until the bell has rung after `seen`; false when the deadline came first.
     pub fn wait_for_ring(&self, seen: u64, deadline: Instant) -> bool {
         let mut appends = self.appends.lock();
-        while *appends == seen {
-            if self.bell.wait_until(&mut appends, deadline).timed_out() {
-                return *appends != seen;
-            }
-        }
-        true
+        self.bell.wait_while_until(&mut appends, |appends| *appends == seen, deadline);
+        *appends != seen
     }
 }
 
