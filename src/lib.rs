@@ -1,6 +1,7 @@
 //! Konekt moves records out of Kafka into databases without losing or repeating one.
 
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod door;

@@ -274,7 +274,7 @@ pub const FIELDS: &[Field] = &[
         Section::Group,
         "partition_assignment_strategy",
         Kind::Strategies,
-        Default::Is("range"),
+        Default::Is("range,cooperative-sticky"),
         "How the group shares partitions: range, roundrobin, cooperative-sticky; several, best first.",
     )
     .variables(&["KAFKA_PARTITION_ASSIGNMENT_STRATEGY"]),
