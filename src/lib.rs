@@ -7,6 +7,7 @@ pub mod core;
 pub mod door;
 pub mod engine;
 pub mod kafka;
+pub mod ops;
 pub mod port;
 pub mod sink;
 

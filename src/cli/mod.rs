@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything for people to stderr. [`parser`] reads the arguments, `crate::config` checks what they
 //! and the other sources say, [`run`] moves records, [`exit`] holds the codes.
 
+mod demo;
 pub mod exit;
 mod logging;
 mod parser;
@@ -60,12 +61,21 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     }
     let special = |name| resolved.value(name);
     let (listen, topics) = (special("listen"), special("new_topics"));
+    let (database, records) = (special("demo_db"), special("records"));
+    // The demo is for a person who watches a progress bar.
+    let calm = i8::from(parsed.command == Command::Demo && parsed.verbosity == 0 && !resolved.said("log"));
     let remarks = resolved.remarks.clone();
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(&faults)))?;
-    logging::start(&logging::filter(&settings.log, parsed.verbosity));
+    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
     remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker(listen, topics),
+        Command::Demo => match (database, records) {
+            (Some(Value::Text(database)), Some(Value::Number(records))) => {
+                demo::run(settings, Path::new(&database), records)
+            }
+            _ => Err(Failure::new(Exit::Usage, "the demo needs a database and a number of records")),
+        },
         _ => run::run(&settings),
     }
 }

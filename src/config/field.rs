@@ -475,7 +475,7 @@ pub const FIELDS: &[Field] = &[
     Field::new(
         Section::Run,
         "records",
-        count(1, 100_000_000),
+        count(1, 5_000_000),
         Default::Is("100000"),
         "Orders to produce, after those of earlier runs.",
     )
