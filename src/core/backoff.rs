@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-/// A schedule of waits.
+/// Bounds of waits that double.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backoff {
+pub struct Schedule {
     /// Bound of the first wait.
     pub first: Duration,
     /// No wait is longer.
     pub cap: Duration,
 }
 
-impl Backoff {
+impl Schedule {
     /// A schedule from `first`, doubling, up to `cap`.
     pub const fn new(first: Duration, cap: Duration) -> Self {
         Self { first, cap }
@@ -28,6 +28,36 @@ impl Backoff {
         let half = bound / 2;
         let share = (random >> 11) as f64 / (1u64 << 53) as f64;
         half + half.mul_f64(share)
+    }
+}
+
+/// A schedule together with the failures in a row so far.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    schedule: Schedule,
+    failures: u32,
+}
+
+impl Backoff {
+    /// No failure yet; waits from `first`, doubling, up to `cap`.
+    pub fn new(first: Duration, cap: Duration) -> Self {
+        Self { schedule: Schedule::new(first, cap), failures: 0 }
+    }
+
+    /// Counts a failure and says how long to wait, drawn with `random`.
+    pub fn fail(&mut self, random: u64) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        self.schedule.wait(self.failures, random)
+    }
+
+    /// Forgets the failures: something worked.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Failures in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 }
 
@@ -60,18 +90,27 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_cap() {
-        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-        let longest: Vec<u128> = (1..=6).map(|attempt| backoff.wait(attempt, u64::MAX).as_millis()).collect();
+        let schedule = Schedule::new(Duration::from_millis(100), Duration::from_secs(1));
+        let longest: Vec<u128> = (1..=6).map(|attempt| schedule.wait(attempt, u64::MAX).as_millis()).collect();
         assert_eq!(longest, [100, 200, 400, 800, 1000, 1000]);
-        assert_eq!(backoff.wait(u32::MAX, 0), Duration::from_millis(500));
+        assert_eq!(schedule.wait(u32::MAX, 0), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn success_starts_the_schedule_anew() {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+        let waits: Vec<u128> = (0..3).map(|_| backoff.fail(u64::MAX).as_millis()).collect();
+        assert_eq!((waits, backoff.failures()), (vec![100, 200, 400], 3));
+        backoff.reset();
+        assert_eq!(backoff.fail(0).as_millis(), 50, "never immediate");
     }
 
     proptest! {
         #[test]
         fn a_wait_is_never_zero_and_never_above_the_cap(attempt: u32, random: u64) {
-            let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(30));
-            let wait = backoff.wait(attempt, random);
-            prop_assert!(wait >= Duration::from_millis(5) && wait <= backoff.cap, "{wait:?}");
+            let schedule = Schedule::new(Duration::from_millis(10), Duration::from_secs(30));
+            let wait = schedule.wait(attempt, random);
+            prop_assert!(wait >= Duration::from_millis(5) && wait <= schedule.cap, "{wait:?}");
         }
     }
 }

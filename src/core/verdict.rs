@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::backoff::{Backoff, Chance};
+use super::backoff::{Chance, Schedule};
 
 /// The class of a failure. Everything that can fail while writing is one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,14 +76,14 @@ pub enum Verdict {
     LetGo { after: Duration },
 }
 
-const OUTAGE: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
-const CONTENTION: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
-const REFUSED: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(60));
+const OUTAGE: Schedule = Schedule::new(Duration::from_millis(200), Duration::from_secs(30));
+const CONTENTION: Schedule = Schedule::new(Duration::from_millis(20), Duration::from_secs(2));
+const REFUSED: Schedule = Schedule::new(Duration::from_secs(5), Duration::from_secs(60));
 const PAUSE_CAP: Duration = Duration::from_secs(15 * 60);
 
 /// Decides what follows the `attempts`-th failure in a row (1 is the first) of one lane.
 pub fn verdict(class: ErrorClass, attempts: u32, patience: &Patience, chance: &mut Chance) -> Verdict {
-    let wait = |backoff: Backoff, chance: &mut Chance| backoff.wait(attempts, chance.draw());
+    let wait = |schedule: Schedule, chance: &mut Chance| schedule.wait(attempts, chance.draw());
     match class {
         // Away is not bad: as long as it takes, and nothing is counted against the record.
         ErrorClass::Transient | ErrorClass::Overload => Verdict::Again { after: wait(OUTAGE, chance) },
@@ -99,8 +99,9 @@ pub fn verdict(class: ErrorClass, attempts: u32, patience: &Patience, chance: &m
                 let pause = patience.error_timeout.saturating_mul(1 << beyond.min(10));
                 Verdict::Pause { after: pause.min(PAUSE_CAP.max(patience.error_timeout)) }
             } else {
-                let backoff = Backoff::new(patience.retry_backoff, patience.error_timeout.max(patience.retry_backoff));
-                Verdict::Again { after: wait(backoff, chance) }
+                let schedule =
+                    Schedule::new(patience.retry_backoff, patience.error_timeout.max(patience.retry_backoff));
+                Verdict::Again { after: wait(schedule, chance) }
             }
         }
     }

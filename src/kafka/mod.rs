@@ -6,17 +6,32 @@
 //! - [`wire`]: record batches and their compression; the other messages come from the `kafka-protocol` crate;
 //! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
-//! - [`producer`] and [`admin`]: enough to make and fill topics.
+//! - [`producer`] and [`admin`]: enough to make and fill topics;
+//! - [`consumer`]: ties together, each on a thread of its own, membership ([`keeper`] drives [`group`], with [`assignor`]
+//!   and [`membership`]), offsets ([`committer`]), metadata ([`router`], with [`topics`]) and reading ([`fetcher`], with
+//!   [`buffer`] and [`credit`]).
 //!
 //! Everything blocks, with a limit on its time. Whoever wants two things at once uses two threads and two connections.
 //! Speaks to Kafka 3.9 and 4.x; versions are negotiated per connection (KIP-35) within the table in [`connection`].
 
 pub mod admin;
+pub mod assignor;
+pub mod buffer;
 pub mod cluster;
+pub mod committer;
 pub mod connection;
+pub mod consumer;
+pub mod credit;
 pub mod error;
+pub mod fetcher;
+pub mod group;
+pub mod interrupt;
+pub mod keeper;
+pub mod membership;
 pub mod offsets;
 pub mod producer;
+pub mod router;
 #[cfg(test)]
 mod scripted;
+pub mod topics;
 pub mod wire;

@@ -1,0 +1,530 @@
+//! The thread `konekt-commit`: the group's offsets in Kafka. It has a connection to the coordinator of its own, so that
+//! neither a held JoinGroup nor a heartbeat waits behind a commit, nor the other way round.
+//!
+//! - Commits are merged, the latest position of a partition wins, and one request is in flight at a time. What the
+//!   group refuses during a rebalance is tried again in the next generation, if the partition is still ours then; a
+//!   position of a partition that is not ours any more is refused here already.
+//! - A release is answered to the keeper when the positions that came with it are committed, or hopeless.
+//! - An assigned partition is described before the application hears of it: committed offset, log start, log end.
+//!
+//! Source: API keys 8 (OffsetCommit) and 9 (OffsetFetch, from version 7 on with `require_stable`, KIP-447).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse};
+use kafka_protocol::protocol::StrBytes;
+use parking_lot::Mutex;
+
+use super::cluster::{Cluster, topic_name};
+use super::connection::Connection;
+use super::consumer::{AssignedPartition, ConsumerOptions, Event, Positions, Reporter, tell};
+use super::error::{Code, Error};
+use super::group::Credentials;
+use super::keeper;
+use super::offsets::{Isolation, OffsetAt};
+use crate::core::backoff::Backoff;
+use crate::core::record::TopicPartition;
+use crate::door;
+
+/// A release whose commit does not succeed lets the others wait no longer than this.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_BASE: Duration = Duration::from_millis(50);
+const RETRY_CAP: Duration = Duration::from_secs(2);
+
+/// Who we are in the group at the moment, and what is ours. Written by the keeper alone.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    pub credentials: Credentials,
+    pub owned: BTreeSet<TopicPartition>,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Self { credentials: Credentials::nobody(), owned: BTreeSet::new() }
+    }
+}
+
+/// What the committer is told.
+pub enum Command {
+    Commit(Positions),
+    /// Commit, then tell the keeper that the partitions are given up.
+    Release {
+        partitions: Vec<TopicPartition>,
+        positions: Positions,
+    },
+    /// Look up where these stand. The round comes back with the answer.
+    Describe {
+        partitions: Vec<TopicPartition>,
+        round: u64,
+    },
+    /// These are not ours any more.
+    Forget(Vec<TopicPartition>),
+    /// Commit, answer, and end.
+    Close {
+        positions: Positions,
+        until: Instant,
+        answer: Sender<Result<(), Error>>,
+    },
+    /// End at once.
+    Stop,
+}
+
+struct Release {
+    partitions: BTreeSet<TopicPartition>,
+    until: Instant,
+}
+
+/// Where partitions stand, or why that is not known.
+type Described = Vec<(TopicPartition, Result<AssignedPartition, Error>)>;
+
+struct Closing {
+    until: Instant,
+    answer: Sender<Result<(), Error>>,
+}
+
+/// A thing to try again later.
+struct Retry {
+    at: Instant,
+    backoff: Backoff,
+}
+
+impl Retry {
+    fn new() -> Self {
+        Self { at: door::now(), backoff: Backoff::new(RETRY_BASE, RETRY_CAP) }
+    }
+
+    fn worked(&mut self) {
+        self.backoff.reset();
+        self.at = door::now();
+    }
+
+    fn failed(&mut self) {
+        self.at = door::now() + self.backoff.fail(door::random());
+    }
+}
+
+/// The thread's state.
+pub struct Committer {
+    cluster: Cluster,
+    commands: Receiver<Command>,
+    keeper: Sender<keeper::Command>,
+    reporter: Reporter,
+    membership: Arc<Mutex<Membership>>,
+    group_id: Arc<str>,
+    instance: Option<Arc<str>>,
+    isolation: Isolation,
+    connection: Option<Connection>,
+    pending: BTreeMap<TopicPartition, i64>,
+    commit_retry: Retry,
+    releases: Vec<Release>,
+    describing: BTreeMap<TopicPartition, u64>,
+    describe_retry: Retry,
+    closing: Option<Closing>,
+    last_error: Option<Error>,
+}
+
+impl Committer {
+    pub(super) fn new(
+        cluster: Cluster,
+        commands: Receiver<Command>,
+        keeper: Sender<keeper::Command>,
+        reporter: Reporter,
+        membership: Arc<Mutex<Membership>>,
+        options: &ConsumerOptions,
+    ) -> Self {
+        Self {
+            cluster,
+            commands,
+            keeper,
+            reporter,
+            membership,
+            group_id: options.group_id.as_str().into(),
+            instance: options.group_instance_id.as_deref().map(Arc::from),
+            isolation: options.isolation,
+            connection: None,
+            pending: BTreeMap::new(),
+            commit_retry: Retry::new(),
+            releases: Vec::new(),
+            describing: BTreeMap::new(),
+            describe_retry: Retry::new(),
+            closing: None,
+            last_error: None,
+        }
+    }
+
+    /// Works until told to end.
+    pub fn run(mut self) {
+        while self.hear() {
+            let now = door::now();
+            if !self.pending.is_empty() && now >= self.commit_retry.at {
+                self.commit();
+            }
+            self.answer_releases();
+            if self.has_closed() {
+                return;
+            }
+            if !self.describing.is_empty() && door::now() >= self.describe_retry.at {
+                self.describe();
+            }
+        }
+    }
+
+    /// Waits for a command or the time of the next attempt, and takes all commands that are there. False: the end.
+    fn hear(&mut self) -> bool {
+        match self.wait() {
+            Ok(command) => {
+                let first = self.obey(command);
+                let rest: Vec<Command> = self.commands.try_iter().collect();
+                rest.into_iter().fold(first, |goes_on, command| self.obey(command) && goes_on)
+            }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
+    fn wait(&self) -> Result<Command, RecvTimeoutError> {
+        let times = [
+            (!self.pending.is_empty()).then_some(self.commit_retry.at),
+            (!self.describing.is_empty()).then_some(self.describe_retry.at),
+            self.closing.as_ref().map(|closing| closing.until),
+            self.releases.iter().map(|release| release.until).min(),
+        ];
+        match times.into_iter().flatten().min() {
+            Some(at) => self.commands.recv_deadline(at),
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> bool {
+        match command {
+            Command::Commit(positions) => self.pending.extend(positions),
+            Command::Release { partitions, positions } => {
+                self.pending.extend(positions);
+                let until = door::now() + RELEASE_TIMEOUT;
+                self.releases.push(Release { partitions: partitions.into_iter().collect(), until });
+                self.commit_retry.worked(); // the others wait for us: do not sit out an earlier failure
+            }
+            Command::Describe { partitions, round } => {
+                self.describing.extend(partitions.into_iter().map(|partition| (partition, round)));
+                self.describe_retry.worked();
+            }
+            Command::Forget(partitions) => self.forget(&partitions),
+            Command::Close { positions, until, answer } => {
+                self.pending.extend(positions);
+                self.describing.clear();
+                self.closing = Some(Closing { until, answer });
+                self.commit_retry.worked();
+            }
+            Command::Stop => return false,
+        }
+        true
+    }
+
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        self.describing.retain(|partition, _| !partitions.contains(partition));
+        for release in &mut self.releases {
+            release.partitions.retain(|partition| !partitions.contains(partition));
+        }
+        self.releases.retain(|release| !release.partitions.is_empty());
+        let gone: Vec<TopicPartition> = partitions.iter().filter(|of| self.pending.contains_key(of)).cloned().collect();
+        self.refuse(&gone, not_ours());
+    }
+
+    /// Tells the application that these positions will not be committed.
+    fn refuse(&mut self, partitions: &[TopicPartition], error: Error) {
+        let positions: Positions = partitions.iter().filter_map(|of| self.pending.remove_entry(of)).collect();
+        if !positions.is_empty() {
+            self.reporter.send(Event::Committed { positions, result: Err(error) });
+        }
+    }
+
+    fn answer_releases(&mut self) {
+        let now = door::now();
+        let pending = &self.pending;
+        let is_done = |release: &Release| !release.partitions.iter().any(|partition| pending.contains_key(partition));
+        let (over, still): (Vec<Release>, _) = std::mem::take(&mut self.releases)
+            .into_iter()
+            .partition(|release| is_done(release) || now >= release.until);
+        self.releases = still;
+        for release in over {
+            let partitions: Vec<TopicPartition> = release.partitions.into_iter().collect();
+            let error = self.last_error.clone().unwrap_or_else(not_ours);
+            self.refuse(&partitions, error);
+            tell(&self.keeper, keeper::Command::Released(partitions));
+        }
+    }
+
+    fn has_closed(&mut self) -> bool {
+        let Some(closing) = &self.closing else { return false };
+        if !self.pending.is_empty() && door::now() < closing.until {
+            return false;
+        }
+        let error = self.last_error.clone().unwrap_or_else(|| Error::Invalid("the last commit came too late".into()));
+        let result = if self.pending.is_empty() { Ok(()) } else { Err(error) };
+        let _ = closing.answer.send(result); // who closes may have given up waiting
+        true
+    }
+
+    /// A connection to the group's coordinator.
+    fn coordinator(&mut self) -> Result<&mut Connection, Error> {
+        if self.connection.is_none() {
+            let (_, address) = self.cluster.find_group_coordinator(&self.group_id)?;
+            self.connection = Some(Connection::open(&address, self.cluster.options())?);
+        }
+        self.connection.as_mut().ok_or(Error::Closed)
+    }
+
+    /// A failure that a later attempt may overcome.
+    fn trouble(&mut self, error: Error) {
+        self.connection = None;
+        self.last_error = Some(error.clone());
+        self.reporter.trouble(error);
+    }
+}
+
+/// Commits.
+impl Committer {
+    fn commit(&mut self) {
+        let membership = self.membership.lock().clone();
+        let gone: Vec<TopicPartition> =
+            self.pending.keys().filter(|of| !membership.owned.contains(of)).cloned().collect();
+        self.refuse(&gone, not_ours());
+        if self.pending.is_empty() {
+            return;
+        }
+        let request = self.commit_request(&membership.credentials);
+        let answer = self.coordinator().and_then(|connection| {
+            let answer = connection.call(&request)?;
+            Ok((connection.address().to_owned(), answer))
+        });
+        match answer {
+            Ok((address, answer)) => {
+                let codes = answer.topics.iter().flat_map(|topic| {
+                    let name: Arc<str> = Arc::from(topic.name.as_str());
+                    let code = move |partition: &kafka_protocol::messages::offset_commit_response::OffsetCommitResponsePartition| {
+                        (TopicPartition::new(name.clone(), partition.partition_index), Code(partition.error_code))
+                    };
+                    topic.partitions.iter().map(code)
+                });
+                self.committed(&address, codes.collect());
+            }
+            Err(error) => {
+                self.trouble(error);
+                self.commit_retry.failed();
+            }
+        }
+    }
+
+    fn commit_request(&self, credentials: &Credentials) -> OffsetCommitRequest {
+        let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+        for (partition, next) in &self.pending {
+            let commit = OffsetCommitRequestPartition::default()
+                .with_partition_index(partition.partition)
+                .with_committed_offset(*next)
+                .with_committed_leader_epoch(-1)
+                .with_committed_metadata(Some(StrBytes::default()));
+            topics.entry(&partition.topic).or_default().push(commit);
+        }
+        let topic = |(name, partitions)| {
+            OffsetCommitRequestTopic::default().with_name(topic_name(name)).with_partitions(partitions)
+        };
+        OffsetCommitRequest::default()
+            .with_group_id(GroupId(StrBytes::from_string(self.group_id.to_string())))
+            .with_generation_id_or_member_epoch(credentials.generation)
+            .with_member_id(StrBytes::from_string(credentials.member_id.clone()))
+            .with_group_instance_id(self.instance.as_deref().map(|instance| StrBytes::from_string(instance.to_owned())))
+            .with_topics(topics.into_iter().map(topic).collect())
+    }
+
+    /// One request was in flight with all that is pending, so an answer is for the positions that are pending still.
+    fn committed(&mut self, address: &str, codes: BTreeMap<TopicPartition, Code>) {
+        let mut done = Positions::new();
+        let mut refused: BTreeMap<Code, Vec<TopicPartition>> = BTreeMap::new();
+        let mut again = None;
+        for (partition, code) in codes {
+            match after_commit(code) {
+                AfterCommit::Done => done.extend(self.pending.remove_entry(&partition)),
+                AfterCommit::Again => again = Some(code),
+                AfterCommit::Refused => refused.entry(code).or_default().push(partition),
+            }
+        }
+        let subject = format!("group {}", self.group_id);
+        let error = |code| Error::Broker {
+            address: address.into(),
+            api: "OffsetCommit",
+            subject: subject.clone(),
+            code,
+            message: None,
+        };
+        for (code, partitions) in refused {
+            self.last_error = Some(error(code));
+            self.refuse(&partitions, error(code));
+        }
+        if !done.is_empty() {
+            self.reporter.send(Event::Committed { positions: done, result: Ok(()) });
+        }
+        if let Some(code) = again {
+            self.last_error = Some(error(code));
+            log::debug!("commit: {}; trying again", error(code));
+            if matches!(code, Code::NOT_COORDINATOR | Code::COORDINATOR_NOT_AVAILABLE) {
+                self.connection = None;
+            }
+        }
+        // What the answer does not mention is tried again as well.
+        if self.pending.is_empty() { self.commit_retry.worked() } else { self.commit_retry.failed() }
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum AfterCommit {
+    Done,
+    Again,
+    Refused,
+}
+
+fn after_commit(code: Code) -> AfterCommit {
+    match code {
+        Code::NONE => AfterCommit::Done,
+        // The keeper is about to find out, and joins again: then the partition is ours in a new generation, or it is
+        // not, and the position is dropped.
+        Code::REBALANCE_IN_PROGRESS | Code::ILLEGAL_GENERATION | Code::UNKNOWN_MEMBER_ID => AfterCommit::Again,
+        // A deleted topic never gets its position.
+        Code::UNKNOWN_TOPIC_OR_PARTITION => AfterCommit::Refused,
+        code if code.is_retriable() => AfterCommit::Again,
+        _ => AfterCommit::Refused,
+    }
+}
+
+fn not_ours() -> Error {
+    Error::Invalid("the partition was given to another member before its position could be committed".into())
+}
+
+/// Where a partition stands.
+impl Committer {
+    fn describe(&mut self) {
+        let partitions: Vec<TopicPartition> = self.describing.keys().cloned().collect();
+        match self.look_up(&partitions) {
+            Ok(described) => self.described(described),
+            Err(error) => {
+                self.trouble(error);
+                self.describe_retry.failed();
+            }
+        }
+    }
+
+    fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Described, Error> {
+        let committed = self.fetch_committed(partitions)?;
+        let queries = |at| partitions.iter().map(|partition| (partition.clone(), at)).collect::<Vec<_>>();
+        let starts = self.cluster.list_offsets(&queries(OffsetAt::Earliest), self.isolation)?;
+        let ends = self.cluster.list_offsets(&queries(OffsetAt::Latest), self.isolation)?;
+        let metadata = self.cluster.metadata();
+        let described = starts.into_iter().zip(ends).map(|((partition, start), (_, end))| {
+            let topic_id = metadata.topics.get(&partition.topic).map(|topic| topic.id).filter(|id| !id.is_nil());
+            let committed = committed.get(&partition).copied();
+            let result = start.and_then(|log_start| {
+                Ok(AssignedPartition { partition: partition.clone(), committed, log_start, log_end: end?, topic_id })
+            });
+            (partition, result)
+        });
+        Ok(described.collect())
+    }
+
+    fn described(&mut self, described: Described) {
+        let mut found: BTreeMap<u64, Vec<AssignedPartition>> = BTreeMap::new();
+        for (partition, result) in described {
+            match result {
+                Err(error) if error.is_retriable() => self.reporter.trouble(error),
+                result => {
+                    let Some(round) = self.describing.remove(&partition) else { continue };
+                    match result {
+                        Ok(assigned) => found.entry(round).or_default().push(assigned),
+                        Err(error) => self.reporter.send(Event::PartitionFailed { partition, error }),
+                    }
+                }
+            }
+        }
+        for (round, partitions) in found {
+            tell(&self.keeper, keeper::Command::Described { partitions, round });
+        }
+        if self.describing.is_empty() { self.describe_retry.worked() } else { self.describe_retry.failed() }
+    }
+
+    fn fetch_committed(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
+        let group_id = self.group_id.clone();
+        let connection = self.coordinator()?;
+        let version = connection.version::<OffsetFetchRequest>()?;
+        let answer = connection.call(&offset_fetch_request(&group_id, partitions, version))?;
+        let refused = |subject: String, code| Error::Broker {
+            address: connection.address().into(),
+            api: "OffsetFetch",
+            subject,
+            code,
+            message: None,
+        };
+        let (code, offsets) = read_committed_offsets(&answer);
+        if !code.is_ok() {
+            return Err(refused(format!("group {group_id}"), code));
+        }
+        let mut committed = BTreeMap::new();
+        for (partition, code, offset) in offsets {
+            match code {
+                // A topic that the coordinator has not heard of yet has no commits either.
+                Code::NONE | Code::UNKNOWN_TOPIC_OR_PARTITION if offset < 0 => {}
+                Code::NONE => drop(committed.insert(partition, offset)),
+                code => return Err(refused(partition.to_string(), code)),
+            }
+        }
+        Ok(committed)
+    }
+}
+
+/// From version 8 on the request names groups (KIP-709).
+fn offset_fetch_request(group_id: &str, partitions: &[TopicPartition], version: i16) -> OffsetFetchRequest {
+    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for partition in partitions {
+        topics.entry(&partition.topic).or_default().push(partition.partition);
+    }
+    let group_id = GroupId(StrBytes::from_string(group_id.to_owned()));
+    let request = OffsetFetchRequest::default().with_require_stable(version >= 7);
+    if version >= 8 {
+        let topic = |(name, indexes)| {
+            OffsetFetchRequestTopics::default().with_name(topic_name(name)).with_partition_indexes(indexes)
+        };
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(group_id)
+            .with_topics(Some(topics.into_iter().map(topic).collect()));
+        request.with_groups(vec![group])
+    } else {
+        let topic = |(name, indexes)| {
+            OffsetFetchRequestTopic::default().with_name(topic_name(name)).with_partition_indexes(indexes)
+        };
+        request.with_group_id(group_id).with_topics(Some(topics.into_iter().map(topic).collect()))
+    }
+}
+
+/// The group's error, and each partition's error and offset (negative: none), in either form of the answer.
+fn read_committed_offsets(answer: &OffsetFetchResponse) -> (Code, Vec<(TopicPartition, Code, i64)>) {
+    if let Some(group) = answer.groups.first() {
+        let of_topic = group.topics.iter().flat_map(|topic| {
+            let name: Arc<str> = Arc::from(topic.name.as_str());
+            topic.partitions.iter().map(move |p| {
+                (TopicPartition::new(name.clone(), p.partition_index), Code(p.error_code), p.committed_offset)
+            })
+        });
+        return (Code(group.error_code), of_topic.collect());
+    }
+    let of_topic = answer.topics.iter().flat_map(|topic| {
+        let name: Arc<str> = Arc::from(topic.name.as_str());
+        topic.partitions.iter().map(move |p| {
+            (TopicPartition::new(name.clone(), p.partition_index), Code(p.error_code), p.committed_offset)
+        })
+    });
+    (Code(answer.error_code), of_topic.collect())
+}

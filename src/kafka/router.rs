@@ -1,0 +1,501 @@
+//! The thread `konekt-route`: keeps the metadata fresh, tells the keeper which topics there are, and sends every started
+//! partition to the fetcher of its leader.
+//!
+//! A fetcher that cannot go on with a partition gives it back ([`Command::Returned`]); here it waits, with backoff, for
+//! metadata that says where to go. A broker that restarts therefore needs no special case: its partitions come back,
+//! wait until the cluster names a leader, and go there. The fetcher of each broker is spawned at its first partition
+//! and joined here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use uuid::Uuid;
+
+use super::buffer::BufferPool;
+use super::cluster::{Cluster, Metadata, TopicsWanted};
+use super::consumer::{ConsumerOptions, Event, PanicGuard, Reporter, tell};
+use super::credit::Credit;
+use super::error::{Code, Error};
+use super::fetcher::{self, Fetcher, Target};
+use super::interrupt::Interrupt;
+use super::keeper;
+use super::offsets::{Isolation, OffsetAt};
+use super::topics::{GONE_AFTER, Topics};
+use crate::core::backoff::Backoff;
+use crate::core::record::TopicPartition;
+use crate::door;
+
+/// As `metadata.max.age.ms` of the Java client.
+const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
+/// While something is missing in it.
+const METADATA_AGE_DOUBTFUL: Duration = Duration::from_secs(5);
+/// While waiting for the topics at the start.
+const METADATA_AGE_AT_START: Duration = Duration::from_millis(500);
+/// How long a topic that is asked for by name may take to be created.
+const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_BASE: Duration = Duration::from_millis(100);
+const RETRY_CAP: Duration = Duration::from_secs(3);
+/// How many attempts in a row may fail before that is trouble: leaders move in less.
+const PATIENCE: u32 = 5;
+/// A partition that was fetched for this long begins with short waits again.
+const CALM: Duration = Duration::from_secs(10);
+
+/// What the router is told.
+pub enum Command {
+    Start {
+        partition: TopicPartition,
+        run: u64,
+        offset: i64,
+    },
+    Stop(Vec<TopicPartition>),
+    /// A fetcher cannot go on with a partition.
+    Returned(Returned),
+    /// End, and the fetchers too.
+    Close,
+}
+
+/// A partition that a fetcher gave back.
+pub struct Returned {
+    pub partition: TopicPartition,
+    pub run: u64,
+    /// Where to go on.
+    pub offset: i64,
+    pub cause: Cause,
+}
+
+/// Why it was given back.
+pub enum Cause {
+    /// The connection failed; the fetcher has said so.
+    Connection,
+    /// The broker refused in a way that newer metadata or time may change.
+    Refused(Error),
+    /// The offset is not in the log.
+    OutOfRange,
+}
+
+/// A started partition.
+struct Route {
+    run: u64,
+    offset: i64,
+    topic_id: Uuid,
+    credit: Credit,
+    place: Place,
+    backoff: Backoff,
+}
+
+enum Place {
+    At {
+        node: i32,
+        since: Instant,
+    },
+    Waiting {
+        at: Instant,
+        unknown_since: Option<Instant>,
+    },
+    /// The offset is to be compared with the log.
+    OutOfRange {
+        at: Instant,
+    },
+}
+
+struct FetcherHandle {
+    commands: Sender<fetcher::Command>,
+    interrupt: Interrupt,
+    thread: JoinHandle<()>,
+}
+
+/// The thread's state.
+pub struct Router {
+    cluster: Cluster,
+    options: Arc<ConsumerOptions>,
+    commands: Receiver<Command>,
+    own_commands: Sender<Command>,
+    keeper: Sender<keeper::Command>,
+    reporter: Reporter,
+    pool: Arc<BufferPool>,
+    topics: Topics,
+    routes: BTreeMap<TopicPartition, Route>,
+    fetchers: BTreeMap<i32, FetcherHandle>,
+    started: Instant,
+    refresh_at: Instant,
+    refresh_backoff: Backoff,
+    /// The topics were not all there in time, or never can be.
+    given_up: bool,
+}
+
+impl Router {
+    pub(super) fn new(
+        cluster: Cluster,
+        options: ConsumerOptions,
+        commands: Receiver<Command>,
+        own_commands: Sender<Command>,
+        keeper: Sender<keeper::Command>,
+        reporter: Reporter,
+        pool: Arc<BufferPool>,
+    ) -> Self {
+        let topics = Topics::new(options.topics.clone());
+        let now = door::now();
+        Self {
+            cluster,
+            options: Arc::new(options),
+            commands,
+            own_commands,
+            keeper,
+            reporter,
+            pool,
+            topics,
+            routes: BTreeMap::new(),
+            fetchers: BTreeMap::new(),
+            started: now,
+            refresh_at: now,
+            refresh_backoff: Backoff::new(RETRY_BASE, RETRY_CAP),
+            given_up: false,
+        }
+    }
+
+    /// Works until told to end.
+    pub fn run(mut self) {
+        while self.hear() {
+            self.examine_offsets();
+            let now = door::now();
+            let due = |route: &Route| matches!(route.place, Place::Waiting { at, .. } if at <= now);
+            if now >= self.refresh_at || self.routes.values().any(due) {
+                match self.refresh() {
+                    Ok(()) => self.place_waiting(),
+                    Err(error) => self.wait_for_refresh(error),
+                }
+            }
+        }
+        self.end_fetchers(|_| true);
+    }
+
+    fn hear(&mut self) -> bool {
+        let waiting = self.routes.values().filter_map(|route| match route.place {
+            Place::At { .. } => None,
+            Place::Waiting { at, .. } | Place::OutOfRange { at } => Some(at),
+        });
+        let at = waiting.min().map_or(self.refresh_at, |at| at.min(self.refresh_at));
+        match self.commands.recv_deadline(at) {
+            Ok(command) => {
+                let first = self.obey(command);
+                let rest: Vec<Command> = self.commands.try_iter().collect();
+                rest.into_iter().fold(first, |goes_on, command| self.obey(command) && goes_on)
+            }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> bool {
+        match command {
+            Command::Start { partition, run, offset } => self.start(partition, run, offset),
+            Command::Stop(partitions) => partitions.iter().for_each(|partition| self.stop(partition)),
+            Command::Returned(returned) => self.returned(returned),
+            Command::Close => return false,
+        }
+        true
+    }
+
+    /// A partition that is started again moves within its credit: chunks of the earlier run are still held.
+    fn start(&mut self, partition: TopicPartition, run: u64, offset: i64) {
+        let credit = self.routes.get(&partition).map(|route| route.credit.clone());
+        self.stop(&partition);
+        let metadata = self.cluster.metadata();
+        let route = Route {
+            run,
+            offset,
+            topic_id: metadata.topics.get(&partition.topic).map_or(Uuid::nil(), |topic| topic.id),
+            credit: credit.unwrap_or_else(|| Credit::new(self.options.credit_chunks)),
+            place: Place::Waiting { at: door::now(), unknown_since: None },
+            backoff: Backoff::new(RETRY_BASE, RETRY_CAP),
+        };
+        self.routes.insert(partition.clone(), route);
+        if metadata.leader(&partition.topic, partition.partition).is_some() {
+            self.place(&partition, &metadata);
+        }
+    }
+
+    fn stop(&mut self, partition: &TopicPartition) {
+        let Some(route) = self.routes.remove(partition) else { return };
+        if let Place::At { node, .. } = route.place
+            && let Some(fetcher) = self.fetchers.get(&node)
+        {
+            tell(&fetcher.commands, fetcher::Command::Remove(partition.clone()));
+        }
+    }
+
+    fn returned(&mut self, Returned { partition, run, offset, cause }: Returned) {
+        let Some(route) = self.routes.get_mut(&partition).filter(|route| route.run == run) else { return };
+        let now = door::now();
+        if matches!(route.place, Place::At { since, .. } if now.saturating_duration_since(since) >= CALM) {
+            route.backoff.reset();
+        }
+        let at = now + route.backoff.fail(door::random());
+        route.offset = offset;
+        route.place = match cause {
+            Cause::OutOfRange => Place::OutOfRange { at: now },
+            Cause::Connection => Place::Waiting { at, unknown_since: None },
+            Cause::Refused(error) => {
+                log::debug!("{partition}: {error}; asking where it is");
+                if route.backoff.failures() >= PATIENCE {
+                    self.reporter.trouble(error);
+                }
+                Place::Waiting { at, unknown_since: None }
+            }
+        };
+    }
+
+    fn end_fetchers(&mut self, ends: impl Fn(&i32) -> bool) {
+        let (ended, going_on): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.fetchers).into_iter().partition(|(node, _)| ends(node));
+        self.fetchers = going_on;
+        for fetcher in ended.values() {
+            tell(&fetcher.commands, fetcher::Command::Close);
+            fetcher.interrupt.raise();
+        }
+        for fetcher in ended.into_values() {
+            let _ = fetcher.thread.join(); // if it panicked, its guard has said so
+        }
+    }
+}
+
+/// Metadata.
+impl Router {
+    fn refresh(&mut self) -> Result<(), Error> {
+        let metadata = self.cluster.refresh(self.topics.wanted())?;
+        let now = door::now();
+        self.refresh_backoff.reset();
+        let counts = self.topics.see(&metadata, now);
+        self.refresh_at = now + if self.topics.doubtful() { METADATA_AGE_DOUBTFUL } else { METADATA_AGE_MAX };
+        self.subscribe(counts);
+        let in_use: BTreeSet<i32> = self.routes.values().filter_map(Route::node).collect();
+        self.end_fetchers(|node| !in_use.contains(node) && !metadata.brokers.contains_key(node));
+        Ok(())
+    }
+
+    /// Nothing can be placed before somebody answers.
+    fn wait_for_refresh(&mut self, error: Error) {
+        self.reporter.trouble(error);
+        self.refresh_at = door::now() + self.refresh_backoff.fail(door::random());
+        for route in self.routes.values_mut() {
+            if let Place::Waiting { at, .. } = &mut route.place {
+                *at = self.refresh_at;
+            }
+        }
+    }
+
+    fn subscribe(&mut self, counts: super::assignor::PartitionCounts) {
+        if self.given_up {
+            return;
+        }
+        if let Some(error) = self.topics.missing_partition() {
+            self.given_up = true;
+            return self.reporter.send(Event::Failed(error));
+        }
+        if self.topics.complete() {
+            return tell(&self.keeper, keeper::Command::Topics(counts));
+        }
+        self.refresh_at = door::now() + METADATA_AGE_AT_START;
+        if door::now().saturating_duration_since(self.started) >= TOPIC_CREATION_TIMEOUT {
+            self.complain();
+        }
+    }
+
+    /// A topic that is asked for by name and is not there ends the source; a pattern goes on waiting.
+    fn complain(&mut self) {
+        let named = matches!(self.topics.wanted(), TopicsWanted::Names(_));
+        self.refresh_at = door::now() + METADATA_AGE_DOUBTFUL;
+        match self.cluster.refresh(TopicsWanted::All) {
+            Ok(metadata) if named => {
+                self.given_up = true;
+                self.reporter.send(Event::Failed(self.topics.complaint(&metadata)));
+            }
+            Ok(metadata) => self.reporter.trouble(self.topics.complaint(&metadata)),
+            Err(error) => self.reporter.trouble(error),
+        }
+    }
+
+    fn place_waiting(&mut self) {
+        let metadata = self.cluster.metadata();
+        let waiting = self.routes.iter().filter(|(_, route)| matches!(route.place, Place::Waiting { .. }));
+        let waiting: Vec<TopicPartition> = waiting.map(|(partition, _)| partition.clone()).collect();
+        for partition in waiting {
+            self.place(&partition, &metadata);
+        }
+        self.complain_of_leaderless();
+    }
+
+    fn complain_of_leaderless(&self) {
+        let is_it =
+            |route: &Route| matches!(route.place, Place::Waiting { .. }) && route.backoff.failures() >= PATIENCE;
+        let mut leaderless = self.routes.iter().filter(|(_, route)| is_it(route)).map(|(partition, _)| partition);
+        if let Some(first) = leaderless.next() {
+            let subject = match leaderless.count() {
+                0 => first.to_string(),
+                others => format!("{first} (and {others} others)"),
+            };
+            self.reporter.trouble(Error::NoLeader { subject });
+        }
+    }
+}
+
+impl Route {
+    fn node(&self) -> Option<i32> {
+        match self.place {
+            Place::At { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// Waits for other metadata.
+    fn wait(&mut self, is_unknown: bool) {
+        let now = door::now();
+        let since = match self.place {
+            Place::Waiting { unknown_since, .. } => unknown_since,
+            _ => None,
+        };
+        let unknown_since = is_unknown.then(|| since.unwrap_or(now));
+        self.place = Place::Waiting { at: now + self.backoff.fail(door::random()), unknown_since };
+    }
+
+    fn unknown_for(&self, now: Instant) -> Duration {
+        match self.place {
+            Place::Waiting { unknown_since: Some(since), .. } => now.saturating_duration_since(since),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// Where a partition is to be fetched, by the metadata.
+enum Whereabouts {
+    Leader { node: i32, epoch: i32, topic_id: Uuid },
+    Unknown,
+    NoLeader,
+    Never(Error),
+}
+
+fn find(metadata: &Metadata, partition: &TopicPartition, topic_id: Uuid) -> Whereabouts {
+    let Some(topic) = metadata.topics.get(&partition.topic) else { return Whereabouts::Unknown };
+    if topic.error == Code::UNKNOWN_TOPIC_OR_PARTITION {
+        return Whereabouts::Unknown;
+    }
+    if !topic.error.is_ok() {
+        let (address, subject) = ("the cluster".into(), partition.to_string());
+        let error = Error::Broker { address, api: "Metadata", subject, code: topic.error, message: None };
+        return if error.is_retriable() { Whereabouts::NoLeader } else { Whereabouts::Never(error) };
+    }
+    if !topic_id.is_nil() && topic.id != topic_id {
+        let text = format!(
+            "{partition}: the topic was deleted and made anew; its offsets begin again, so reading goes not on by itself"
+        );
+        return Whereabouts::Never(Error::Invalid(text));
+    }
+    match metadata.partition(&partition.topic, partition.partition) {
+        None => Whereabouts::Unknown,
+        Some(known) => match known.leader.filter(|leader| metadata.brokers.contains_key(leader)) {
+            Some(node) => Whereabouts::Leader { node, epoch: known.leader_epoch, topic_id: topic.id },
+            None => Whereabouts::NoLeader,
+        },
+    }
+}
+
+/// Routes.
+impl Router {
+    fn place(&mut self, partition: &TopicPartition, metadata: &Metadata) {
+        let Some(route) = self.routes.get_mut(partition) else { return };
+        match find(metadata, partition, route.topic_id) {
+            Whereabouts::Leader { node, epoch, topic_id } => {
+                route.topic_id = topic_id;
+                route.place = Place::At { node, since: door::now() };
+                let target = Target {
+                    partition: partition.clone(),
+                    topic_id,
+                    leader_epoch: epoch,
+                    run: route.run,
+                    offset: route.offset,
+                    credit: route.credit.clone(),
+                };
+                self.hand_over(node, target);
+            }
+            Whereabouts::Unknown if route.unknown_for(door::now()) >= GONE_AFTER => {
+                let text = format!("{partition}: the cluster does not know it any more; the topic was deleted");
+                self.fail(partition, Error::Invalid(text));
+            }
+            Whereabouts::Unknown => route.wait(true),
+            Whereabouts::NoLeader => route.wait(false),
+            Whereabouts::Never(error) => self.fail(partition, error),
+        }
+    }
+
+    fn fail(&mut self, partition: &TopicPartition, error: Error) {
+        self.routes.remove(partition);
+        self.reporter.send(Event::PartitionFailed { partition: partition.clone(), error });
+    }
+
+    fn hand_over(&mut self, node: i32, target: Target) {
+        let fetcher = self.spawn_fetcher(node);
+        tell(&fetcher, fetcher::Command::Add(target));
+    }
+
+    fn spawn_fetcher(&mut self, node: i32) -> Sender<fetcher::Command> {
+        let handle = self.fetchers.entry(node).or_insert_with(|| {
+            let (sender, commands) = unbounded();
+            let interrupt = Interrupt::default();
+            let fetcher = Fetcher::new(
+                node,
+                self.cluster.clone(),
+                self.options.clone(),
+                commands,
+                self.own_commands.clone(),
+                self.reporter.clone(),
+                interrupt.clone(),
+                self.pool.clone(),
+            );
+            let name = format!("konekt-fetch-{node}");
+            let guard = PanicGuard::new(name.clone(), self.reporter.clone());
+            let thread = door::spawn(name, move || {
+                let _guard = guard;
+                fetcher.run();
+            });
+            FetcherHandle { commands: sender, interrupt, thread }
+        });
+        handle.commands.clone()
+    }
+
+    /// A broker said that an offset is not in its log. A new leader may say so of the last few offsets until it has
+    /// caught up, so only what the log's bounds confirm is reported.
+    fn examine_offsets(&mut self) {
+        let now = door::now();
+        let doubtful =
+            self.routes.iter().filter(|(_, route)| matches!(route.place, Place::OutOfRange { at } if at <= now));
+        let doubtful: Vec<TopicPartition> = doubtful.map(|(partition, _)| partition.clone()).collect();
+        for partition in doubtful {
+            let bounds = self.bounds(&partition);
+            let Some(route) = self.routes.get_mut(&partition) else { continue };
+            match bounds {
+                Ok((log_start, log_end)) if (log_start..=log_end).contains(&route.offset) => route.wait(false),
+                Ok((log_start, log_end)) => {
+                    let (run, requested) = (route.run, route.offset);
+                    self.routes.remove(&partition);
+                    self.reporter.send(Event::OutOfRange { partition, run, requested, log_start, log_end });
+                }
+                Err(error) if error.is_retriable() => {
+                    route.place = Place::OutOfRange { at: door::now() + route.backoff.fail(door::random()) };
+                    self.reporter.trouble(error);
+                }
+                Err(error) => self.fail(&partition, error),
+            }
+        }
+    }
+
+    fn bounds(&self, partition: &TopicPartition) -> Result<(i64, i64), Error> {
+        let ask = |at| {
+            let mut found = self.cluster.list_offsets(&[(partition.clone(), at)], Isolation::ReadUncommitted)?;
+            found.pop().map_or(Err(Error::NoLeader { subject: partition.to_string() }), |(_, result)| result)
+        };
+        Ok((ask(OffsetAt::Earliest)?, ask(OffsetAt::Latest)?))
+    }
+}

@@ -1,0 +1,3 @@
+//! Where records come from: the adapters of [`port::Source`](crate::port::Source).
+
+pub mod native;
