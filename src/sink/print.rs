@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_record_is_one_safe_line() {
-        let cases: &[(Option<&[u8]>, Option<&[u8]>, &str)] = &[
+        type Case<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a str);
+        let cases: &[Case<'_>] = &[
             (Some(b"k"), Some("v\u{e9}\u{1f600} \\\"".as_bytes()), "k: v\u{e9}\u{1f600} \\\""),
             (None, None, "(null): (null)"),
             (Some(b""), Some(b""), ": "),
