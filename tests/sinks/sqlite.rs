@@ -160,11 +160,40 @@ fn paths_that_cannot_be_opened() {
 }
 
 #[test]
-fn a_name_that_looks_like_a_uri_is_a_path() {
+#[cfg(unix)]
+fn a_link_to_the_file_is_as_good_as_the_file() {
+    let file = File::new(|_| {});
+    drop(file.sink.writer().unwrap());
+    let link = file.directory.path().join("link.db");
+    std::os::unix::fs::symlink(file.path(), &link).unwrap();
+    let sink = SqliteSink::new(options(&link, |_| {}));
+    let mut writer = sink.writer().unwrap();
+    let log = Log::plain(&orders(), 0, 3);
+    assert!(writer.write(&[log.write_without_position()])[0].is_ok());
+    std::fs::remove_file(file.directory.path().join("k.db-wal")).unwrap();
+    let answer = writer.write(&[log.write_without_position()]).remove(0);
+    assert_says(&answer.unwrap_err(), ErrorClass::Schema, &["k.db-wal", "removed or replaced"]);
+}
+
+/// As processes of one group do that are started together.
+#[test]
+fn several_writers_may_begin_on_one_new_file_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("file:k.db?mode=memory");
-    SqliteSink::new(options(&path, |_| {})).writer().unwrap();
-    assert!(path.exists());
+    let path = directory.path().join("k.db");
+    let run = |index: i32| {
+        let patient = |options: &mut SqliteOptions| options.busy_timeout = Duration::from_secs(60);
+        let mut writer = SqliteSink::new(options(&path, patient)).writer().expect("a writer opens");
+        let partition = TopicPartition::new("orders", index);
+        let epoch = writer.claim(&[claim(&partition, Some(0))]).unwrap()[0].owner_epoch;
+        for first in (0..100).step_by(10) {
+            let answer = writer.write(&[Log::plain(&partition, first, 10).write(epoch)]).remove(0);
+            assert_eq!(answer, Ok(Written { records: 10, repeated: 0 }));
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|index| drop(scope.spawn(move || run(index)))));
+    let report = SqliteReport::read(&path, "processed_messages", 0).unwrap();
+    assert_eq!(report.rows, 400);
+    assert!(report.positions.iter().all(|position| position.next_offset == 100), "{:?}", report.positions);
 }
 
 #[test]

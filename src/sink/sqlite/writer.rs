@@ -340,3 +340,42 @@ fn repeated(batch: &MessageBatch<'_>) -> Written {
     let records = batch.len() as u64;
     Written { records, repeated: records }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::RecordBuffer;
+    use crate::door::SystemClock;
+
+    /// When COMMIT itself fails, only the position row knows; here it says "committed" of one batch and not of the other.
+    #[test]
+    fn a_commit_of_unknown_outcome_is_settled_by_the_position_row() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::new(directory.path().join("k.db"), "g", Arc::new(SystemClock::start()));
+        let database = Database::open(&options, true).unwrap();
+        let mut writer = SqliteWriter::new(Arc::new(options), database);
+        let partitions = [TopicPartition::new("t", 0), TopicPartition::new("t", 1)];
+        let claim = |partition: &TopicPartition| Claim {
+            partition: partition.clone(),
+            start_if_absent: Some(0),
+            cluster_id: None,
+            topic_id: None,
+        };
+        writer.claim(&partitions.each_ref().map(claim)).unwrap();
+        let records = RecordBuffer::default();
+        let write = |partition| Write {
+            batch: MessageBatch::new(partition, &records, 0..0),
+            ids: RecordIds::new("g", partition),
+            position: Some(PositionMove { owner_epoch: 1, expected: 0, next: 3, skipped: 3 }),
+        };
+        let writes = partitions.each_ref().map(write);
+        assert_eq!(writer.write(&writes[..1]), [Ok(Written::default())]);
+
+        let lost = SinkError::new(ErrorClass::Transient, "the disk failed at COMMIT");
+        for (outcome_unknown, first) in [(true, Ok(Written::default())), (false, Err(lost.clone()))] {
+            let failure = Failure { error: lost.clone(), others_may_succeed: false, reopen: true, outcome_unknown };
+            assert_eq!(writer.answer_all(&writes, failure), [first, Err(lost.clone())]);
+        }
+        assert!(writer.broken());
+    }
+}
