@@ -173,6 +173,10 @@ fn a_link_to_the_file_is_as_good_as_the_file() {
     std::fs::remove_file(file.directory.path().join("k.db-wal")).unwrap();
     let answer = writer.write(&[log.write_without_position()]).remove(0);
     assert_says(&answer.unwrap_err(), ErrorClass::Schema, &["k.db-wal", "removed or replaced"]);
+    // Closing wrote what it still had into the database.
+    drop(writer);
+    drop(sink.writer().unwrap());
+    assert_eq!(file.count(), 3);
 }
 
 /// As processes of one group do that are started together.

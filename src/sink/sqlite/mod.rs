@@ -1,7 +1,7 @@
 //! A SQLite file: the rows of the message table and the partition's position, committed together.
 //!
 //! The flow: [`SqliteSink::writer`] opens a connection, makes or checks the tables ([`open`]); [`writer`] claims
-//! partitions and writes batches; [`error`] gives SQLite's result codes their class and says what to do; [`report`]
+//! partitions and writes batches, in one [`transaction`] each call; [`error`] gives SQLite's result codes their class and says what to do; [`report`]
 //! reads back what is in the file.
 //!
 //! One writer at a time is SQLite's rule, so `writers_max` is 1, and batches of several partitions that wait together
@@ -16,6 +16,7 @@
 mod error;
 mod open;
 mod report;
+mod transaction;
 mod writer;
 
 use std::path::PathBuf;

@@ -213,12 +213,14 @@ fn check_columns(
         return Ok(());
     }
     let path = options.path.display();
+    let cure = if table == position::TABLE {
+        "rename that table, and Konekt makes its own"
+    } else {
+        "change the table, or name another one with --table"
+    };
     Err(SinkError::new(
         ErrorClass::Schema,
-        format!(
-            "sqlite {path}: the table {table} {}; change the table, or name another one with --table",
-            faults.join(", and ")
-        ),
+        format!("sqlite {path}: the table {table} {}; {cure}", faults.join(", and ")),
     ))
 }
 
