@@ -3,8 +3,9 @@
 //!
 //! Its environment says what it is given: `KONEKT_TOPIC`, `KONEKT_PARTITION`, `KONEKT_FIRST_OFFSET`,
 //! `KONEKT_LAST_OFFSET`, `KONEKT_COUNT`. Its output and its messages go where Konekt's go. It need not read all of its
-//! input. It runs in a process group of its own: Ctrl-C stops Konekt, which lets a running command finish, and a command
-//! that takes too long is ended together with what it started, so that nothing of it works on beside the next attempt.
+//! input. It runs in a process group of its own: Ctrl-C stops Konekt, which lets a running command finish, and a
+//! command that takes too long is ended together with what it started, so that nothing of it works on beside the next
+//! attempt.
 
 use std::io::{self, Write as _};
 use std::mem;
@@ -145,7 +146,8 @@ fn wait(child: &mut Child, timeout: Option<Duration>) -> Result<ExitStatus, Stri
     }
 }
 
-/// Kills the child with all that it started and did not send away. It was not waited for yet, so its id is still its own.
+/// Kills the child with all that it started and did not send away. It was not waited for yet, so its id is still its
+/// own.
 fn end(child: &mut Child) -> Result<ExitStatus, String> {
     #[cfg(unix)]
     {

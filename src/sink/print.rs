@@ -2,8 +2,8 @@
 //!
 //! Text is `topic[partition]@offset key: value`, with `(null)` for an absent key or value. Whatever the data holds, a
 //! record is one line and cannot steer a terminal: control characters, line separators and the marks that reverse the
-//! direction of text are written as `\n`, `\r`, `\t` or `\u{…}`, and bytes that are not UTF-8 as `\xNN`. Text is not meant
-//! to be read back; JSON is ([`json`]).
+//! direction of text are written as `\n`, `\r`, `\t` or `\u{…}`, and bytes that are not UTF-8 as `\xNN`. Text is not
+//! meant to be read back; JSON is ([`json`]).
 //!
 //! A reader that goes away (`konekt consume | head`) is no failure but the end: [`PrintSink::new`] is given what to do
 //! then, once. What could not be written is answered with an error, so nothing is committed that nobody saw.

@@ -11,9 +11,9 @@
 //! a power loss may then undo the last transactions, but rows and position together, and since the database's position
 //! decides where to go on, these records are read again. With at-least-once delivery Kafka's offset decides; a row
 //! undone after that was committed would be lost, so there the default is FULL. A killed process loses nothing in
-//! either mode. A `-wal` file that was lost takes the database back to its last checkpoint, rows and position together; with
-//! exactly-once delivery the missing records are read again. (Lost in the midst of a checkpoint, it leaves a damaged file
-//! behind, and SQLite says so when it meets the damage.)
+//! either mode. A `-wal` file that was lost takes the database back to its last checkpoint, rows and position together;
+//! with exactly-once delivery the missing records are read again. (Lost in the midst of a checkpoint, it leaves a
+//! damaged file behind, and SQLite says so when it meets the damage.)
 
 mod error;
 mod open;

@@ -109,7 +109,8 @@ fn connect(path: &Path, may_create: bool) -> Result<Connection, SinkError> {
     Ok(connection)
 }
 
-/// A path that SQLite takes as a path: `file:…` would be read as a URI, `:memory:` and the empty name as no file at all.
+/// A path that SQLite takes as a path: `file:…` would be read as a URI, `:memory:` and the empty name as no file at
+/// all.
 pub fn plain(path: &Path) -> PathBuf {
     let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.is_empty() || bytes.starts_with(b":") || bytes.starts_with(b"file:") {

@@ -1,8 +1,8 @@
 //! Claims partitions and writes batches, each call in one transaction.
 //!
-//! When a batch fails for a reason of its own (fenced, a record that does not fit), the whole transaction is rolled back
-//! and each batch is tried alone, so that each has its own answer; a failure that concerns all of them (locked, disk
-//! full) is everybody's answer at once. What is done within the transaction is in [`super::transaction`].
+//! When a batch fails for a reason of its own (fenced, a record that does not fit), the whole transaction is rolled
+//! back and each batch is tried alone, so that each has its own answer; a failure that concerns all of them (locked,
+//! disk full) is everybody's answer at once. What is done within the transaction is in [`super::transaction`].
 
 use std::sync::Arc;
 
@@ -145,7 +145,8 @@ mod tests {
     use crate::core::record::{MessageBatch, RecordBuffer, TopicPartition};
     use crate::door::SystemClock;
 
-    /// When COMMIT itself fails, only the position row knows; here it says "committed" of one batch and not of the other.
+    /// When COMMIT itself fails, only the position row knows; here it says "committed" of one batch and not of the
+    /// other.
     #[test]
     fn a_commit_of_unknown_outcome_is_settled_by_the_position_row() {
         let directory = tempfile::tempdir().unwrap();
