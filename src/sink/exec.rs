@@ -3,10 +3,12 @@
 //!
 //! Its environment says what it is given: `KONEKT_TOPIC`, `KONEKT_PARTITION`, `KONEKT_FIRST_OFFSET`,
 //! `KONEKT_LAST_OFFSET`, `KONEKT_COUNT`. Its output and its messages go where Konekt's go. It need not read all of its
-//! input. It runs in a process group of its own: Ctrl-C stops Konekt, which lets a running command finish, and a command
-//! that takes too long is ended together with what it started, so that nothing of it works on beside the next attempt.
+//! input. It runs in a process group of its own: Ctrl-C stops Konekt, which lets a running command finish, and a
+//! command that takes too long is ended together with what it started, so that nothing of it works on beside the next
+//! attempt.
 
 use std::io::{self, Write as _};
+use std::mem;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +71,7 @@ impl ExecWriter {
         self.lines.clear();
         json::put_batch(&mut self.lines, batch);
         let mut child = self.start(batch).map_err(|error| format!("cannot be started: {error}"))?;
-        let status = feed_and_wait(&mut child, &self.lines, self.sink.timeout)?;
+        let status = feed_and_wait(&mut child, &mut self.lines, self.sink.timeout)?;
         explain(status)
     }
 
@@ -98,26 +100,19 @@ impl ExecWriter {
 }
 
 /// Gives the child its input and waits for its end. The input has a thread of its own, since a child that does not read
-/// would hold up the wait for its time-out.
-fn feed_and_wait(child: &mut Child, lines: &[u8], timeout: Option<Duration>) -> Result<ExitStatus, String> {
-    let stdin = child.stdin.take();
-    std::thread::scope(|scope| {
-        let feeder = std::thread::Builder::new().name("konekt-exec-feed".to_owned());
-        let feeder = match feeder.spawn_scoped(scope, || feed(stdin, lines)) {
-            Ok(feeder) => feeder,
-            Err(error) => {
-                end(child)?;
-                return Err(format!("has no thread for its input: {error}"));
-            }
-        };
-        // On an early return the scope joins the feeder, which ends with the child's end of the pipe.
-        let status = wait(child, timeout)?;
-        match feeder.join() {
-            Ok(Ok(())) => Ok(status),
-            Ok(Err(error)) => Err(format!("did not take its input: {error}")),
-            Err(_) => Err("was not given all of its input: the thread for it panicked".to_owned()),
-        }
-    })
+/// would hold up the wait for its time-out; `lines` goes there and comes back.
+fn feed_and_wait(child: &mut Child, lines: &mut Vec<u8>, timeout: Option<Duration>) -> Result<ExitStatus, String> {
+    let (stdin, input) = (child.stdin.take(), mem::take(lines));
+    let feeder = door::spawn("konekt-exec-feed", move || (feed(stdin, &input), input));
+    let status = wait(child, timeout);
+    // It ends with the child's end of the pipe.
+    let Ok((fed, input)) = feeder.join() else {
+        return Err("was not given all of its input: the thread for it panicked".to_owned());
+    };
+    *lines = input;
+    let status = status?;
+    fed.map_err(|error| format!("did not take its input: {error}"))?;
+    Ok(status)
 }
 
 /// Writes the input and closes it. A child that ends or closes its input early is within its rights.
@@ -151,7 +146,8 @@ fn wait(child: &mut Child, timeout: Option<Duration>) -> Result<ExitStatus, Stri
     }
 }
 
-/// Kills the child with all that it started and did not send away. It was not waited for yet, so its id is still its own.
+/// Kills the child with all that it started and did not send away. It was not waited for yet, so its id is still its
+/// own.
 fn end(child: &mut Child) -> Result<ExitStatus, String> {
     #[cfg(unix)]
     {

@@ -3,7 +3,7 @@
 //! | sink | what | delivery |
 //! |---|---|---|
 //! | [`sqlite`] | rows and position in one transaction of a SQLite file | exactly once |
-//! | [`print`] | text or JSON lines on an output | at least once |
+//! | [`print`](mod@print) | text or JSON lines on an output | at least once |
 //! | [`exec`] | a shell command per batch, JSON lines on its standard input | at least once |
 //! | [`handler`] | a closure of the library's user | at least once |
 //! | [`null`] | nowhere: counts, for benchmarks | at least once |

@@ -76,7 +76,8 @@ pub struct PositionSql {
     /// Answers next_offset, epoch, cluster_id, topic_id. Parameters: the key.
     pub read: String,
     /// The compare-and-set.
-    /// Parameters: next_offset (new), written (added), skipped (added), updated_at, the key, epoch, next_offset (expected).
+    /// Parameters: next_offset (new), written (added), skipped (added), updated_at, the key, epoch,
+    /// next_offset (expected).
     pub advance: String,
     /// All rows in the order of their keys: the key, next_offset, written, dead_lettered, skipped. No parameters.
     pub list: String,

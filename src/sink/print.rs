@@ -2,8 +2,8 @@
 //!
 //! Text is `topic[partition]@offset key: value`, with `(null)` for an absent key or value. Whatever the data holds, a
 //! record is one line and cannot steer a terminal: control characters, line separators and the marks that reverse the
-//! direction of text are written as `\n`, `\r`, `\t` or `\u{…}`, and bytes that are not UTF-8 as `\xNN`. Text is not meant
-//! to be read back; JSON is ([`json`]).
+//! direction of text are written as `\n`, `\r`, `\t` or `\u{…}`, and bytes that are not UTF-8 as `\xNN`. Text is not
+//! meant to be read back; JSON is ([`json`]).
 //!
 //! A reader that goes away (`konekt consume | head`) is no failure but the end: [`PrintSink::new`] is given what to do
 //! then, once. What could not be written is answered with an error, so nothing is committed that nobody saw.
@@ -188,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_record_is_one_safe_line() {
-        let cases: &[(Option<&[u8]>, Option<&[u8]>, &str)] = &[
+        type Case<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a str);
+        let cases: &[Case<'_>] = &[
             (Some(b"k"), Some("v\u{e9}\u{1f600} \\\"".as_bytes()), "k: v\u{e9}\u{1f600} \\\""),
             (None, None, "(null): (null)"),
             (Some(b""), Some(b""), ": "),

@@ -160,11 +160,44 @@ fn paths_that_cannot_be_opened() {
 }
 
 #[test]
-fn a_name_that_looks_like_a_uri_is_a_path() {
+#[cfg(unix)]
+fn a_link_to_the_file_is_as_good_as_the_file() {
+    let file = File::new(|_| {});
+    drop(file.sink.writer().unwrap());
+    let link = file.directory.path().join("link.db");
+    std::os::unix::fs::symlink(file.path(), &link).unwrap();
+    let sink = SqliteSink::new(options(&link, |_| {}));
+    let mut writer = sink.writer().unwrap();
+    let log = Log::plain(&orders(), 0, 3);
+    assert!(writer.write(&[log.write_without_position()])[0].is_ok());
+    std::fs::remove_file(file.directory.path().join("k.db-wal")).unwrap();
+    let answer = writer.write(&[log.write_without_position()]).remove(0);
+    assert_says(&answer.unwrap_err(), ErrorClass::Schema, &["k.db-wal", "removed or replaced"]);
+    // Closing wrote what it still had into the database.
+    drop(writer);
+    drop(sink.writer().unwrap());
+    assert_eq!(file.count(), 3);
+}
+
+/// As processes of one group do that are started together.
+#[test]
+fn several_writers_may_begin_on_one_new_file_at_once() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("file:k.db?mode=memory");
-    SqliteSink::new(options(&path, |_| {})).writer().unwrap();
-    assert!(path.exists());
+    let path = directory.path().join("k.db");
+    let run = |index: i32| {
+        let patient = |options: &mut SqliteOptions| options.busy_timeout = Duration::from_secs(60);
+        let mut writer = SqliteSink::new(options(&path, patient)).writer().expect("a writer opens");
+        let partition = TopicPartition::new("orders", index);
+        let epoch = writer.claim(&[claim(&partition, Some(0))]).unwrap()[0].owner_epoch;
+        for first in (0..100).step_by(10) {
+            let answer = writer.write(&[Log::plain(&partition, first, 10).write(epoch)]).remove(0);
+            assert_eq!(answer, Ok(Written { records: 10, repeated: 0 }));
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|index| drop(scope.spawn(move || run(index)))));
+    let report = SqliteReport::read(&path, "processed_messages", 0).unwrap();
+    assert_eq!(report.rows, 400);
+    assert!(report.positions.iter().all(|position| position.next_offset == 100), "{:?}", report.positions);
 }
 
 #[test]
@@ -287,10 +320,29 @@ fn a_write_protected_file_is_refused_when_it_is_opened() {
     drop(file.sink.writer().unwrap());
     std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o444)).unwrap();
     if std::fs::OpenOptions::new().write(true).open(file.path()).is_ok() {
-        eprintln!("skipped: permissions do not bind this user (root)");
-        return;
+        return again_as_nobody("sqlite::a_write_protected_file_is_refused_when_it_is_opened");
     }
     assert_says(&open_error(&file.sink), ErrorClass::Auth, &["write-protected", "chmod u+w"]);
+}
+
+/// Permissions do not bind root, so root runs the test again as another user.
+#[cfg(unix)]
+fn again_as_nobody(test: &str) {
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env("TMPDIR", "/tmp").uid(NOBODY).gid(NOBODY);
+    match command.output() {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(
+                output.status.success() && text.contains("1 passed"),
+                "{text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Err(error) => eprintln!("skipped: root is bound by no permission, and cannot run this as nobody: {error}"),
+    }
 }
 
 /// Copies the files as a killed process leaves them, without the -wal: rows and positions fall back together.

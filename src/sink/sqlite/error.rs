@@ -8,7 +8,7 @@ use rusqlite::ffi;
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
 
-/// The class, and what to do about it.
+/// The class, and what to do about it; `FILE` stands for the path.
 type Meaning = (ErrorClass, &'static str);
 
 /// The one table of result codes: by extended code where that makes a difference, else by primary code.
@@ -68,7 +68,9 @@ pub fn sink_error(path: &Path, what: &str, error: &rusqlite::Error) -> SinkError
         rusqlite::Error::SqliteFailure(code, _) => format!(" (SQLite code {})", code.extended_code),
         _ => String::new(),
     };
-    SinkError::new(class, format!("sqlite {}: cannot {what}: {error}{code}; {cure}", path.display()))
+    let shown = path.display();
+    let cure = cure.replace("FILE", &shown.to_string());
+    SinkError::new(class, format!("sqlite {shown}: cannot {what}: {error}{code}; {cure}"))
 }
 
 /// Whether the connection is of no use after this.

@@ -1,8 +1,8 @@
 //! A SQLite file: the rows of the message table and the partition's position, committed together.
 //!
-//! The flow: [`SqliteSink::writer`] opens a connection, makes or checks the tables ([`open`]); [`writer`] claims
-//! partitions and writes batches; [`error`] gives SQLite's result codes their class and says what to do; [`report`]
-//! reads back what is in the file.
+//! The flow: [`SqliteSink`] opens a connection and makes or checks the tables (`open.rs`); its writer claims partitions
+//! and writes batches (`writer.rs`), each call in one transaction (`transaction.rs`); `error.rs` gives SQLite's result
+//! codes their class and says what to do; [`SqliteReport`] reads back what is in the file.
 //!
 //! One writer at a time is SQLite's rule, so `writers_max` is 1, and batches of several partitions that wait together
 //! go into one transaction, since a transaction's end is what costs most.
@@ -11,11 +11,14 @@
 //! a power loss may then undo the last transactions, but rows and position together, and since the database's position
 //! decides where to go on, these records are read again. With at-least-once delivery Kafka's offset decides; a row
 //! undone after that was committed would be lost, so there the default is FULL. A killed process loses nothing in
-//! either mode. The same holds for a `-wal` file that was lost: the database falls back to an earlier moment, as a whole.
+//! either mode. A `-wal` file that was lost takes the database back to its last checkpoint, rows and position together;
+//! with exactly-once delivery the missing records are read again. (Lost in the midst of a checkpoint, it leaves a
+//! damaged file behind, and SQLite says so when it meets the damage.)
 
 mod error;
 mod open;
 mod report;
+mod transaction;
 mod writer;
 
 use std::path::PathBuf;

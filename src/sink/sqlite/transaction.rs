@@ -1,0 +1,222 @@
+//! What is done within one transaction: claiming a partition; and writing a batch, which is the compare-and-set of its
+//! position and then its rows.
+
+use std::path::Path;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
+use uuid::Uuid;
+
+use super::SqliteOptions;
+use super::error::{needs_reopening, sink_error};
+use super::open::Statements;
+use crate::core::identity::RecordIds;
+use crate::core::record::{MessageBatch, Record, TopicPartition};
+use crate::core::verdict::ErrorClass;
+use crate::port::{Claim, Claimed, PositionMove, SinkError, Write, Written};
+use crate::sink::position::{Position, fenced};
+use crate::sink::row::RowBuffer;
+
+/// A transaction in progress, with all that is needed to write in it.
+pub struct Work<'a> {
+    pub transaction: &'a Transaction<'a>,
+    pub options: &'a SqliteOptions,
+    pub statements: &'a Statements,
+    pub rows: &'a mut RowBuffer,
+    /// The time of all rows of this transaction.
+    pub now: String,
+}
+
+impl Work<'_> {
+    /// Takes possession of one partition.
+    pub fn claim(&mut self, claim: &Claim) -> Result<Claimed, Failure> {
+        let failed = |error| self.failure(&claim.partition, "claim its position", &error, None);
+        let (sql, group) = (&self.statements.positions, &*self.options.consumer_group);
+        let TopicPartition { topic, partition } = &claim.partition;
+        let cluster_id = claim.cluster_id.as_deref();
+        let topic_id = claim.topic_id.map(|id| id.to_string());
+        let mut take = self.transaction.prepare_cached(&sql.take).map_err(failed)?;
+        let taken =
+            take.execute(params![cluster_id, topic_id, self.now, group, &**topic, partition]).map_err(failed)?;
+        if taken > 0 {
+            return self.claimed(&claim.partition);
+        }
+        let Some(start) = claim.start_if_absent else {
+            return Ok(Claimed { next_offset: None, owner_epoch: 0, cluster_id: None, topic_id: None, existed: false });
+        };
+        let mut insert = self.transaction.prepare_cached(&sql.insert).map_err(failed)?;
+        insert.execute(params![group, &**topic, partition, start, cluster_id, topic_id, self.now]).map_err(failed)?;
+        Ok(Claimed {
+            next_offset: Some(start),
+            owner_epoch: 1,
+            cluster_id: cluster_id.map(str::to_owned),
+            topic_id: claim.topic_id,
+            existed: false,
+        })
+    }
+
+    /// The row that was just taken.
+    fn claimed(&self, partition: &TopicPartition) -> Result<Claimed, Failure> {
+        let failed = |error| self.failure(partition, "read its position", &error, None);
+        let row = read_position(self.transaction, self.statements, &self.options.consumer_group, partition)
+            .and_then(|row| row.ok_or(rusqlite::Error::QueryReturnedNoRows))
+            .map_err(failed)?;
+        Ok(Claimed {
+            next_offset: Some(row.next_offset),
+            owner_epoch: row.epoch,
+            cluster_id: row.cluster_id,
+            topic_id: row.topic_id.as_deref().and_then(|id| Uuid::parse_str(id).ok()),
+            existed: true,
+        })
+    }
+
+    /// Moves one batch's position and inserts its rows.
+    pub fn write(&mut self, write: &Write<'_>) -> Result<Written, Failure> {
+        let inserted = match &write.position {
+            Some(step) if !self.advance(write, step)? => return Ok(repeated(&write.batch)),
+            _ => self.insert(&write.batch, &write.ids)?,
+        };
+        let records = write.batch.len() as u64;
+        Ok(Written { records, repeated: records - inserted })
+    }
+
+    /// Moves the position. False when this very move was committed before, and its rows with it.
+    fn advance(&mut self, write: &Write<'_>, step: &PositionMove) -> Result<bool, Failure> {
+        let partition = write.batch.partition();
+        let failed = |error| self.failure(partition, "move its position", &error, None);
+        let group = &*self.options.consumer_group;
+        let mut advance = self.transaction.prepare_cached(&self.statements.positions.advance).map_err(failed)?;
+        let moved = advance
+            .execute(params![
+                step.next,
+                write.batch.len() as i64,
+                step.skipped as i64,
+                self.now,
+                group,
+                &*partition.topic,
+                partition.partition,
+                step.owner_epoch,
+                step.expected,
+            ])
+            .map_err(failed)?;
+        if moved == 1 {
+            return Ok(true);
+        }
+        let found = read_position(self.transaction, self.statements, group, partition).map_err(failed)?;
+        if found.as_ref().is_some_and(|position| position.is_after(step)) {
+            return Ok(false);
+        }
+        Err(Failure::of_batch(fenced(&self.options.name(), partition, step, found.as_ref())))
+    }
+
+    /// Inserts the rows and says how many were new. What is the same for all rows is bound once.
+    fn insert(&mut self, batch: &MessageBatch<'_>, ids: &RecordIds) -> Result<u64, Failure> {
+        let partition = batch.partition();
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let mut insert = self
+            .transaction
+            .prepare_cached(&self.statements.insert)
+            .and_then(|mut insert| {
+                insert.raw_bind_parameter(1, &*partition.topic)?;
+                insert.raw_bind_parameter(2, partition.partition)?;
+                insert.raw_bind_parameter(3, &*self.options.consumer_group)?;
+                insert.raw_bind_parameter(4, &*self.now)?;
+                Ok(insert)
+            })
+            .map_err(|error| self.failure(partition, "write", &error, None))?;
+        let mut inserted = 0;
+        for record in batch.iter() {
+            match insert_row(&mut insert, self.rows, &record, ids) {
+                Ok(new) => inserted += new as u64,
+                Err(error) => return Err(self.failure(partition, "write", &error, Some(record.offset))),
+            }
+        }
+        Ok(inserted)
+    }
+
+    /// A failure with one partition; `offset` is the record being written.
+    fn failure(&self, partition: &TopicPartition, what: &str, error: &rusqlite::Error, offset: Option<i64>) -> Failure {
+        let what = match offset {
+            Some(offset) => format!("{what} {partition} offset {offset}"),
+            None => format!("{what} ({partition})"),
+        };
+        let mut failure = Failure::of_database(&self.options.path, &what, error);
+        failure.others_may_succeed = matches!(failure.error.class, ErrorClass::Data | ErrorClass::Unclassified);
+        if failure.error.class == ErrorClass::Data {
+            failure.error.offset = offset;
+        }
+        failure
+    }
+}
+
+/// Binds what differs from row to row, borrowed, and inserts. Answers 0 when the id was there already.
+fn insert_row(
+    insert: &mut CachedStatement<'_>,
+    rows: &mut RowBuffer,
+    record: &Record<'_>,
+    ids: &RecordIds,
+) -> rusqlite::Result<usize> {
+    let row = rows.row(record);
+    let mut id = Uuid::encode_buffer();
+    insert.raw_bind_parameter(5, &*ids.at(record.offset).hyphenated().encode_lower(&mut id))?;
+    insert.raw_bind_parameter(6, record.offset)?;
+    insert.raw_bind_parameter(7, row.key)?;
+    insert.raw_bind_parameter(8, row.value)?;
+    insert.raw_bind_parameter(9, row.headers)?;
+    insert.raw_bind_parameter(10, row.status.as_str())?;
+    insert.raw_execute()
+}
+
+/// The position row of a partition.
+pub fn read_position(
+    connection: &Connection,
+    statements: &Statements,
+    group: &str,
+    partition: &TopicPartition,
+) -> rusqlite::Result<Option<Position>> {
+    let mut read = connection.prepare_cached(&statements.positions.read)?;
+    read.query_row(params![group, &*partition.topic, partition.partition], |row| {
+        Ok(Position { next_offset: row.get(0)?, epoch: row.get(1)?, cluster_id: row.get(2)?, topic_id: row.get(3)? })
+    })
+    .optional()
+}
+
+/// The answer for a batch that was committed before.
+pub fn repeated(batch: &MessageBatch<'_>) -> Written {
+    let records = batch.len() as u64;
+    Written { records, repeated: records }
+}
+
+/// Why a transaction did not happen.
+pub struct Failure {
+    pub error: SinkError,
+    /// The other batches of the transaction may succeed without the one that failed.
+    pub others_may_succeed: bool,
+    /// The connection must be opened again.
+    pub reopen: bool,
+    /// The failure was an answer to COMMIT, which may have been carried out.
+    pub outcome_unknown: bool,
+}
+
+impl Failure {
+    /// One that concerns everything in the transaction.
+    pub fn of_database(path: &Path, what: &str, error: &rusqlite::Error) -> Self {
+        Self {
+            error: sink_error(path, what, error),
+            others_may_succeed: false,
+            reopen: needs_reopening(error),
+            outcome_unknown: false,
+        }
+    }
+
+    /// The answer to COMMIT.
+    pub fn of_commit(path: &Path, error: &rusqlite::Error) -> Self {
+        Self { outcome_unknown: true, ..Self::of_database(path, "commit", error) }
+    }
+
+    /// One that concerns a single batch, and not the connection.
+    fn of_batch(error: SinkError) -> Self {
+        Self { error, others_may_succeed: true, reopen: false, outcome_unknown: false }
+    }
+}
