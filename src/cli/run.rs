@@ -15,6 +15,7 @@ use crate::port::{Clock, Sink, Source};
 use crate::sink::exec::ExecSink;
 use crate::sink::print::{Format, PrintSink};
 use crate::sink::sqlite::{SqliteOptions, SqliteSink};
+use crate::source::native::NativeSource;
 
 /// `konekt consume` and `konekt sink …`.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
@@ -84,9 +85,12 @@ pub fn conclude(result: Result<Summary, EngineError>) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When no broker answers, or what answers is no Kafka (exit code 3).
-pub fn source(settings: &Settings, _config: &EngineConfig) -> Result<Box<dyn Source>, Failure> {
-    let servers = settings.kafka.bootstrap_servers.join(", ");
-    Err(Failure::new(Exit::Unavailable, format!("{servers}: this build has no Kafka client")))
+pub fn source(settings: &Settings, config: &EngineConfig) -> Result<Box<dyn Source>, Failure> {
+    match NativeSource::connect(settings.kafka.native_options(config.memory.clone())) {
+        Ok(source) => Ok(Box::new(source)),
+        Err(error) if error.is_unavailable() => Err(Failure::new(Exit::Unavailable, error)),
+        Err(error) => Err(Failure::new(Exit::Failed, error)),
+    }
 }
 
 fn sink(
