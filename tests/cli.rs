@@ -180,3 +180,11 @@ fn the_demo_goes_on_where_its_last_run_ended() {
     let second = konekt_in(directory.path(), &[], &["demo", "--records", "30"]);
     second.expect(0, &["holds 2,000 rows; going on", "rows written   30", "rows in all    2,030"]);
 }
+
+#[test]
+fn a_database_that_cannot_be_written_ends_the_run_before_it_begins() {
+    let broker = konekt::broker::Broker::start(konekt::broker::BrokerOptions::default()).expect("a broker");
+    let address = broker.address();
+    let arguments = ["sink", "sqlite", "--db", "absent/out.db", "--topics", "a", "--bootstrap-servers", &address];
+    konekt(&arguments).expect(2, &["absent", "mkdir -p"]);
+}

@@ -9,6 +9,7 @@ use super::exit::{Exit, Failure};
 use super::report::Reporter;
 use super::signals;
 use crate::config::{Settings, SinkSettings};
+use crate::core::verdict::ErrorClass;
 use crate::door::{self, SystemClock};
 use crate::engine::{Callbacks, Delivery, Engine, EngineConfig, EngineError, Summary};
 use crate::port::{Clock, Sink, Source};
@@ -108,8 +109,21 @@ fn sink(
             let mut options = SqliteOptions::new(path, settings.kafka.group_id.as_str(), clock.clone());
             options.table.clone_from(table);
             options.exactly_once = settings.delivery == Delivery::ExactlyOnce;
-            Ok(Arc::new(SqliteSink::new(options)))
+            let sink = SqliteSink::new(options);
+            check_usable(&sink)?;
+            Ok(Arc::new(sink))
         }
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
+    }
+}
+
+/// Opens a database once before the run. What only a person can mend (a missing directory, no permission, other columns)
+/// ends it here; what may pass (a lock, a full disk) is left to the engine's patience.
+fn check_usable(sink: &dyn Sink) -> Result<(), Failure> {
+    match sink.writer() {
+        Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
+            Err(Failure::new(Exit::Usage, error))
+        }
+        _ => Ok(()),
     }
 }
