@@ -171,3 +171,20 @@ fn the_broker_says_when_its_address_is_taken() {
     let address = taken.local_addr().unwrap().to_string();
     konekt(&["broker", "--listen", &address]).expect(1, &["cannot listen on", &address]);
 }
+
+#[test]
+fn the_demo_goes_on_where_its_last_run_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = konekt_in(directory.path(), &[], &["demo", "--records", "2000"]);
+    first.expect(0, &["is not there yet", "rows written   2,000", "rows in all    2,000", "konekt sink sqlite"]);
+    let second = konekt_in(directory.path(), &[], &["demo", "--records", "30"]);
+    second.expect(0, &["holds 2,000 rows; going on", "rows written   30", "rows in all    2,030"]);
+}
+
+#[test]
+fn a_database_that_cannot_be_written_ends_the_run_before_it_begins() {
+    let broker = konekt::broker::Broker::start(konekt::broker::BrokerOptions::default()).expect("a broker");
+    let address = broker.address();
+    let arguments = ["sink", "sqlite", "--db", "absent/out.db", "--topics", "a", "--bootstrap-servers", &address];
+    konekt(&arguments).expect(2, &["absent", "mkdir -p"]);
+}

@@ -8,14 +8,15 @@ use crossbeam::channel::bounded;
 use super::exit::{Exit, Failure};
 use super::report::Reporter;
 use super::signals;
-use crate::config::{Settings, SinkSettings, Topics};
+use crate::config::{Settings, SinkSettings};
+use crate::core::verdict::ErrorClass;
 use crate::door::{self, SystemClock};
 use crate::engine::{Callbacks, Delivery, Engine, EngineConfig, EngineError, Summary};
 use crate::port::{Clock, Sink, Source};
 use crate::sink::exec::ExecSink;
 use crate::sink::print::{Format, PrintSink};
 use crate::sink::sqlite::{SqliteOptions, SqliteSink};
-use crate::source::native::{Assignor, Isolation, NativeOptions, NativeSource, TopicSelection};
+use crate::source::native::NativeSource;
 
 /// `konekt consume` and `konekt sink …`.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
@@ -86,34 +87,10 @@ pub fn conclude(result: Result<Summary, EngineError>) -> Result<(), Failure> {
 /// # Errors
 /// When no broker answers, or what answers is no Kafka (exit code 3).
 pub fn source(settings: &Settings, config: &EngineConfig) -> Result<Box<dyn Source>, Failure> {
-    let kafka = &settings.kafka;
-    let topics = match &kafka.topics {
-        Topics::Names(names) => TopicSelection::Names(names.clone()),
-        Topics::Pattern(pattern) => TopicSelection::Pattern(pattern.clone()),
-    };
-    let named = |name: &String| Assignor::from_name(name).ok_or_else(|| format!("there is no assignment strategy {name}"));
-    let assignors: Result<Vec<Assignor>, String> = kafka.partition_assignment_strategy.iter().map(named).collect();
-    let options = NativeOptions {
-        client_id: kafka.client_id.clone(),
-        group_instance_id: kafka.group_instance_id.clone(),
-        assignors: assignors.map_err(|error| Failure::new(Exit::Usage, error))?,
-        isolation: if kafka.read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
-        session_timeout: kafka.session_timeout,
-        heartbeat_interval: kafka.heartbeat_interval,
-        max_poll_interval: kafka.max_poll_interval,
-        fetch_min_bytes: kafka.fetch_min_bytes,
-        fetch_max_wait: kafka.fetch_max_wait,
-        fetch_max_bytes: kafka.fetch_max_bytes,
-        partition_fetch_bytes: kafka.max_partition_fetch_bytes,
-        connect_timeout: kafka.connect_timeout,
-        request_timeout: kafka.request_timeout,
-        memory: Arc::clone(&config.memory),
-        ..NativeOptions::new(kafka.bootstrap_servers.clone(), kafka.group_id.clone(), topics)
-    };
-    match NativeSource::connect(options) {
+    match NativeSource::connect(settings.kafka.native_options(config.memory.clone())) {
         Ok(source) => Ok(Box::new(source)),
-        Err(error) if error.is_unavailable() => Err(Failure::new(Exit::Unavailable, error.to_string())),
-        Err(error) => Err(Failure::new(Exit::Failed, error.to_string())),
+        Err(error) if error.is_unavailable() => Err(Failure::new(Exit::Unavailable, error)),
+        Err(error) => Err(Failure::new(Exit::Failed, error)),
     }
 }
 
@@ -132,8 +109,21 @@ fn sink(
             let mut options = SqliteOptions::new(path, settings.kafka.group_id.as_str(), clock.clone());
             options.table.clone_from(table);
             options.exactly_once = settings.delivery == Delivery::ExactlyOnce;
-            Ok(Arc::new(SqliteSink::new(options)))
+            let sink = SqliteSink::new(options);
+            check_usable(&sink)?;
+            Ok(Arc::new(sink))
         }
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
+    }
+}
+
+/// Opens a database once before the run. What only a person can mend (a missing directory, no permission, other columns)
+/// ends it here; what may pass (a lock, a full disk) is left to the engine's patience.
+fn check_usable(sink: &dyn Sink) -> Result<(), Failure> {
+    match sink.writer() {
+        Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
+            Err(Failure::new(Exit::Usage, error))
+        }
+        _ => Ok(()),
     }
 }

@@ -218,7 +218,7 @@ pub const FIELDS: &[Field] = &[
         Section::Kafka,
         "fetch_max_bytes",
         Kind::Bytes { min: KIB, max: GIB },
-        Default::Is("16MiB"),
+        Default::Is("8MiB"),
         "The most bytes of one fetch; one larger batch still gets through.",
     )
     .variables(&["KAFKA_FETCH_MAX_BYTES"]),

@@ -11,6 +11,7 @@ pub mod value;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use field::{Command, Field};
@@ -21,6 +22,7 @@ use value::Value;
 
 use crate::engine::{Delivery, EngineConfig, OffsetReset};
 use crate::port::MemoryBudget;
+use crate::source::native::{Assignor, Isolation, NativeOptions, TopicSelection};
 
 /// Checked settings of one command. What a command does not have stands at its default.
 #[derive(Clone, Debug)]
@@ -106,6 +108,34 @@ impl Settings {
             until_end: self.until_end,
             max_messages: self.max_messages,
             memory: MemoryBudget::new(self.memory_limit),
+        }
+    }
+}
+
+impl KafkaSettings {
+    /// What the native client needs to know; what it fetches counts against `memory`.
+    pub fn native_options(&self, memory: Arc<MemoryBudget>) -> NativeOptions {
+        let topics = match &self.topics {
+            Topics::Names(names) => TopicSelection::Names(names.clone()),
+            Topics::Pattern(pattern) => TopicSelection::Pattern(pattern.clone()),
+        };
+        let strategies = self.partition_assignment_strategy.iter();
+        NativeOptions {
+            client_id: self.client_id.clone(),
+            group_instance_id: self.group_instance_id.clone(),
+            assignors: strategies.filter_map(|name| Assignor::from_name(name)).collect(),
+            isolation: if self.read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
+            session_timeout: self.session_timeout,
+            heartbeat_interval: self.heartbeat_interval,
+            max_poll_interval: self.max_poll_interval,
+            fetch_min_bytes: self.fetch_min_bytes,
+            fetch_max_wait: self.fetch_max_wait,
+            fetch_max_bytes: self.fetch_max_bytes,
+            partition_fetch_bytes: self.max_partition_fetch_bytes,
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+            memory,
+            ..NativeOptions::new(self.bootstrap_servers.clone(), self.group_id.as_str(), topics)
         }
     }
 }

@@ -148,3 +148,16 @@ fn the_effective_settings_say_where_they_come_from() {
     assert_eq!(line("max_workers "), "max_workers 4 default");
     assert_eq!(line("topics "), "topics (not set) required");
 }
+
+#[test]
+fn the_examples_are_accepted_as_they_are() {
+    let dotenv = include_str!("../../.env.example");
+    let toml = include_str!("../../docs/konekt.toml");
+    let from_dotenv = resolved(Command::Sqlite, &[(".env", dotenv)], &[], &[]);
+    assert_eq!((faults(&from_dotenv), &from_dotenv.remarks), (Vec::new(), &Vec::new()));
+    assert_eq!(
+        from_dotenv.settings().unwrap().sink,
+        SinkSettings::Sqlite { path: "konekt.db".into(), table: "processed_messages".into() }
+    );
+    assert_eq!(faults(&resolved(Command::Sqlite, &[("konekt.toml", toml)], &[], &[])), [] as [String; 0]);
+}
