@@ -373,9 +373,13 @@ impl Connection {
         let address = self.address.clone();
         match error.kind() {
             WouldBlock | TimedOut => Error::Timeout { address, api, after },
-            UnexpectedEof | ConnectionReset | BrokenPipe if self.offered.is_empty() => self.not_kafka(
-                "it closed the connection on the first request, as TLS and SASL ports and other servers do".into(),
-            ),
+            // A broker that is just stopping does this too, so it is no proof that nothing better will come.
+            kind @ (UnexpectedEof | ConnectionReset | BrokenPipe) if self.offered.is_empty() => Error::Io {
+                address,
+                during: "wait for the first answer",
+                kind,
+                text: "the server closed the connection, as TLS and SASL ports and servers that are no Kafka do".into(),
+            },
             UnexpectedEof => {
                 Error::Io { address, during, kind: UnexpectedEof, text: "the broker closed the connection".into() }
             }
@@ -399,6 +403,14 @@ fn broker_refused(address: &str, code: Code) -> Error {
         subject: "this connection".into(),
         code,
         message: None,
+    }
+}
+
+/// A [`Closer`] holds the socket too; without this it would stay open until that is dropped as well.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // An error here means that the socket is not connected any more, which is what we want.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -513,7 +525,6 @@ mod tests {
             (b"\0\0\0\x06\0\0\0\x63ab", "it answers request 99, not 1"),
             (b"\0\0\0\x06\0\0\0\x01\0\0", "not an ApiVersions response"),
             (b"\0\0\0\x0b\0\0\0\x01\0\0\xff\xff\xff\xff\x0f", "not an ApiVersions response"),
-            (b"", "it closed the connection on the first request"),
         ] {
             let (address, server) = serve(move |stream| {
                 read_request(stream);
@@ -521,9 +532,21 @@ mod tests {
             });
             let error = Connection::open(&address, &quick()).err().expect("it must be refused");
             assert!(matches!(error, Error::NotKafka { .. }) && error.is_unavailable(), "{error:?}");
+            assert!(!error.is_retriable(), "{error}");
             assert!(error.to_string().contains(expected), "{error}");
             server.join().unwrap();
         }
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_at_once_may_be_a_broker_that_stops() {
+        let (address, server) = serve(|stream| {
+            read_request(stream);
+        });
+        let error = Connection::open(&address, &quick()).err().expect("there is no answer");
+        assert!(error.to_string().contains("as TLS and SASL ports"), "{error}");
+        assert!(error.is_retriable() && error.is_unavailable());
+        server.join().unwrap();
     }
 
     #[test]
@@ -612,6 +635,19 @@ mod tests {
         closer.close();
         assert_eq!(waiting.join().unwrap().unwrap_err(), Error::Closed);
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_dropped_connection_is_closed_though_a_closer_is_left() {
+        let (address, server) = serve(|stream| {
+            shake_hands(stream);
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the client hangs up");
+        });
+        let connection = Connection::open(&address, &quick()).unwrap();
+        let closer = connection.closer().unwrap();
+        drop(connection);
+        server.join().unwrap();
+        closer.close();
     }
 
     #[test]

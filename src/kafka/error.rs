@@ -19,7 +19,7 @@ pub enum Error {
     Io { address: String, during: &'static str, kind: io::ErrorKind, text: String },
 
     /// No answer in time.
-    #[error("{address}: no answer to {api} within {}; the broker is overloaded, frozen or cut off", seconds(.after))]
+    #[error("{address}: no answer to {api} within {}; the broker is overloaded, frozen, cut off, or no Kafka broker", seconds(.after))]
     Timeout { address: String, api: &'static str, after: Duration },
 
     /// Something answers there, but it is no Kafka broker, or not on an unencrypted port.
@@ -81,10 +81,11 @@ impl Error {
 
     /// Whether the same call may succeed later, on a new connection or with newer metadata.
     pub fn is_retriable(&self) -> bool {
+        use Error::*;
         match self {
-            Error::Io { .. } | Error::Timeout { .. } | Error::NoBroker { .. } | Error::NoLeader { .. } => true,
-            Error::Broker { code, .. } => code.is_retriable(),
-            _ => false,
+            Io { .. } | Timeout { .. } | NoBroker { .. } | NoLeader { .. } => true,
+            Broker { code, .. } => code.is_retriable(),
+            NotKafka { .. } | Unsupported { .. } | Malformed { .. } | Unsendable { .. } | Closed | Invalid(_) => false,
         }
     }
 

@@ -22,7 +22,6 @@ pub mod cluster;
 pub mod committer;
 pub mod connection;
 pub mod consumer;
-pub mod consumer_protocol;
 pub mod credit;
 pub mod error;
 pub mod fetcher;
@@ -33,10 +32,11 @@ pub mod membership;
 pub mod offsets;
 pub mod producer;
 pub mod router;
+pub mod topics;
+pub mod wire;
+
 #[cfg(test)]
 mod scripted;
-pub(crate) mod shape;
+mod shape;
 mod socket;
-pub mod topics;
 mod versions;
-pub mod wire;

@@ -10,7 +10,7 @@
 use super::wire::varint::Cursor;
 
 /// The fields of a message, and from which version on it is encoded compactly (KIP-482).
-pub(crate) struct Shape {
+pub(super) struct Shape {
     compact_since: i16,
     fields: &'static [Field],
 }
@@ -31,8 +31,6 @@ enum Kind {
     Blob,
     /// An array of fixed fields of so many bytes each.
     Numbers(usize),
-    /// An array of strings.
-    Texts,
     /// An array of structures.
     List(&'static [Field]),
     /// A structure in a tagged field.
@@ -41,7 +39,7 @@ enum Kind {
     Tagged(u32, &'static Kind),
 }
 
-use Kind::{Blob, Fixed, List, Numbers, One, Tagged, Text, Texts};
+use Kind::{Blob, Fixed, List, Numbers, One, Tagged, Text};
 
 const BOOL: Kind = Fixed(1);
 const I8: Kind = Fixed(1);
@@ -66,9 +64,9 @@ const fn between(since: i16, until: i16, kind: Kind) -> Field {
     Field { since, until, kind }
 }
 
-pub(crate) const API_VERSIONS: Shape = Shape { compact_since: 0, fields: &[] };
+pub(super) const API_VERSIONS: Shape = Shape { compact_since: 0, fields: &[] };
 
-pub(crate) const PRODUCE: Shape = Shape {
+pub(super) const PRODUCE: Shape = Shape {
     compact_since: 9,
     fields: &[
         all(List(&[
@@ -92,7 +90,7 @@ pub(crate) const PRODUCE: Shape = Shape {
 
 const NODE_ENDPOINTS: Kind = List(&[all(I32), all(Text), all(I32), all(Text)]);
 
-pub(crate) const FETCH: Shape = Shape {
+pub(super) const FETCH: Shape = Shape {
     compact_since: 12,
     fields: &[
         all(I32),
@@ -119,7 +117,7 @@ pub(crate) const FETCH: Shape = Shape {
     ],
 };
 
-pub(crate) const LIST_OFFSETS: Shape = Shape {
+pub(super) const LIST_OFFSETS: Shape = Shape {
     compact_since: 6,
     fields: &[
         since(2, I32),
@@ -127,7 +125,7 @@ pub(crate) const LIST_OFFSETS: Shape = Shape {
     ],
 };
 
-pub(crate) const METADATA: Shape = Shape {
+pub(super) const METADATA: Shape = Shape {
     compact_since: 9,
     fields: &[
         since(3, I32),
@@ -155,12 +153,12 @@ pub(crate) const METADATA: Shape = Shape {
     ],
 };
 
-pub(crate) const OFFSET_COMMIT: Shape = Shape {
+pub(super) const OFFSET_COMMIT: Shape = Shape {
     compact_since: 8,
     fields: &[since(3, I32), all(List(&[until(9, Text), since(10, UUID), all(List(&[all(I32), all(I16)]))]))],
 };
 
-pub(crate) const OFFSET_FETCH: Shape = Shape {
+pub(super) const OFFSET_FETCH: Shape = Shape {
     compact_since: 6,
     fields: &[
         since(3, I32),
@@ -181,7 +179,7 @@ pub(crate) const OFFSET_FETCH: Shape = Shape {
     ],
 };
 
-pub(crate) const FIND_COORDINATOR: Shape = Shape {
+pub(super) const FIND_COORDINATOR: Shape = Shape {
     compact_since: 3,
     fields: &[
         since(1, I32),
@@ -194,7 +192,7 @@ pub(crate) const FIND_COORDINATOR: Shape = Shape {
     ],
 };
 
-pub(crate) const JOIN_GROUP: Shape = Shape {
+pub(super) const JOIN_GROUP: Shape = Shape {
     compact_since: 6,
     fields: &[
         since(2, I32),
@@ -209,15 +207,15 @@ pub(crate) const JOIN_GROUP: Shape = Shape {
     ],
 };
 
-pub(crate) const HEARTBEAT: Shape = Shape { compact_since: 4, fields: &[since(1, I32), all(I16)] };
+pub(super) const HEARTBEAT: Shape = Shape { compact_since: 4, fields: &[since(1, I32), all(I16)] };
 
-pub(crate) const LEAVE_GROUP: Shape =
+pub(super) const LEAVE_GROUP: Shape =
     Shape { compact_since: 4, fields: &[since(1, I32), all(I16), since(3, List(&[all(Text), all(Text), all(I16)]))] };
 
-pub(crate) const SYNC_GROUP: Shape =
+pub(super) const SYNC_GROUP: Shape =
     Shape { compact_since: 4, fields: &[since(1, I32), all(I16), since(5, Text), since(5, Text), all(Blob)] };
 
-pub(crate) const CREATE_TOPICS: Shape = Shape {
+pub(super) const CREATE_TOPICS: Shape = Shape {
     compact_since: 5,
     fields: &[
         all(I32),
@@ -234,24 +232,12 @@ pub(crate) const CREATE_TOPICS: Shape = Shape {
     ],
 };
 
-/// What a group member tells its leader, without the version in front.
-pub(crate) const CONSUMER_SUBSCRIPTION: Shape = Shape {
-    compact_since: i16::MAX,
-    fields: &[all(Texts), all(Blob), since(1, List(TOPIC_PARTITIONS)), since(2, I32), since(3, Text)],
-};
-
-/// What the leader assigns to a member, without the version in front.
-pub(crate) const CONSUMER_ASSIGNMENT: Shape =
-    Shape { compact_since: i16::MAX, fields: &[all(List(TOPIC_PARTITIONS)), all(Blob)] };
-
-const TOPIC_PARTITIONS: &[Field] = &[all(Text), all(Numbers(4))];
-
 impl Shape {
     /// Walks `bytes`, and says how many of them the message takes.
     ///
     /// # Errors
     /// Where something is shorter than it claims to be.
-    pub(crate) fn check(&self, version: i16, bytes: &[u8]) -> Result<usize, String> {
+    pub(super) fn check(&self, version: i16, bytes: &[u8]) -> Result<usize, String> {
         let mut walk = Walk { cursor: Cursor::new(bytes), version, is_compact: version >= self.compact_since };
         match walk.structure(self.fields) {
             Some(()) => Ok(walk.cursor.position()),
@@ -299,10 +285,6 @@ impl Walk<'_> {
             Numbers(bytes) => {
                 let count = self.length()?;
                 self.skip(count.checked_mul(*bytes)?)
-            }
-            Texts => {
-                let count = self.length()?;
-                (0..count).try_for_each(|_| self.value(&Text))
             }
             // Each element takes at least a byte, so a count that lies ends at the end of the bytes.
             List(fields) => {
@@ -428,11 +410,6 @@ mod tests {
                     self.length(2, true);
                     self.bytes.extend(vec![1; 2 * bytes]);
                 }
-                Texts => {
-                    self.length(2, true);
-                    self.value(&Text);
-                    self.value(&Text);
-                }
                 List(fields) => {
                     self.length(2, true);
                     self.structure(fields);
@@ -466,8 +443,6 @@ mod tests {
         ("LeaveGroup", &LEAVE_GROUP, 0..=5, decode::<LeaveGroupResponse>),
         ("SyncGroup", &SYNC_GROUP, 0..=5, decode::<SyncGroupResponse>),
         ("CreateTopics", &CREATE_TOPICS, 2..=7, decode::<CreateTopicsResponse>),
-        ("subscription", &CONSUMER_SUBSCRIPTION, 0..=3, decode::<ConsumerProtocolSubscription>),
-        ("assignment", &CONSUMER_ASSIGNMENT, 0..=3, decode::<ConsumerProtocolAssignment>),
     ];
 
     fn for_each_case(mut test: impl FnMut(&str, &Shape, Decode, i16, Vec<u8>)) {

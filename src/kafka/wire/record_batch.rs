@@ -452,6 +452,17 @@ mod tests {
     }
 
     #[test]
+    fn a_fetch_may_begin_within_an_aborted_transaction() {
+        let whole = transactions();
+        let start = Batches::new(&whole.bytes).map(Result::unwrap).find(|batch| batch.header.base_offset == 6).unwrap();
+        let aborted = vec![Aborted { producer_id: 2, first_offset: 2 }];
+        let fetched = FetchedRecords { aborted, ..fetched(whole.bytes.slice(start.position..)) };
+        let (records, skipped) = decode(&fetched, 6).unwrap();
+        assert_eq!(records, [(9, "committed".to_string())]);
+        assert_eq!(skipped, Skipped { control: 3, aborted: 1 });
+    }
+
+    #[test]
     fn read_uncommitted_leaves_out_markers_only() {
         let fetched = FetchedRecords { isolation: Isolation::ReadUncommitted, ..transactions() };
         let (records, skipped) = decode(&fetched, 0).unwrap();
