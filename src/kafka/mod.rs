@@ -32,10 +32,11 @@ pub mod membership;
 pub mod offsets;
 pub mod producer;
 pub mod router;
+pub mod topics;
+pub mod wire;
+
 #[cfg(test)]
 mod scripted;
 mod shape;
 mod socket;
-pub mod topics;
 mod versions;
-pub mod wire;
