@@ -1,12 +1,14 @@
 //! Konekt moves records out of Kafka into databases without losing or repeating one.
 
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod consumer;
 pub mod core;
 pub mod door;
 pub mod engine;
 pub mod kafka;
+pub mod ops;
 pub mod port;
 pub mod sink;
 pub mod source;

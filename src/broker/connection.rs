@@ -126,7 +126,10 @@ impl Connection<'_> {
                 self.encode(api, version, correlation_id, &response)?;
                 self.send(action)
             }
-            Answer::Nothing => Ok(()),
+            Answer::Nothing => match action {
+                Some(end @ (Action::CloseAfter | Action::CloseHalfWay)) => Err(Hangup::Fault(end)),
+                _ => Ok(()),
+            },
             Answer::Hangup(why) => Err(Hangup::Refused(why)),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! The decisions are in `group`; here are only the lock, the clock and the waiting. Connections call in; the timer
 //! thread runs [`Groups::run_timer`] until [`Groups::stop`].
+//!
+//! Lock order: this lock before those of `topics.rs` (a commit asks whether the partition exists).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

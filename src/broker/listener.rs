@@ -1,5 +1,6 @@
 //! Accepts connections, gives each a thread, and knows them all so that they can be cut.
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -99,7 +100,7 @@ fn open(shared: &Arc<Shared>, number: u64, socket: TcpStream, peer: SocketAddr) 
 }
 
 /// Connects once, so that a blocked accept returns and sees the stop.
-pub fn wake(listening: SocketAddr) {
+pub fn wake(listening: SocketAddr) -> io::Result<()> {
     let mut address = listening;
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -107,7 +108,5 @@ pub fn wake(listening: SocketAddr) {
             SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    if let Err(error) = TcpStream::connect_timeout(&address, WAKE_TIMEOUT) {
-        ::log::warn!("embedded broker: cannot wake the thread that listens on {address}: {error}");
-    }
+    TcpStream::connect_timeout(&address, WAKE_TIMEOUT).map(drop)
 }

@@ -177,20 +177,26 @@ impl PartitionLog {
         bytes
     }
 
-    /// Whole batches from the one that holds `offset` on, up to `max_bytes`; the first one whatever its size when
-    /// `at_least_one`. `None`: the offset is outside of the log.
+    /// The bytes from the batch that holds `offset` on, up to `max_bytes`; the first batch whatever its size when
+    /// `at_least_one`, else nothing if it does not fit. As from a real broker, which sends a slice of a file, the last
+    /// batch may be cut off. `None`: the offset is outside of the log.
     pub fn read(&self, offset: i64, max_bytes: usize, at_least_one: bool) -> Option<Vec<Bytes>> {
         if offset < self.start || offset > self.end {
             return None;
         }
         let mut slices = Vec::new();
-        let mut bytes = 0;
+        let mut left_bytes = max_bytes;
         for stored in self.batches.range(self.index_of(offset)..) {
-            bytes += stored.bytes.len();
-            if bytes > max_bytes && !(at_least_one && slices.is_empty()) {
-                break;
+            let is_first = slices.is_empty();
+            if stored.bytes.len() <= left_bytes || (is_first && at_least_one) {
+                slices.push(stored.bytes.clone());
+                left_bytes = left_bytes.saturating_sub(stored.bytes.len());
+                continue;
             }
-            slices.push(stored.bytes.clone());
+            if !is_first && left_bytes > 0 {
+                slices.push(stored.bytes.slice(..left_bytes));
+            }
+            break;
         }
         Some(slices)
     }
@@ -230,8 +236,8 @@ impl PartitionLog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch::testing::{batch_of, plain};
     use super::*;
+    use crate::broker::batch::testing::{batch_of, plain};
 
     fn log_of(counts: &[usize]) -> PartitionLog {
         let mut log = PartitionLog::new(None);
@@ -263,14 +269,22 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_cuts_between_batches_and_the_first_may_exceed_it() {
+    fn a_limit_cuts_the_last_batch_off_but_never_the_only_one() {
         let log = log_of(&[1, 1, 1]);
         let one = plain(1).len();
-        for (max_bytes, at_least_one, expected) in
-            [(0, true, 1), (0, false, 0), (one, false, 1), (2 * one - 1, true, 1), (2 * one, false, 2)]
-        {
+        for (max_bytes, at_least_one, expected) in [
+            (0, true, vec![one]),
+            (0, false, vec![]),
+            (one - 1, false, vec![]),
+            (one, false, vec![one]),
+            (2 * one - 1, true, vec![one, one - 1]),
+            (2 * one, false, vec![one, one]),
+            (2 * one + 5, false, vec![one, one, 5]),
+            (9 * one, false, vec![one, one, one]),
+        ] {
             let slices = log.read(0, max_bytes, at_least_one).unwrap();
-            assert_eq!(slices.len(), expected, "{max_bytes} bytes, at least one: {at_least_one}");
+            let sizes: Vec<usize> = slices.iter().map(Bytes::len).collect();
+            assert_eq!(sizes, expected, "{max_bytes} bytes, at least one: {at_least_one}");
         }
         assert_eq!(log.available_bytes(1, usize::MAX), 2 * one);
         assert_eq!(log.available_bytes(3, usize::MAX), 0);

@@ -33,6 +33,7 @@ use std::time::Duration;
 use bytes::Bytes;
 pub use kafka_protocol::messages::ApiKey;
 use parking_lot::{Condvar, Mutex};
+use uuid::Uuid;
 
 pub use self::faults::{Action, Fault, Faults};
 use self::groups::Groups;
@@ -48,6 +49,9 @@ pub struct BrokerOptions {
     pub listen: String,
     /// The host that clients are told to connect to; without it the one listened on (127.0.0.1 when that is all).
     pub advertised_host: Option<String>,
+    /// The cluster's id; without it a random one. Topics that exist from the start have ids made of it and their names,
+    /// so a broker that is started anew with the same id and records cannot be told from the one before.
+    pub cluster_id: Option<String>,
     /// Topics that exist from the start.
     pub topics: Vec<TopicSpec>,
     /// Makes unknown topics that a client asks for, with so many partitions; `None` makes none.
@@ -65,6 +69,7 @@ impl Default for BrokerOptions {
         Self {
             listen: "127.0.0.1:0".to_owned(),
             advertised_host: None,
+            cluster_id: None,
             topics: Vec::new(),
             auto_create_partitions: None,
             node_id: 1,
@@ -100,6 +105,16 @@ pub enum BrokerError {
 }
 
 /// A running broker. Dropping it stops it.
+///
+/// ```
+/// use konekt::broker::{Broker, BrokerOptions, TopicSpec};
+/// let options = BrokerOptions { topics: vec![TopicSpec::new("orders", 8)], ..BrokerOptions::default() };
+/// let broker = Broker::start(options)?;
+/// println!("bootstrap_servers = {}", broker.address());
+/// assert_eq!(broker.log_end("orders", 7), Some(0));
+/// broker.stop();
+/// # Ok::<(), konekt::broker::BrokerError>(())
+/// ```
 pub struct Broker {
     shared: Arc<Shared>,
     local_address: SocketAddr,
@@ -133,7 +148,8 @@ impl Broker {
         let local_address = listener.local_addr().map_err(refused)?;
         let shared = Arc::new(Shared::new(&options, local_address));
         for topic in &options.topics {
-            shared.topics.create(&topic.name, topic.partitions)?;
+            let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}/{}", shared.cluster_id, topic.name).as_bytes());
+            shared.topics.create_as(id, &topic.name, topic.partitions)?;
         }
         let for_timer = Arc::clone(&shared);
         let for_accept = Arc::clone(&shared);
@@ -241,7 +257,11 @@ impl Drop for Broker {
         self.shared.stop.raise();
         self.shared.groups.stop();
         self.shared.topics.ring();
-        listener::wake(self.local_address);
+        if let Err(error) = listener::wake(self.local_address) {
+            ::log::warn!("embedded broker: its accept thread cannot be woken and stays behind: {error}");
+            self.accept_thread = None;
+            self.shared.connections.cut_all();
+        }
         for thread in [self.accept_thread.take(), self.timer_thread.take()].into_iter().flatten() {
             if thread.join().is_err() {
                 ::log::error!("a thread of the embedded broker panicked; its message stands on stderr");
@@ -258,7 +278,10 @@ impl Shared {
         };
         Self {
             node_id: options.node_id,
-            cluster_id: format!("konekt-{}", topics::random_id().simple()),
+            cluster_id: options
+                .cluster_id
+                .clone()
+                .unwrap_or_else(|| format!("konekt-{}", topics::random_id().simple())),
             advertised_host: options.advertised_host.clone().unwrap_or(local_host),
             port: local_address.port(),
             auto_create_partitions: options.auto_create_partitions,
@@ -291,9 +314,8 @@ impl StopSignal {
 
     /// Waits so long, unless the stop comes first.
     fn comes_within(&self, duration: Duration) -> bool {
-        let deadline = door::now() + duration;
         let mut raised = self.raised.lock();
-        while !*raised && !self.changed.wait_until(&mut raised, deadline).timed_out() {}
+        self.changed.wait_while_for(&mut raised, |raised| !*raised, duration);
         *raised
     }
 }

@@ -296,15 +296,19 @@ fn non_negative(length: i32) -> Result<usize, Misfit> {
     }
 }
 
+/// Requests for the tests of this folder.
 #[cfg(test)]
-mod tests {
+pub mod testing {
     use bytes::BufMut;
-    use kafka_protocol::messages::RequestKind;
 
-    use super::super::handlers::supported_versions;
     use super::*;
 
-    /// A request of a shape: two elements in every array, one byte in every string, one tagged field in every struct.
+    /// The body of a request: two elements in every array, `a` in every string, one byte in all bytes, one unknown
+    /// tagged field in every struct, all numbers 0.
+    pub fn example(api: ApiKey, version: i16) -> Vec<u8> {
+        Example::of(api, version)
+    }
+
     struct Example {
         bytes: Vec<u8>,
         version: i16,
@@ -352,6 +356,15 @@ mod tests {
             }
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::RequestKind;
+
+    use super::testing::example;
+    use super::*;
+    use crate::broker::handlers::supported_versions;
 
     fn decodes(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, String> {
         let mut rest = bytes::Bytes::copy_from_slice(body);
@@ -361,7 +374,7 @@ mod tests {
     #[test]
     fn shapes_are_what_the_messages_are_in_every_version() {
         for (api, version) in supported_versions() {
-            let body = Example::of(api, version);
+            let body = example(api, version);
             assert_eq!(check(api, version, &body), Ok(()), "{api:?} {version}");
             assert_eq!(decodes(api, version, &body), Ok(0), "{api:?} {version}: the shape is not the message's");
         }
@@ -370,7 +383,7 @@ mod tests {
     #[test]
     fn every_truncation_is_refused() {
         for (api, version) in supported_versions() {
-            let body = Example::of(api, version);
+            let body = example(api, version);
             for length in 0..body.len() {
                 assert!(check(api, version, &body[..length]).is_err(), "{api:?} {version} cut to {length} bytes");
             }
@@ -382,9 +395,9 @@ mod tests {
         let hostile: [&[u8]; 4] =
             [&i32::MAX.to_be_bytes(), &i32::MIN.to_be_bytes(), &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x0f]];
         for (api, version) in supported_versions() {
-            let example = Example::of(api, version);
-            for (at, number) in (0..example.len()).flat_map(|at| hostile.map(|number| (at, number))) {
-                let mut body = example.clone();
+            let honest = example(api, version);
+            for (at, number) in (0..honest.len()).flat_map(|at| hostile.map(|number| (at, number))) {
+                let mut body = honest.clone();
                 let end = body.len().min(at + number.len());
                 body[at..end].copy_from_slice(&number[..end - at]);
                 if check(api, version, &body).is_ok() {

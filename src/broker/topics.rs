@@ -93,9 +93,14 @@ impl Topics {
 
     /// Makes a topic.
     pub fn create(&self, name: &str, partitions: i32) -> Result<Arc<Topic>, TopicError> {
+        self.create_as(random_id(), name, partitions)
+    }
+
+    /// Makes a topic with this id.
+    pub fn create_as(&self, id: Uuid, name: &str, partitions: i32) -> Result<Arc<Topic>, TopicError> {
         self.check(name, partitions)?;
         let logs = (0..partitions).map(|_| self.new_log()).collect();
-        let topic = Arc::new(Topic { name: name.to_owned(), id: random_id(), partitions: RwLock::new(logs) });
+        let topic = Arc::new(Topic { name: name.to_owned(), id, partitions: RwLock::new(logs) });
         let mut by_name = self.by_name.write();
         if by_name.contains_key(name) {
             return Err(TopicError::Exists(name.to_owned()));
@@ -159,12 +164,8 @@ impl Topics {
     /// Waits until the bell has rung after `seen`; false when the deadline came first.
     pub fn wait_for_ring(&self, seen: u64, deadline: Instant) -> bool {
         let mut appends = self.appends.lock();
-        while *appends == seen {
-            if self.bell.wait_until(&mut appends, deadline).timed_out() {
-                return *appends != seen;
-            }
-        }
-        true
+        self.bell.wait_while_until(&mut appends, |appends| *appends == seen, deadline);
+        *appends != seen
     }
 }
 

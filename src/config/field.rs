@@ -274,7 +274,7 @@ pub const FIELDS: &[Field] = &[
         Section::Group,
         "partition_assignment_strategy",
         Kind::Strategies,
-        Default::Is("range"),
+        Default::Is("range,cooperative-sticky"),
         "How the group shares partitions: range, roundrobin, cooperative-sticky; several, best first.",
     )
     .variables(&["KAFKA_PARTITION_ASSIGNMENT_STRATEGY"]),
@@ -475,7 +475,7 @@ pub const FIELDS: &[Field] = &[
     Field::new(
         Section::Run,
         "records",
-        count(1, 100_000_000),
+        count(1, 5_000_000),
         Default::Is("100000"),
         "Orders to produce, after those of earlier runs.",
     )

@@ -158,6 +158,11 @@ impl Resolved {
         field.kind.parse(&self.raw.get(field.name)?.text).ok()
     }
 
+    /// Whether anybody gave the setting a value.
+    pub fn said(&self, name: &str) -> bool {
+        self.raw.get(name).is_some_and(|raw| raw.origin != Origin::Default)
+    }
+
     /// Each setting with its effective value and its source, as a table for people; secrets as `***`.
     pub fn effective(&self) -> String {
         table::effective(self, self.command)

@@ -81,3 +81,54 @@ fn is_ready(metadata: &Metadata, name: &str, partitions: i32) -> bool {
             && topic.partitions.iter().all(|partition| partition.leader.is_some())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::ConnectionOptions;
+    use super::super::scripted::{Answer, ScriptedBroker, one_broker};
+    use super::*;
+    use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::create_topics_response::CreateTopicsResponse;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A broker that refuses the topic `old`, and whose new topics get their second leader late.
+    fn cluster_of() -> (ScriptedBroker, Cluster) {
+        let asked = AtomicUsize::new(0);
+        let offered = [(ApiKey::Metadata, 12), (ApiKey::CreateTopics, 7)];
+        let broker = ScriptedBroker::start(&offered, move |call, port| match call.key {
+            ApiKey::Metadata => {
+                let mut metadata = one_broker(port, "new", 2);
+                if asked.fetch_add(1, Ordering::Relaxed) < 3 {
+                    metadata.topics[0].partitions[1].leader_id = (-1).into();
+                }
+                call.answer(metadata)
+            }
+            ApiKey::CreateTopics => {
+                let request: CreateTopicsRequest = call.read();
+                let topic = &request.topics[0];
+                assert_eq!((topic.num_partitions, topic.replication_factor, topic.configs.len()), (2, -1, 1));
+                let code = if topic.name.as_str() == "old" { 36 } else { 0 };
+                let result = CreatableTopicResult::default().with_name(topic.name.clone()).with_error_code(code);
+                call.answer(CreateTopicsResponse::default().with_topics(vec![result]))
+            }
+            _ => Answer::HangUp,
+        });
+        let cluster = Cluster::connect(std::slice::from_ref(&broker.address), ConnectionOptions::default()).unwrap();
+        (broker, cluster)
+    }
+
+    #[test]
+    fn a_topic_is_ready_when_every_partition_has_a_leader() {
+        let (_broker, cluster) = cluster_of();
+        create_topic(&cluster, "new", 2, -1, &[("cleanup.policy", "compact")]).unwrap();
+        assert_eq!(cluster.metadata().leader("new", 1), Some(1));
+    }
+
+    #[test]
+    fn a_refusal_names_the_topic() {
+        let (_broker, cluster) = cluster_of();
+        let error = create_topic(&cluster, "old", 2, -1, &[("cleanup.policy", "compact")]).unwrap_err();
+        assert_eq!(error.code(), Some(Code::TOPIC_ALREADY_EXISTS));
+        assert!(error.to_string().contains("topic old"), "{error}");
+    }
+}

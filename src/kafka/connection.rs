@@ -1,7 +1,7 @@
 //! One TCP connection to one broker.
 //!
 //! Opening it asks for the broker's API versions (ApiVersions, API key 18, KIP-35 and KIP-511); after that every call is
-//! sent in the highest version that both sides and our table ([`APIS`]) speak. Calls may be pipelined: [`send`] any
+//! sent in the highest version that both sides and our table (in `versions.rs`) speak. Calls may be pipelined: [`send`] any
 //! number, then [`receive`] in the same order; the broker answers in order, and the correlation id is checked.
 //!
 //! A connection that failed is poisoned: after an I/O error, a timeout or a malformed answer nobody knows what the next
@@ -14,18 +14,19 @@
 //! [`receive`]: Connection::receive
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use log::debug;
 
 use super::error::{Code, Error};
-use crate::door;
+use super::socket::{SHORTEST_TIMEOUT, TimedReader, connect, foreign_protocol, io_error};
+use super::versions::{Api, VersionRange, decode_api_versions, highest_common};
 
 /// How to connect and how long to wait.
 #[derive(Clone, Debug)]
@@ -227,8 +228,10 @@ impl Connection {
     ) -> Result<R::Response, Error> {
         self.check_usable()?;
         let api = Api::of::<R>();
+        let version = in_flight.version;
         let received = self.receive_body::<R>(&in_flight, frames, timeout).and_then(|mut body| {
-            R::Response::decode(&mut body, in_flight.version).map_err(|error| self.malformed(api.name, error))
+            api.answer.check(version, &body).map_err(|what| self.malformed(api.name, what))?;
+            R::Response::decode(&mut body, version).map_err(|error| self.malformed(api.name, error))
         });
         received.map_err(|error| self.poison(error))
     }
@@ -253,7 +256,7 @@ impl Connection {
             let in_flight = self.send_as(&request, version)?;
             let timeout = self.options.connect_timeout;
             let body = self.receive_body::<ApiVersionsRequest>(&in_flight, &mut FreshFrames, timeout);
-            let (code, offered) = match decode_api_versions(&mut body?, version) {
+            let (code, offered) = match decode_api_versions(&body?, version) {
                 Some(answer) => answer,
                 None => return Err(self.not_kafka("its first answer is not an ApiVersions response".into())),
             };
@@ -389,129 +392,6 @@ impl Connection {
     }
 }
 
-/// Versions of one API that a broker offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct VersionRange {
-    key: i16,
-    lowest: i16,
-    highest: i16,
-}
-
-fn highest_common(api: Api, offered: &VersionRange) -> Option<i16> {
-    let version = api.highest.min(offered.highest);
-    (version >= api.lowest.max(offered.lowest)).then_some(version)
-}
-
-/// An API as this client speaks it.
-#[derive(Clone, Copy)]
-struct Api {
-    key: ApiKey,
-    name: &'static str,
-    lowest: i16,
-    highest: i16,
-}
-
-/// The versions this client was written and tried for. The message types may know higher ones, but a new version can
-/// change what a field means, so it is raised here by hand.
-const APIS: &[Api] = &[
-    Api { key: ApiKey::Produce, name: "Produce", lowest: 3, highest: 11 },
-    Api { key: ApiKey::Fetch, name: "Fetch", lowest: 4, highest: 17 },
-    Api { key: ApiKey::ListOffsets, name: "ListOffsets", lowest: 2, highest: 9 },
-    Api { key: ApiKey::Metadata, name: "Metadata", lowest: 4, highest: 13 },
-    Api { key: ApiKey::OffsetCommit, name: "OffsetCommit", lowest: 2, highest: 9 },
-    Api { key: ApiKey::OffsetFetch, name: "OffsetFetch", lowest: 2, highest: 9 },
-    Api { key: ApiKey::FindCoordinator, name: "FindCoordinator", lowest: 1, highest: 6 },
-    Api { key: ApiKey::JoinGroup, name: "JoinGroup", lowest: 2, highest: 9 },
-    Api { key: ApiKey::Heartbeat, name: "Heartbeat", lowest: 1, highest: 4 },
-    Api { key: ApiKey::LeaveGroup, name: "LeaveGroup", lowest: 1, highest: 5 },
-    Api { key: ApiKey::SyncGroup, name: "SyncGroup", lowest: 1, highest: 5 },
-    Api { key: ApiKey::ApiVersions, name: "ApiVersions", lowest: 0, highest: 3 },
-    Api { key: ApiKey::CreateTopics, name: "CreateTopics", lowest: 2, highest: 7 },
-];
-
-impl Api {
-    /// The entry of our table, cut to what the message type can encode. An API that is not in it has no version.
-    fn of<R: Request>() -> Api {
-        let entry = APIS.iter().find(|api| api.key as i16 == R::KEY);
-        let entry = entry.copied().unwrap_or(Api {
-            key: ApiKey::ApiVersions,
-            name: "an API outside its table",
-            lowest: 0,
-            highest: -1,
-        });
-        Api { lowest: entry.lowest.max(R::VERSIONS.min), highest: entry.highest.min(R::VERSIONS.max), ..entry }
-    }
-}
-
-/// `None` when the bytes are no ApiVersions response. Decoded by hand: it is what protects everything after it from
-/// servers that are no Kafka, so it must not trust a single length.
-fn decode_api_versions(body: &mut Bytes, version: i16) -> Option<(Code, Vec<VersionRange>)> {
-    let code = Code(body.try_get_i16().ok()?);
-    if !code.is_ok() {
-        return Some((code, Vec::new()));
-    }
-    let compact = version >= 3;
-    let count = if compact { get_unsigned_varint(body)?.checked_sub(1)? } else { body.try_get_u32().ok()? };
-    let entry_bytes_min = 6;
-    if count as usize > body.len() / entry_bytes_min {
-        return None;
-    }
-    let mut offered = Vec::with_capacity(count as usize);
-    for _ in 0..count {
-        let key = body.try_get_i16().ok()?;
-        let lowest = body.try_get_i16().ok()?;
-        let highest = body.try_get_i16().ok()?;
-        offered.push(VersionRange { key, lowest, highest });
-        if compact {
-            skip_tagged_fields(body)?;
-        }
-    }
-    // An empty list would make every later error a puzzle.
-    (!offered.is_empty()).then_some((code, offered))
-}
-
-fn skip_tagged_fields(body: &mut Bytes) -> Option<()> {
-    for _ in 0..get_unsigned_varint(body)? {
-        get_unsigned_varint(body)?;
-        let size = get_unsigned_varint(body)? as usize;
-        if size > body.len() {
-            return None;
-        }
-        body.advance(size);
-    }
-    Some(())
-}
-
-fn get_unsigned_varint(body: &mut Bytes) -> Option<u32> {
-    let mut value = 0;
-    for shift in (0..=28).step_by(7) {
-        let byte = body.try_get_u8().ok()?;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-/// Which other server begins its answer with these bytes.
-fn foreign_protocol(prefix: [u8; 4]) -> Option<&'static str> {
-    match &prefix {
-        b"HTTP" | b"<htm" | b"<!DO" => Some("an HTTP server answers"),
-        [0x15, 0x03, _, _] => Some("a TLS server answers"),
-        b"SSH-" => Some("an SSH server answers"),
-        b"220 " | b"220-" => Some("an SMTP or FTP server answers"),
-        b"-ERR" => Some("a Redis server answers"),
-        b"AMQP" => Some("an AMQP server answers"),
-        b"RFB " => Some("a VNC server answers"),
-        // An ErrorResponse to what it took for a start-up packet: its length follows, below 64 KiB.
-        [b'E', 0, 0, _] => Some("a PostgreSQL server answers"),
-        // A greeting: a three-byte little-endian length, then packet number 0.
-        [0x20..=0x7f, 0, 0, 0] => Some("a MySQL or MariaDB server answers"),
-        _ => None,
-    }
-}
-
 fn broker_refused(address: &str, code: Code) -> Error {
     Error::Broker {
         address: address.into(),
@@ -522,51 +402,11 @@ fn broker_refused(address: &str, code: Code) -> Error {
     }
 }
 
-fn io_error(address: &str, during: &'static str, error: &io::Error) -> Error {
-    Error::Io { address: address.into(), during, kind: error.kind(), text: error.to_string() }
-}
-
-fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Error> {
-    let port =
-        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
-    if port.is_none_or(|port| port == 0) {
-        return Err(Error::Invalid(format!("{address:?} is not an address: write host:port, such as localhost:9092")));
-    }
-    let resolved: Vec<SocketAddr> =
-        address.to_socket_addrs().map_err(|error| io_error(address, "resolve the name", &error))?.collect();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for socket_address in resolved {
-        match TcpStream::connect_timeout(&socket_address, timeout.max(SHORTEST_TIMEOUT)) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = error,
-        }
-    }
-    Err(io_error(address, "connect", &failure))
-}
-
-/// Socket timeouts of zero are refused by the operating system's interface.
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
-
-/// Reads until a deadline, however slowly the bytes drip in.
-struct TimedReader<'a> {
-    stream: &'a TcpStream,
-    deadline: Instant,
-}
-
-impl<'a> TimedReader<'a> {
-    fn new(stream: &'a TcpStream, timeout: Duration) -> Self {
-        Self { stream, deadline: door::now() + timeout }
-    }
-}
-
-impl Read for TimedReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(door::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left.max(SHORTEST_TIMEOUT)))?;
-        self.stream.read(buffer)
+/// A [`Closer`] holds the socket too; without this it would stay open until that is dropped as well.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // An error here means that the socket is not connected any more, which is what we want.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -574,6 +414,7 @@ impl Read for TimedReader<'_> {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
+    use bytes::Buf;
     use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse, MetadataRequest, ShareFetchRequest};
     use std::net::TcpListener;
     use std::sync::mpsc;
@@ -782,6 +623,19 @@ mod tests {
     }
 
     #[test]
+    fn a_dropped_connection_is_closed_though_a_closer_is_left() {
+        let (address, server) = serve(|stream| {
+            shake_hands(stream);
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the client hangs up");
+        });
+        let connection = Connection::open(&address, &quick()).unwrap();
+        let closer = connection.closer().unwrap();
+        drop(connection);
+        server.join().unwrap();
+        closer.close();
+    }
+
+    #[test]
     fn pipelined_calls_are_answered_in_order() {
         let (address, server) = serve(|stream| {
             shake_hands(stream);
@@ -812,16 +666,5 @@ mod tests {
         let error = Connection::open(&dead, &quick()).err().expect("nobody listens");
         assert!(matches!(&error, Error::Io { kind: io::ErrorKind::ConnectionRefused, .. }), "{error:?}");
         assert!(error.is_unavailable() && error.is_retriable());
-    }
-
-    #[test]
-    fn api_versions_are_decoded_whole_or_not_at_all() {
-        let (code, offered) = decode_api_versions(&mut Bytes::from_static(API_VERSIONS), 3).unwrap();
-        assert!(code.is_ok());
-        assert_eq!(offered[0], VersionRange { key: 12, lowest: 0, highest: 9 });
-        let list_bytes = 17;
-        for cut in 0..list_bytes {
-            assert_eq!(decode_api_versions(&mut Bytes::from_static(&API_VERSIONS[..cut]), 3), None, "cut at {cut}");
-        }
     }
 }

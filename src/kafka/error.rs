@@ -80,11 +80,14 @@ impl Error {
     }
 
     /// Whether the same call may succeed later, on a new connection or with newer metadata.
+    ///
+    /// What answers in a broker's place ([`Error::NotKafka`]) may be a proxy while that broker restarts, so it counts.
     pub fn is_retriable(&self) -> bool {
+        use Error::*;
         match self {
-            Error::Io { .. } | Error::Timeout { .. } | Error::NoBroker { .. } | Error::NoLeader { .. } => true,
-            Error::Broker { code, .. } => code.is_retriable(),
-            _ => false,
+            Io { .. } | Timeout { .. } | NotKafka { .. } | NoBroker { .. } | NoLeader { .. } => true,
+            Broker { code, .. } => code.is_retriable(),
+            Unsupported { .. } | Malformed { .. } | Unsendable { .. } | Closed | Invalid(_) => false,
         }
     }
 

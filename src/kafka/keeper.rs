@@ -58,7 +58,8 @@ pub struct Keeper {
     interrupt: Interrupt,
     membership: Arc<Mutex<Membership>>,
     connection: Option<Connection>,
-    request_timeout: Duration,
+    /// Short enough that after a coordinator that fell silent there is time to find the next one.
+    heartbeat_timeout: Duration,
     held_answer_timeout: Duration,
     /// Assigned, but not announced yet, with the round of their description.
     awaited: BTreeMap<TopicPartition, u64>,
@@ -91,7 +92,7 @@ impl Keeper {
             interrupt,
             membership,
             connection: None,
-            request_timeout: options.request_timeout,
+            heartbeat_timeout: options.request_timeout.min(options.session_timeout / 2),
             held_answer_timeout: options.request_timeout.max(options.max_poll_interval + HELD_ANSWER_MARGIN),
             awaited: BTreeMap::new(),
             round: 0,
@@ -230,8 +231,8 @@ impl Keeper {
             Call::CountPartitions(topics) => self.count(&topics).map(Answer::Counted),
             Call::Join(request) => self.ask_held(&request).map(Answer::Joined),
             Call::Sync(request) => self.ask_held(&request).map(Answer::Synced),
-            Call::Heartbeat(request) => self.ask(&request).map(Answer::Heartbeat),
-            Call::Leave(request) => self.ask(&request).map(|_| Answer::Left),
+            Call::Heartbeat(request) => self.ask(&request, self.heartbeat_timeout).map(Answer::Heartbeat),
+            Call::Leave(request) => self.ask(&request, self.time_to_leave()).map(|_| Answer::Left),
         };
         let answer = answer.unwrap_or_else(|error| self.unreachable(error));
         self.group.answered(self.elapsed(), answer);
@@ -268,9 +269,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// Topics that are gone count as having no partition.
+    /// Topics that are gone count as having no partition. The router keeps the topics that we subscribe to fresh, and
+    /// reports what changes; what others subscribe to may be new to us.
     fn count(&self, topics: &[Arc<str>]) -> Result<PartitionCounts, Error> {
-        let metadata = self.cluster.refresh(TopicsWanted::Names(topics))?;
+        let mut metadata = self.cluster.metadata();
+        if !topics.iter().all(|topic| metadata.topics.contains_key(topic)) {
+            metadata = self.cluster.refresh(TopicsWanted::Names(topics))?;
+        }
         let count = |topic: &Arc<str>| {
             let known = metadata.topics.get(topic).filter(|known| known.error.is_ok());
             (topic.clone(), known.map_or(0, |known| known.partitions.len() as i32))
@@ -278,10 +283,12 @@ impl Keeper {
         Ok(topics.iter().map(count).collect())
     }
 
-    fn ask<R: Request>(&mut self, request: &R) -> Result<R::Response, Error> {
-        let left = self.leave_until.map(|until| until.saturating_duration_since(door::now()));
-        let timeout = left.map_or(self.request_timeout, |left| left.min(self.request_timeout));
+    fn ask<R: Request>(&mut self, request: &R, timeout: Duration) -> Result<R::Response, Error> {
         self.connected()?.call_within(request, timeout)
+    }
+
+    fn time_to_leave(&self) -> Duration {
+        self.leave_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(door::now()))
     }
 
     /// Asks what the coordinator answers only when all members are there.

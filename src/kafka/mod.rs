@@ -4,6 +4,7 @@
 //!
 //! - [`error`]: the one table of broker error codes, and [`Error`](error::Error), which says where and what to do;
 //! - [`wire`]: record batches and their compression; the other messages come from the `kafka-protocol` crate;
+//! - `socket`, `versions`, `shape`: TCP, the versions we speak, and what answers look like;
 //! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
 //! - [`producer`] and [`admin`]: enough to make and fill topics;
@@ -12,7 +13,7 @@
 //!   [`buffer`] and [`credit`]).
 //!
 //! Everything blocks, with a limit on its time. Whoever wants two things at once uses two threads and two connections.
-//! Speaks to Kafka 3.9 and 4.x; versions are negotiated per connection (KIP-35) within the table in [`connection`].
+//! Speaks to Kafka 3.9 and 4.x; versions are negotiated per connection (KIP-35) within the table in `versions`.
 
 pub mod admin;
 pub mod assignor;
@@ -33,5 +34,8 @@ pub mod producer;
 pub mod router;
 #[cfg(test)]
 mod scripted;
+mod shape;
+mod socket;
 pub mod topics;
+mod versions;
 pub mod wire;

@@ -8,6 +8,9 @@ use kafka_protocol::ResponseError;
 
 use super::{Group, JoinRefused, Joined, JoinedMember, Member, Phase, Synced, Ticket};
 
+/// A member that names no timeout must not make the timer spin.
+const REBALANCE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
 impl Group {
     /// The member waits for the rebalance that is under way or starts with it.
     pub(super) fn await_rebalance(&mut self, now: Duration, ticket: Ticket, member_id: &str) {
@@ -20,7 +23,7 @@ impl Group {
         self.complete_join_if_ready(now);
     }
 
-    pub(super) fn prepare_rebalance(&mut self, now: Duration) {
+    fn prepare_rebalance(&mut self, now: Duration) {
         let not_before = match self.phase {
             Phase::Preparing { .. } => return,
             Phase::Empty => now + self.initial_rebalance_delay,
@@ -34,8 +37,8 @@ impl Group {
         self.phase = Phase::Preparing { not_before, deadline: not_before + self.rebalance_timeout() };
     }
 
-    pub(super) fn rebalance_timeout(&self) -> Duration {
-        self.members.values().map(|member| member.rebalance_timeout).max().unwrap_or_default()
+    fn rebalance_timeout(&self) -> Duration {
+        self.members.values().map(|member| member.rebalance_timeout).fold(REBALANCE_TIMEOUT_MIN, Duration::max)
     }
 
     pub(super) fn all_joined(&self) -> bool {
@@ -60,7 +63,7 @@ impl Group {
         }
     }
 
-    pub(super) fn complete_join(&mut self, now: Duration) {
+    fn complete_join(&mut self, now: Duration) {
         self.generation += 1;
         if self.members.is_empty() {
             self.phase = Phase::Empty;
@@ -86,7 +89,7 @@ impl Group {
     }
 
     /// The leader stays if it joined, else the first who did takes over.
-    pub(super) fn elect_leader(&mut self) {
+    fn elect_leader(&mut self) {
         if self.members.get(&self.leader).is_none_or(|leader| leader.joining.is_none()) {
             let joined = self.members.iter().find(|(_, member)| member.joining.is_some());
             self.leader = joined.map(|(member_id, _)| member_id.clone()).unwrap_or_default();

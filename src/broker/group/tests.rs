@@ -207,6 +207,16 @@ fn static_members_outlive_a_rebalance_that_they_miss() {
 }
 
 #[test]
+fn members_without_a_rebalance_timeout_do_not_make_the_timer_spin() {
+    let hasty = |instance, id| Join { rebalance_timeout: Duration::ZERO, ..static_join(instance, id) };
+    let mut group = stable(vec![hasty("one", "a"), hasty("two", "b"), hasty("three", "c")]);
+    group.leave(at(2), "c", None).unwrap();
+    let deadline = group.next_deadline().unwrap();
+    group.tick(deadline);
+    assert!(group.next_deadline() > Some(deadline), "{:?} is due again at {deadline:?}", group.next_deadline());
+}
+
+#[test]
 fn leaving_by_member_id_or_instance_id() {
     let mut group = stable(vec![static_join("one", "a"), join_of("", "b")]);
     assert_eq!(group.leave(at(2), "x", None), Err(ResponseError::UnknownMemberId));
@@ -283,7 +293,7 @@ enum Event {
     Sync(usize),
     Heartbeat(usize),
     Leave(usize),
-    Pass(u64),
+    Pass(Duration),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -294,7 +304,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         (0usize..8).prop_map(Event::Sync),
         (0usize..8).prop_map(Event::Heartbeat),
         (0usize..8).prop_map(Event::Leave),
-        (1u64..30).prop_map(Event::Pass),
+        (1u64..30).prop_map(|seconds| Event::Pass(at(seconds))),
     ];
     prop::collection::vec(event, 1..60)
 }
@@ -306,7 +316,8 @@ struct Driver {
     ids: Vec<String>,
     joins: Vec<Ticket>,
     syncs: Vec<Ticket>,
-    leaders: BTreeMap<i32, (String, String)>,
+    /// The assignor of each generation, as the first answer said.
+    protocols: BTreeMap<i32, String>,
 }
 
 impl Driver {
@@ -336,8 +347,8 @@ impl Driver {
             Event::Leave(index) => {
                 let _ = self.group.leave(self.now, &known(index), None);
             }
-            Event::Pass(seconds) => {
-                self.now += at(seconds);
+            Event::Pass(duration) => {
+                self.now += duration;
                 self.group.tick(self.now);
             }
         }
@@ -348,13 +359,13 @@ impl Driver {
         let settled = matches!(self.group.phase, Phase::Completing { .. } | Phase::Stable);
         assert!(!settled || self.group.members.contains_key(&self.group.leader), "the leader is no member");
         assert!(self.group.phase != Phase::Empty || self.group.members.is_empty(), "an empty group has members");
-        let (group, leaders) = (&mut self.group, &mut self.leaders);
+        let (group, protocols) = (&mut self.group, &mut self.protocols);
         self.joins.retain(|&ticket| match group.take_join(ticket) {
             None => true,
             Some(Err(_)) => false,
             Some(Ok(joined)) => {
-                let agreed = leaders.entry(joined.generation).or_insert((joined.protocol.clone(), String::new()));
-                assert_eq!(agreed.0, joined.protocol, "two assignors in generation {}", joined.generation);
+                let agreed = protocols.entry(joined.generation).or_insert_with(|| joined.protocol.clone());
+                assert_eq!(*agreed, joined.protocol, "two assignors in generation {}", joined.generation);
                 let listed = joined.members.iter().any(|member| member.member_id == joined.member_id);
                 assert!(joined.members.is_empty() || listed, "the leader is not among its members");
                 false
@@ -369,13 +380,13 @@ proptest! {
     fn whatever_happens_every_ticket_is_answered_and_an_abandoned_group_becomes_empty(events in events()) {
         let mut driver = Driver {
             group: Group::new(at(2)), now: at(0), ids: Vec::new(), joins: Vec::new(), syncs: Vec::new(),
-            leaders: BTreeMap::new(),
+            protocols: BTreeMap::new(),
         };
         events.iter().for_each(|event| driver.apply(event));
         for _ in 0..200 {
             let Some(deadline) = driver.group.next_deadline() else { break };
-            let advanced = deadline.max(driver.now);
-            driver.apply(&Event::Pass(advanced.saturating_sub(driver.now).as_secs()));
+            let wait = deadline.saturating_sub(driver.now);
+            driver.apply(&Event::Pass(wait));
         }
         prop_assert_eq!(driver.group.next_deadline(), None, "time alone does not bring the group to rest");
         prop_assert_eq!((driver.joins, driver.syncs), (vec![], vec![]), "tickets without an answer");

@@ -17,8 +17,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::topics::TopicError;
 use super::{Context, text};
+use crate::broker::topics::TopicError;
 
 /// "As the broker likes" for partition count and replication factor (KIP-464).
 const BROKER_DEFAULT: i32 = -1;

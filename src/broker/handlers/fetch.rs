@@ -18,8 +18,8 @@ use kafka_protocol::messages::{
 };
 use parking_lot::Mutex;
 
-use super::super::log::{LEADER_EPOCH, PartitionLog, TimedOffset};
 use super::Context;
+use crate::broker::log::{LEADER_EPOCH, PartitionLog, TimedOffset};
 use crate::door;
 
 /// From this version on topics are named by id.
@@ -177,7 +177,11 @@ fn list_offset(context: &Context, topic: &str, asked: &ListOffsetsPartition) -> 
         _ => None,
     };
     match found {
-        Some(at) => response.with_offset(at.offset).with_timestamp(at.timestamp_ms).with_leader_epoch(LEADER_EPOCH),
+        Some(at) => {
+            // Versions before 4 have no place for an epoch.
+            let leader_epoch = if context.version >= 4 { LEADER_EPOCH } else { -1 };
+            response.with_offset(at.offset).with_timestamp(at.timestamp_ms).with_leader_epoch(leader_epoch)
+        }
         None => response.with_offset(-1).with_timestamp(-1),
     }
 }

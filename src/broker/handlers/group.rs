@@ -17,9 +17,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::group::{Caller, Group, Join, JoinAnswer, Joined, Member, SyncAnswer};
-use super::super::topics::random_id;
 use super::{Answer, Context, text};
+use crate::broker::group::{Caller, Group, Join, JoinAnswer, Joined, Member, SyncAnswer};
+use crate::broker::topics::random_id;
 
 const STOPPING: &str = "the broker stops while a member waits";
 
@@ -172,7 +172,11 @@ pub fn leave(context: &Context, request: LeaveGroupRequest) -> LeaveGroupRespons
 pub fn describe(context: &Context, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let one = |group_id: GroupId| {
         let known = context.shared.groups.with(&group_id, |group, _| described(group));
-        known.unwrap_or_else(|| unknown_group(context)).with_group_id(group_id)
+        let answer = match context.refused() {
+            Some(code) => DescribedGroup::default().with_error_code(code),
+            None => known.unwrap_or_else(|| unknown_group(context)),
+        };
+        answer.with_group_id(group_id)
     };
     DescribeGroupsResponse::default().with_groups(request.groups.into_iter().map(one).collect())
 }

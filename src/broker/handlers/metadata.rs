@@ -12,9 +12,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::super::log::LEADER_EPOCH;
-use super::super::topics::Topic;
 use super::{Context, text};
+use crate::broker::log::LEADER_EPOCH;
+use crate::broker::topics::Topic;
 
 /// The key type of consumer groups in FindCoordinator.
 const GROUP_KEY: i8 = 0;
@@ -60,7 +60,7 @@ fn find_or_create(context: &Context, asked: MetadataRequestTopic, may_create: bo
         (None, Some(partitions)) if may_create => match topics.create(&name, partitions) {
             Ok(topic) => describe(context, &topic),
             // Another connection was faster: the client asks again and finds it.
-            Err(super::super::TopicError::Exists(_)) => refused(ResponseError::LeaderNotAvailable.code()),
+            Err(crate::broker::TopicError::Exists(_)) => refused(ResponseError::LeaderNotAvailable.code()),
             Err(error) => refused(error.code()),
         },
         (None, _) => refused(ResponseError::UnknownTopicOrPartition.code()),
@@ -83,9 +83,11 @@ fn describe(context: &Context, topic: &Topic) -> MetadataResponseTopic {
         .with_partitions((0..topic.partition_count()).map(partition).collect())
 }
 
-/// FindCoordinator (10): this node for every group; transactions have no coordinator.
+/// FindCoordinator (10): this node for every group. Transactions have no coordinator; the error is one that both Java
+/// and librdkafka give up on at once, where they would retry a more fitting one for ever.
 pub fn find_coordinator(context: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
-    let unsupported = (request.key_type != GROUP_KEY).then(|| ResponseError::UnsupportedVersion.code());
+    let unsupported = (request.key_type != GROUP_KEY).then(|| ResponseError::TransactionalIdAuthorizationFailed.code());
+    let error_message = unsupported.map(|_| text("the embedded broker has no transactions"));
     let error_code = context.refused().or(unsupported).unwrap_or(0);
     let shared = context.shared;
     // An error comes without an address.
@@ -100,6 +102,7 @@ pub fn find_coordinator(context: &Context, request: FindCoordinatorRequest) -> F
             .with_host(host.clone())
             .with_port(port)
             .with_error_code(error_code)
+            .with_error_message(error_message.clone())
     };
     if context.version >= 4 {
         let coordinators = request.coordinator_keys.into_iter().map(coordinator).collect();
@@ -107,6 +110,7 @@ pub fn find_coordinator(context: &Context, request: FindCoordinatorRequest) -> F
     }
     FindCoordinatorResponse::default()
         .with_error_code(error_code)
+        .with_error_message(error_message)
         .with_node_id(node_id.into())
         .with_host(host)
         .with_port(port)

@@ -147,3 +147,66 @@ fn api_versions(error_code: i16) -> ApiVersionsResponse {
 fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::broker::shape::testing::example;
+    use crate::broker::{BrokerOptions, Shared};
+
+    /// A broker without threads that has the topic `a`, with records.
+    fn shared() -> Shared {
+        let shared = Shared::new(&BrokerOptions::default(), SocketAddr::from(([127, 0, 0, 1], 9092)));
+        let topic = shared.topics.create("a", 1).unwrap();
+        topic.partition(0).unwrap().lock().append(&crate::broker::batch::testing::plain(3)).unwrap();
+        shared
+    }
+
+    fn answered(shared: &Shared, refusal: Option<Refusal>, api: ApiKey, version: i16) -> Option<ResponseKind> {
+        let mut body = example(api, version).into();
+        let request = RequestKind::decode(api, &mut body, version).unwrap();
+        let context = Context { shared, version, client_id: "test", client_host: "127.0.0.1", refusal };
+        match answer(&context, request) {
+            Answer::Response(response) => Some(*response),
+            Answer::Nothing => None,
+            Answer::Hangup(why) => {
+                assert_eq!(api, ApiKey::Produce, "{api:?} {version}: {why}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn every_answer_can_be_sent_in_the_version_of_its_request() {
+        for refusal in [None, Some(Refusal { code: 7, partition: None })] {
+            for (api, version) in supported_versions() {
+                let Some(response) = answered(&shared(), refusal, api, version) else { continue };
+                let mut bytes = BytesMut::new();
+                let encoded = response.encode(&mut bytes, version);
+                assert!(encoded.is_ok(), "{api:?} {version}: {encoded:?}");
+                let mut rest = bytes.freeze();
+                let decoded = ResponseKind::decode(api, &mut rest, version);
+                assert!(
+                    decoded.is_ok() && rest.is_empty(),
+                    "{api:?} {version}: {decoded:?}, {} bytes left",
+                    rest.len()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_scripted_error_reaches_every_answer_that_can_carry_one() {
+        // The example of Produce wants no answer.
+        for (api, version) in supported_versions().filter(|(api, _)| *api != ApiKey::Produce) {
+            let refusal = Some(Refusal { code: 1_234, partition: None });
+            let response = answered(&shared(), refusal, api, version).unwrap();
+            let said = format!("{response:?}").contains("error_code: 1234");
+            assert!(said, "{api:?} {version}: {response:?}");
+        }
+    }
+}

@@ -12,9 +12,9 @@ use kafka_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, TopicName,
 };
 
-use super::super::group::{CommittedOffset, Group};
 use super::group::{caller, code_of};
 use super::{Context, text};
+use crate::broker::group::{CommittedOffset, Group};
 
 /// From this version on one request may ask for several groups (KIP-709).
 const SEVERAL_GROUPS_VERSION: i16 = 8;

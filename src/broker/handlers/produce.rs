@@ -8,8 +8,8 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse};
 
-use super::super::log::AppendFault;
 use super::{Answer, Context, text};
+use crate::broker::log::AppendFault;
 
 /// The first version whose records are in message format v2.
 const FIRST_VERSION: i16 = 3;

@@ -12,4 +12,4 @@ pub mod batch;
 pub mod builder;
 pub mod compression;
 pub mod record_batch;
-mod varint;
+pub(super) mod varint;

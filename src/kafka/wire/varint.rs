@@ -1,48 +1,54 @@
-//! Zigzag varints as record batches use them, and a cursor over hostile bytes.
+//! Varints, and a cursor over hostile bytes.
 
 /// Reads forward; every method answers `None` instead of reading past the end.
-pub(super) struct Cursor<'a> {
+pub(in crate::kafka) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::kafka) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// Bytes read so far.
-    pub(super) fn position(&self) -> usize {
+    pub(in crate::kafka) fn position(&self) -> usize {
         self.at
     }
 
-    pub(super) fn is_at_end(&self) -> bool {
+    pub(in crate::kafka) fn is_at_end(&self) -> bool {
         self.at == self.bytes.len()
     }
 
     /// What is not read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(in crate::kafka) fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
 
     #[inline(always)]
-    pub(super) fn byte(&mut self) -> Option<u8> {
+    pub(in crate::kafka) fn byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;
         Some(byte)
     }
 
     #[inline(always)]
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(in crate::kafka) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let end = self.at.checked_add(count)?;
         let taken = self.bytes.get(self.at..end)?;
         self.at = end;
         Some(taken)
     }
 
+    /// The next `N` bytes, for `from_be_bytes`.
+    #[inline(always)]
+    pub(in crate::kafka) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.first_chunk().copied()
+    }
+
     /// A zigzag varint of at most 64 bits.
     #[inline(always)]
-    pub(super) fn varint(&mut self) -> Option<i64> {
+    pub(in crate::kafka) fn varint(&mut self) -> Option<i64> {
         let first = self.byte()?;
         let zigzag = if first < 0x80 { u64::from(first) } else { self.long_varint(first)? };
         Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
@@ -65,9 +71,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// An unsigned varint of at most 32 bits.
+    pub(in crate::kafka) fn unsigned_varint(&mut self) -> Option<u32> {
+        let mut value = 0;
+        for shift in (0..=28).step_by(7) {
+            let byte = self.byte()?;
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
     /// A length and as many bytes; the inner `None` is Kafka's null (a negative length).
     #[inline(always)]
-    pub(super) fn nullable_bytes(&mut self) -> Option<Option<&'a [u8]>> {
+    pub(in crate::kafka) fn nullable_bytes(&mut self) -> Option<Option<&'a [u8]>> {
         match usize::try_from(self.varint()?) {
             Ok(length) => self.take(length).map(Some),
             Err(_) => Some(None),

@@ -6,6 +6,8 @@
 //! wait until the cluster names a leader, and go there. The fetcher of each broker is spawned at its first partition
 //! and joined here.
 
+mod whereabouts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,19 +16,21 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use uuid::Uuid;
 
-use super::buffer::BufferPool;
-use super::cluster::{Cluster, Metadata, TopicsWanted};
-use super::consumer::{ConsumerOptions, Event, PanicGuard, Reporter, tell};
-use super::credit::Credit;
-use super::error::{Code, Error};
-use super::fetcher::{self, Fetcher, Target};
-use super::interrupt::Interrupt;
-use super::keeper;
-use super::offsets::{Isolation, OffsetAt};
-use super::topics::{GONE_AFTER, Topics};
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
 use crate::door;
+use crate::kafka::assignor::PartitionCounts;
+use crate::kafka::buffer::BufferPool;
+use crate::kafka::cluster::{Cluster, Metadata, TopicsWanted};
+use crate::kafka::consumer::{ConsumerOptions, Event, PanicGuard, Reporter, tell};
+use crate::kafka::credit::Credit;
+use crate::kafka::error::Error;
+use crate::kafka::fetcher::{self, Fetcher, Target};
+use crate::kafka::interrupt::Interrupt;
+use crate::kafka::keeper;
+use crate::kafka::offsets::{Isolation, OffsetAt};
+use crate::kafka::topics::{GONE_AFTER, Topics};
+use whereabouts::{Whereabouts, find};
 
 /// As `metadata.max.age.ms` of the Java client.
 const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
@@ -287,7 +291,7 @@ impl Router {
         }
     }
 
-    fn subscribe(&mut self, counts: super::assignor::PartitionCounts) {
+    fn subscribe(&mut self, counts: PartitionCounts) {
         if self.given_up {
             return;
         }
@@ -369,39 +373,6 @@ impl Route {
     }
 }
 
-/// Where a partition is to be fetched, by the metadata.
-enum Whereabouts {
-    Leader { node: i32, epoch: i32, topic_id: Uuid },
-    Unknown,
-    NoLeader,
-    Never(Error),
-}
-
-fn find(metadata: &Metadata, partition: &TopicPartition, topic_id: Uuid) -> Whereabouts {
-    let Some(topic) = metadata.topics.get(&partition.topic) else { return Whereabouts::Unknown };
-    if topic.error == Code::UNKNOWN_TOPIC_OR_PARTITION {
-        return Whereabouts::Unknown;
-    }
-    if !topic.error.is_ok() {
-        let (address, subject) = ("the cluster".into(), partition.to_string());
-        let error = Error::Broker { address, api: "Metadata", subject, code: topic.error, message: None };
-        return if error.is_retriable() { Whereabouts::NoLeader } else { Whereabouts::Never(error) };
-    }
-    if !topic_id.is_nil() && topic.id != topic_id {
-        let text = format!(
-            "{partition}: the topic was deleted and made anew; its offsets begin again, so reading goes not on by itself"
-        );
-        return Whereabouts::Never(Error::Invalid(text));
-    }
-    match metadata.partition(&partition.topic, partition.partition) {
-        None => Whereabouts::Unknown,
-        Some(known) => match known.leader.filter(|leader| metadata.brokers.contains_key(leader)) {
-            Some(node) => Whereabouts::Leader { node, epoch: known.leader_epoch, topic_id: topic.id },
-            None => Whereabouts::NoLeader,
-        },
-    }
-}
-
 /// Routes.
 impl Router {
     fn place(&mut self, partition: &TopicPartition, metadata: &Metadata) {
@@ -469,33 +440,44 @@ impl Router {
     /// caught up, so only what the log's bounds confirm is reported.
     fn examine_offsets(&mut self) {
         let now = door::now();
-        let doubtful =
-            self.routes.iter().filter(|(_, route)| matches!(route.place, Place::OutOfRange { at } if at <= now));
-        let doubtful: Vec<TopicPartition> = doubtful.map(|(partition, _)| partition.clone()).collect();
-        for partition in doubtful {
-            let bounds = self.bounds(&partition);
-            let Some(route) = self.routes.get_mut(&partition) else { continue };
-            match bounds {
-                Ok((log_start, log_end)) if (log_start..=log_end).contains(&route.offset) => route.wait(false),
-                Ok((log_start, log_end)) => {
-                    let (run, requested) = (route.run, route.offset);
-                    self.routes.remove(&partition);
-                    self.reporter.send(Event::OutOfRange { partition, run, requested, log_start, log_end });
-                }
-                Err(error) if error.is_retriable() => {
-                    route.place = Place::OutOfRange { at: door::now() + route.backoff.fail(door::random()) };
-                    self.reporter.trouble(error);
-                }
-                Err(error) => self.fail(&partition, error),
-            }
+        let is_due = |route: &Route| matches!(route.place, Place::OutOfRange { at } if at <= now);
+        let doubtful: Vec<TopicPartition> =
+            self.routes.iter().filter(|(_, route)| is_due(route)).map(|(partition, _)| partition.clone()).collect();
+        if doubtful.is_empty() {
+            return;
+        }
+        match self.bounds(&doubtful) {
+            Ok(bounds) => bounds.into_iter().for_each(|(partition, bounds)| self.examine(partition, bounds)),
+            Err(error) => doubtful.into_iter().for_each(|partition| self.examine(partition, Err(error.clone()))),
         }
     }
 
-    fn bounds(&self, partition: &TopicPartition) -> Result<(i64, i64), Error> {
+    fn examine(&mut self, partition: TopicPartition, bounds: Result<(i64, i64), Error>) {
+        let Some(route) = self.routes.get_mut(&partition) else { return };
+        match bounds {
+            Ok((log_start, log_end)) if (log_start..=log_end).contains(&route.offset) => route.wait(false),
+            Ok((log_start, log_end)) => {
+                let (run, requested) = (route.run, route.offset);
+                self.routes.remove(&partition);
+                self.reporter.send(Event::OutOfRange { partition, run, requested, log_start, log_end });
+            }
+            Err(error) if error.is_retriable() => {
+                route.place = Place::OutOfRange { at: door::now() + route.backoff.fail(door::random()) };
+                self.reporter.trouble(error);
+            }
+            Err(error) => self.fail(&partition, error),
+        }
+    }
+
+    fn bounds(&self, partitions: &[TopicPartition]) -> Result<Vec<Bounds>, Error> {
         let ask = |at| {
-            let mut found = self.cluster.list_offsets(&[(partition.clone(), at)], Isolation::ReadUncommitted)?;
-            found.pop().map_or(Err(Error::NoLeader { subject: partition.to_string() }), |(_, result)| result)
+            let queries: Vec<_> = partitions.iter().map(|partition| (partition.clone(), at)).collect();
+            self.cluster.list_offsets(&queries, Isolation::ReadUncommitted)
         };
-        Ok((ask(OffsetAt::Earliest)?, ask(OffsetAt::Latest)?))
+        let both = ask(OffsetAt::Earliest)?.into_iter().zip(ask(OffsetAt::Latest)?);
+        Ok(both.map(|((partition, start), (_, end))| (partition, start.and_then(|start| Ok((start, end?))))).collect())
     }
 }
+
+/// Where a partition's log begins and ends.
+type Bounds = (TopicPartition, Result<(i64, i64), Error>);

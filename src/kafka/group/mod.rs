@@ -16,26 +16,25 @@
 //! Source: API keys 10 (FindCoordinator), 11 (JoinGroup), 14 (SyncGroup), 12 (Heartbeat), 13 (LeaveGroup); KIP-345
 //! (static members), KIP-394 (member id required).
 
+mod requests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    SyncGroupRequest, SyncGroupResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, SyncGroupRequest,
+    SyncGroupResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::assignor::{Assignor, Member, PartitionCounts};
-use super::error::Code;
-use super::membership::{Subscription, decode_assignment, encode_assignment};
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
+use crate::kafka::assignor::{Assignor, Member, PartitionCounts};
+use crate::kafka::error::Code;
+use crate::kafka::membership::{Subscription, decode_assignment, encode_assignment};
 
-const PROTOCOL_TYPE: &str = "consumer";
 const RETRY_BASE: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(2);
 
@@ -313,62 +312,6 @@ impl Group {
     }
 }
 
-/// The requests.
-impl Group {
-    fn join_request(&self) -> JoinGroupRequest {
-        let owned = self.owned.iter().cloned().collect();
-        let generation = (self.generation >= 0).then_some(self.generation);
-        let subscription = Subscription { topics: self.topics.keys().cloned().collect(), owned, generation };
-        let protocols = self.options.assignors.iter().map(|assignor| {
-            JoinGroupRequestProtocol::default()
-                .with_name(text(assignor.name()))
-                .with_metadata(subscription.encode(assignor.is_cooperative()))
-        });
-        JoinGroupRequest::default()
-            .with_group_id(self.group_id())
-            .with_session_timeout_ms(millis(self.options.session_timeout))
-            .with_rebalance_timeout_ms(millis(self.options.rebalance_timeout))
-            .with_member_id(text(&self.member_id))
-            .with_group_instance_id(self.instance())
-            .with_protocol_type(text(PROTOCOL_TYPE))
-            .with_protocols(protocols.collect())
-    }
-
-    fn sync_request(&self, plan: Vec<SyncGroupRequestAssignment>) -> SyncGroupRequest {
-        SyncGroupRequest::default()
-            .with_group_id(self.group_id())
-            .with_generation_id(self.generation)
-            .with_member_id(text(&self.member_id))
-            .with_group_instance_id(self.instance())
-            .with_protocol_type(Some(text(PROTOCOL_TYPE)))
-            .with_protocol_name(self.protocol.map(|assignor| text(assignor.name())))
-            .with_assignments(plan)
-    }
-
-    fn heartbeat_request(&self) -> HeartbeatRequest {
-        HeartbeatRequest::default()
-            .with_group_id(self.group_id())
-            .with_generation_id(self.generation)
-            .with_member_id(text(&self.member_id))
-            .with_group_instance_id(self.instance())
-    }
-
-    fn leave_request(&self) -> LeaveGroupRequest {
-        let member = MemberIdentity::default()
-            .with_member_id(text(&self.member_id))
-            .with_reason(Some(text("the consumer is closing")));
-        LeaveGroupRequest::default().with_group_id(self.group_id()).with_members(vec![member])
-    }
-
-    fn group_id(&self) -> GroupId {
-        GroupId(text(&self.options.group_id))
-    }
-
-    fn instance(&self) -> Option<StrBytes> {
-        self.options.instance.as_deref().map(text)
-    }
-}
-
 /// The answers.
 impl Group {
     fn joined(&mut self, now: Duration, response: JoinGroupResponse) {
@@ -541,10 +484,5 @@ fn text(of: &str) -> StrBytes {
     StrBytes::from_string(of.to_owned())
 }
 
-fn millis(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
-}
-
 #[cfg(test)]
-#[path = "group_tests.rs"]
 mod tests;

@@ -5,9 +5,11 @@
 //!   group refuses during a rebalance is tried again in the next generation, if the partition is still ours then; a
 //!   position of a partition that is not ours any more is refused here already.
 //! - A release is answered to the keeper when the positions that came with it are committed, or hopeless.
-//! - An assigned partition is described before the application hears of it: committed offset, log start, log end.
+//! - An assigned partition is described before the application hears of it ([`describe`]).
 //!
-//! Source: API keys 8 (OffsetCommit) and 9 (OffsetFetch, from version 7 on with `require_stable`, KIP-447).
+//! Source: API key 8 (OffsetCommit).
+
+mod describe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,23 +17,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::offset_fetch_request::{
-    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
-};
-use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse};
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest};
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 
-use super::cluster::{Cluster, topic_name};
-use super::connection::Connection;
-use super::consumer::{AssignedPartition, ConsumerOptions, Event, Positions, Reporter, tell};
-use super::error::{Code, Error};
-use super::group::Credentials;
-use super::keeper;
-use super::offsets::{Isolation, OffsetAt};
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
 use crate::door;
+use crate::kafka::cluster::{Cluster, topic_name};
+use crate::kafka::connection::Connection;
+use crate::kafka::consumer::{ConsumerOptions, Event, Positions, Reporter, tell};
+use crate::kafka::error::{Code, Error};
+use crate::kafka::group::Credentials;
+use crate::kafka::keeper;
+use crate::kafka::offsets::Isolation;
 
 /// A release whose commit does not succeed lets the others wait no longer than this.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -80,9 +79,6 @@ struct Release {
     partitions: BTreeSet<TopicPartition>,
     until: Instant,
 }
-
-/// Where partitions stand, or why that is not known.
-type Described = Vec<(TopicPartition, Result<AssignedPartition, Error>)>;
 
 struct Closing {
     until: Instant,
@@ -306,14 +302,14 @@ impl Committer {
         });
         match answer {
             Ok((address, answer)) => {
-                let codes = answer.topics.iter().flat_map(|topic| {
-                    let name: Arc<str> = Arc::from(topic.name.as_str());
-                    let code = move |partition: &kafka_protocol::messages::offset_commit_response::OffsetCommitResponsePartition| {
-                        (TopicPartition::new(name.clone(), partition.partition_index), Code(partition.error_code))
-                    };
-                    topic.partitions.iter().map(code)
-                });
-                self.committed(&address, codes.collect());
+                let mut codes = BTreeMap::new();
+                for topic in &answer.topics {
+                    for of in &topic.partitions {
+                        let partition = TopicPartition::new(topic.name.as_str(), of.partition_index);
+                        codes.insert(partition, Code(of.error_code));
+                    }
+                }
+                self.committed(&address, codes);
             }
             Err(error) => {
                 self.trouble(error);
@@ -406,125 +402,24 @@ fn not_ours() -> Error {
     Error::Invalid("the partition was given to another member before its position could be committed".into())
 }
 
-/// Where a partition stands.
-impl Committer {
-    fn describe(&mut self) {
-        let partitions: Vec<TopicPartition> = self.describing.keys().cloned().collect();
-        match self.look_up(&partitions) {
-            Ok(described) => self.described(described),
-            Err(error) => {
-                self.trouble(error);
-                self.describe_retry.failed();
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_each_answer_to_a_commit() {
+        for (code, expected) in [
+            (Code::NONE, AfterCommit::Done),
+            (Code::REBALANCE_IN_PROGRESS, AfterCommit::Again),
+            (Code::ILLEGAL_GENERATION, AfterCommit::Again),
+            (Code::UNKNOWN_MEMBER_ID, AfterCommit::Again),
+            (Code::NOT_COORDINATOR, AfterCommit::Again),
+            (Code::COORDINATOR_LOAD_IN_PROGRESS, AfterCommit::Again),
+            (Code::FENCED_INSTANCE_ID, AfterCommit::Refused),
+            (Code::GROUP_AUTHORIZATION_FAILED, AfterCommit::Refused),
+            (Code::UNKNOWN_TOPIC_OR_PARTITION, AfterCommit::Refused),
+        ] {
+            assert_eq!(after_commit(code), expected, "{code}");
         }
     }
-
-    fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Described, Error> {
-        let committed = self.fetch_committed(partitions)?;
-        let queries = |at| partitions.iter().map(|partition| (partition.clone(), at)).collect::<Vec<_>>();
-        let starts = self.cluster.list_offsets(&queries(OffsetAt::Earliest), self.isolation)?;
-        let ends = self.cluster.list_offsets(&queries(OffsetAt::Latest), self.isolation)?;
-        let metadata = self.cluster.metadata();
-        let described = starts.into_iter().zip(ends).map(|((partition, start), (_, end))| {
-            let topic_id = metadata.topics.get(&partition.topic).map(|topic| topic.id).filter(|id| !id.is_nil());
-            let committed = committed.get(&partition).copied();
-            let result = start.and_then(|log_start| {
-                Ok(AssignedPartition { partition: partition.clone(), committed, log_start, log_end: end?, topic_id })
-            });
-            (partition, result)
-        });
-        Ok(described.collect())
-    }
-
-    fn described(&mut self, described: Described) {
-        let mut found: BTreeMap<u64, Vec<AssignedPartition>> = BTreeMap::new();
-        for (partition, result) in described {
-            match result {
-                Err(error) if error.is_retriable() => self.reporter.trouble(error),
-                result => {
-                    let Some(round) = self.describing.remove(&partition) else { continue };
-                    match result {
-                        Ok(assigned) => found.entry(round).or_default().push(assigned),
-                        Err(error) => self.reporter.send(Event::PartitionFailed { partition, error }),
-                    }
-                }
-            }
-        }
-        for (round, partitions) in found {
-            tell(&self.keeper, keeper::Command::Described { partitions, round });
-        }
-        if self.describing.is_empty() { self.describe_retry.worked() } else { self.describe_retry.failed() }
-    }
-
-    fn fetch_committed(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-        let group_id = self.group_id.clone();
-        let connection = self.coordinator()?;
-        let version = connection.version::<OffsetFetchRequest>()?;
-        let answer = connection.call(&offset_fetch_request(&group_id, partitions, version))?;
-        let refused = |subject: String, code| Error::Broker {
-            address: connection.address().into(),
-            api: "OffsetFetch",
-            subject,
-            code,
-            message: None,
-        };
-        let (code, offsets) = read_committed_offsets(&answer);
-        if !code.is_ok() {
-            return Err(refused(format!("group {group_id}"), code));
-        }
-        let mut committed = BTreeMap::new();
-        for (partition, code, offset) in offsets {
-            match code {
-                // A topic that the coordinator has not heard of yet has no commits either.
-                Code::NONE | Code::UNKNOWN_TOPIC_OR_PARTITION if offset < 0 => {}
-                Code::NONE => drop(committed.insert(partition, offset)),
-                code => return Err(refused(partition.to_string(), code)),
-            }
-        }
-        Ok(committed)
-    }
-}
-
-/// From version 8 on the request names groups (KIP-709).
-fn offset_fetch_request(group_id: &str, partitions: &[TopicPartition], version: i16) -> OffsetFetchRequest {
-    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
-    for partition in partitions {
-        topics.entry(&partition.topic).or_default().push(partition.partition);
-    }
-    let group_id = GroupId(StrBytes::from_string(group_id.to_owned()));
-    let request = OffsetFetchRequest::default().with_require_stable(version >= 7);
-    if version >= 8 {
-        let topic = |(name, indexes)| {
-            OffsetFetchRequestTopics::default().with_name(topic_name(name)).with_partition_indexes(indexes)
-        };
-        let group = OffsetFetchRequestGroup::default()
-            .with_group_id(group_id)
-            .with_topics(Some(topics.into_iter().map(topic).collect()));
-        request.with_groups(vec![group])
-    } else {
-        let topic = |(name, indexes)| {
-            OffsetFetchRequestTopic::default().with_name(topic_name(name)).with_partition_indexes(indexes)
-        };
-        request.with_group_id(group_id).with_topics(Some(topics.into_iter().map(topic).collect()))
-    }
-}
-
-/// The group's error, and each partition's error and offset (negative: none), in either form of the answer.
-fn read_committed_offsets(answer: &OffsetFetchResponse) -> (Code, Vec<(TopicPartition, Code, i64)>) {
-    if let Some(group) = answer.groups.first() {
-        let of_topic = group.topics.iter().flat_map(|topic| {
-            let name: Arc<str> = Arc::from(topic.name.as_str());
-            topic.partitions.iter().map(move |p| {
-                (TopicPartition::new(name.clone(), p.partition_index), Code(p.error_code), p.committed_offset)
-            })
-        });
-        return (Code(group.error_code), of_topic.collect());
-    }
-    let of_topic = answer.topics.iter().flat_map(|topic| {
-        let name: Arc<str> = Arc::from(topic.name.as_str());
-        topic.partitions.iter().map(move |p| {
-            (TopicPartition::new(name.clone(), p.partition_index), Code(p.error_code), p.committed_offset)
-        })
-    });
-    (Code(answer.error_code), of_topic.collect())
 }

@@ -1,0 +1,156 @@
+//! `konekt demo`: the embedded broker, orders, the real engine, a SQLite file, and what came of it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{RecvTimeoutError, bounded};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::exit::{self, Exit, Failure};
+use super::report::grouped;
+use super::{run, signals};
+use crate::config::{Settings, SinkSettings, Topics};
+use crate::door::{self, SystemClock};
+use crate::engine::{Callbacks, Engine, Handle, Summary};
+use crate::ops::demo::{DemoKafka, GROUP, PARTITIONS, TOPIC};
+use crate::sink::sqlite::{DEFAULT_TABLE, SqliteOptions, SqliteReport, SqliteSink};
+
+/// How often the progress bar moves.
+const TICK: Duration = Duration::from_millis(100);
+const ROWS_SHOWN: usize = 3;
+
+/// Runs the demo with `records` further orders into `database`.
+pub fn run(mut settings: Settings, database: &Path, records: u64) -> Result<(), Failure> {
+    signals::listen()?;
+    let before = found(database)?;
+    let positions = positions(before.as_ref());
+    match &before {
+        None => exit::say(format_args!("{} is not there yet: it will be made", database.display())),
+        Some(report) => exit::say(format_args!(
+            "{} holds {} rows; going on from its positions ({})",
+            database.display(),
+            grouped(report.rows),
+            positions.map(|position| position.to_string()).join(" ")
+        )),
+    }
+
+    let bar = bar("producing", positions.iter().sum::<i64>() as u64 + records);
+    let produced = DemoKafka::start(&positions, records, |count| bar.set_position(count));
+    bar.finish_and_clear();
+    let kafka = produced.map_err(|error| Failure::new(Exit::Failed, error))?;
+    exit::say(format_args!("{} orders in {PARTITIONS} partitions on {}", grouped(kafka.orders), kafka.address()));
+
+    settings.kafka.bootstrap_servers = vec![kafka.address()];
+    settings.kafka.group_id = GROUP.to_owned();
+    settings.kafka.topics = Topics::Names(vec![TOPIC.to_owned()]);
+    settings.until_end = true;
+    settings.sink = SinkSettings::Sqlite { path: database.to_owned(), table: DEFAULT_TABLE.to_owned() };
+    let summary = consume(&settings, database, kafka.orders - positions.iter().sum::<i64>() as u64)?;
+    let after =
+        SqliteReport::read(database, DEFAULT_TABLE, ROWS_SHOWN).map_err(|error| Failure::new(Exit::Failed, error))?;
+    exit::put(&table(&summary, &after, database))?;
+    run::conclude(Ok(summary))
+}
+
+/// What earlier runs left; `None` when there is no file yet.
+fn found(database: &Path) -> Result<Option<SqliteReport>, Failure> {
+    if !database.exists() {
+        return Ok(None);
+    }
+    let report = SqliteReport::read(database, DEFAULT_TABLE, 0);
+    report.map(Some).map_err(|error| Failure::new(Exit::Failed, format!("{error}; or name another file with --db")))
+}
+
+fn positions(report: Option<&SqliteReport>) -> [i64; PARTITIONS] {
+    let mut positions = [0; PARTITIONS];
+    let lines = report.iter().flat_map(|report| &report.positions);
+    for line in lines.filter(|line| line.consumer_group == GROUP && line.topic == TOPIC) {
+        if let Some(position) = usize::try_from(line.partition).ok().and_then(|index| positions.get_mut(index)) {
+            *position = line.next_offset;
+        }
+    }
+    positions
+}
+
+fn consume(settings: &Settings, database: &Path, expected: u64) -> Result<Summary, Failure> {
+    let clock = Arc::new(SystemClock::start());
+    let config = settings.engine_config();
+    let source = run::source(settings, &config)?;
+    let sink = Arc::new(SqliteSink::new(SqliteOptions::new(database, GROUP, clock.clone())));
+    let engine = Engine::start(config, source, sink, clock, Callbacks::default());
+    signals::steer(&engine.handle());
+    let (ended, end) = bounded::<()>(0);
+    let handle = engine.handle();
+    let bar = bar("consuming", expected);
+    let ticker = door::spawn("konekt-progress", move || {
+        while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            tick(&bar, &handle);
+        }
+        bar.finish_and_clear();
+    });
+    let result = engine.join();
+    drop(ended);
+    if ticker.join().is_err() {
+        log::warn!("the progress bar's thread panicked");
+    }
+    result.map_err(|error| {
+        let exit = if error.unavailable { Exit::Unavailable } else { Exit::Failed };
+        Failure::new(exit, error.message)
+    })
+}
+
+fn tick(bar: &ProgressBar, handle: &Handle) {
+    bar.set_position(handle.stats().records_written);
+}
+
+/// A bar on stderr; indicatif shows it only on a terminal.
+fn bar(what: &'static str, length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(what);
+    match ProgressStyle::with_template("{msg:10} [{bar:40}] {human_pos}/{human_len} {per_sec}") {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
+}
+
+fn table(summary: &Summary, report: &SqliteReport, database: &Path) -> String {
+    let statistics = &summary.statistics;
+    let rate = statistics.records_written as f64 / statistics.uptime_seconds.max(0.001);
+    let mut lines = vec![
+        format!("records read   {}", grouped(statistics.records_read)),
+        format!("rows written   {}", grouped(statistics.records_written)),
+        format!("rows in all    {}", grouped(report.rows)),
+        format!("speed          {} records/s", grouped(rate.round() as u64)),
+        String::new(),
+        "first rows".to_owned(),
+    ];
+    for row in &report.first_rows {
+        let value: String = row.value.chars().take(90).collect();
+        lines.push(format!(
+            "  {}/{}@{} {} {value}…",
+            row.topic,
+            row.partition,
+            row.offset,
+            row.key.as_deref().unwrap_or("")
+        ));
+    }
+    lines.extend([String::new(), "positions".to_owned()]);
+    for line in &report.positions {
+        lines.push(format!(
+            "  {}/{} next offset {}",
+            line.topic,
+            line.partition,
+            grouped(line.next_offset.max(0) as u64)
+        ));
+    }
+    lines.extend([
+        String::new(),
+        "Run it again to see it go on from there. With a Kafka of your own:".to_owned(),
+        format!(
+            "  konekt sink sqlite --db {} --bootstrap-servers localhost:9092 --topics TOPIC",
+            database.with_file_name("konekt.db").display()
+        ),
+        String::new(),
+    ]);
+    lines.join("\n")
+}

@@ -1,0 +1,32 @@
+//! Log lines on stderr: `2026-11-24T04:05:26.007Z INFO konekt-loop message`.
+
+use std::io::Write;
+
+use log::LevelFilter;
+
+use crate::core::civil::utc_text;
+use crate::door;
+
+/// The filter for a number of `-v` (positive) or `-q` (negative); without any, the setting holds.
+pub fn filter(setting: &str, verbosity: i8) -> String {
+    let level = match verbosity {
+        0 => return setting.to_owned(),
+        ..=-2 => LevelFilter::Error,
+        -1 => LevelFilter::Warn,
+        1 => LevelFilter::Debug,
+        2.. => LevelFilter::Trace,
+    };
+    level.to_string().to_ascii_lowercase()
+}
+
+/// Starts logging for the whole process. A second call changes nothing.
+pub fn start(filter: &str) {
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(filter).format(|line, record| {
+        let time = utc_text(door::unix_ms()).replacen(' ', "T", 1);
+        let thread = std::thread::current();
+        writeln!(line, "{time}Z {:<5} {} {}", record.level(), thread.name().unwrap_or("-"), record.args())
+    });
+    // Only a logger that is there already refuses, and then there is one.
+    let _ = builder.try_init();
+}

@@ -1,0 +1,226 @@
+//! The command line, made from the table of settings: every flag here is a [`Field`].
+//!
+//! clap checks the shape (which flags there are, which need a value); what values mean is checked with those of all other
+//! sources, so that all faults come together.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command as Clap};
+use clap_complete::Shell;
+
+use super::exit;
+use crate::config::field::{Command, Default, FIELDS, Field, Section};
+use crate::config::value::Kind;
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Parsed {
+    pub command: Command,
+    /// Values of flags, by setting.
+    pub flags: BTreeMap<&'static str, String>,
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// `-v` counts up, `-q` down.
+    pub verbosity: i8,
+    /// Of `konekt completions`.
+    pub shell: Option<Shell>,
+}
+
+/// Reads the arguments.
+///
+/// # Errors
+/// clap's message: about a mistake, or the help or version that was asked for.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
+    let matches = clap().try_get_matches_from(arguments)?;
+    let (name, mut matches) = matches.subcommand().expect("clap demands a command");
+    let mut command = match name {
+        "consume" => Command::Consume,
+        "demo" => Command::Demo,
+        "broker" => Command::Broker,
+        "config" => Command::Config,
+        _ => Command::Completions,
+    };
+    if let ("sink", Some((_, sink))) = (name, matches.subcommand()) {
+        (command, matches) = (Command::Sqlite, sink);
+    }
+    Ok(read(command, matches))
+}
+
+fn read(command: Command, matches: &ArgMatches) -> Parsed {
+    if command == Command::Completions {
+        let shell = matches.get_one::<Shell>("shell").copied();
+        return Parsed { command, flags: BTreeMap::new(), file: None, verbosity: 0, shell };
+    }
+    let given = FIELDS.iter().filter(|field| field.belongs_to(command));
+    let flags = given.filter_map(|field| {
+        let values: Vec<&str> = matches.get_many::<String>(field.name)?.map(String::as_str).collect();
+        Some((field.name, values.join(",")))
+    });
+    Parsed {
+        command,
+        flags: flags.collect(),
+        file: matches.get_one::<PathBuf>("config").cloned(),
+        verbosity: matches.get_count("verbose").min(9) as i8 - matches.get_count("quiet").min(9) as i8,
+        shell: None,
+    }
+}
+
+/// The whole command line, for parsing and for completions.
+pub fn clap() -> Clap {
+    Clap::new("konekt")
+        .about("Moves records out of Kafka into databases without losing or repeating one.")
+        .version(version())
+        .after_help(exit::help())
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(with_fields(Command::Consume, "consume", "Print records, or hand them to a command (--exec)"))
+        .subcommand(
+            Clap::new("sink")
+                .about("Write records into a database")
+                .subcommand_required(true)
+                .arg_required_else_help(true)
+                .disable_help_subcommand(true)
+                .subcommand(with_fields(Command::Sqlite, "sqlite", "Write records into a SQLite file, exactly once")),
+        )
+        .subcommand(with_fields(Command::Demo, "demo", "Show it all on this machine, without Kafka"))
+        .subcommand(with_fields(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"))
+        .subcommand(with_fields(
+            Command::Config,
+            "config",
+            "Show the settings that would hold and where they come from",
+        ))
+        .subcommand(
+            Clap::new("completions")
+                .about("Print the completions of a shell")
+                .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(Shell))),
+        )
+}
+
+fn version() -> String {
+    // Cargo features will be named here as they come; these two are in every build.
+    format!("{} (client: native; sinks: print, exec, sqlite)", env!("CARGO_PKG_VERSION"))
+}
+
+fn with_fields(command: Command, name: &'static str, about: &'static str) -> Clap {
+    let mut clap = Clap::new(name).about(about).after_help(exit::help());
+    for section in Section::ALL {
+        let fields = FIELDS.iter().filter(|field| field.section == section && field.belongs_to(command));
+        clap = clap.args(fields.map(|field| argument(field, command).help_heading(section.title())));
+    }
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("Settings file [default: konekt.toml if it is there]");
+    clap.arg(config).arg(counter("verbose", 'v', "Log more: debug; -vv: trace")).arg(counter(
+        "quiet",
+        'q',
+        "Log less: warnings; -qq: errors",
+    ))
+}
+
+fn counter(name: &'static str, short: char, help: &'static str) -> Arg {
+    Arg::new(name).short(short).long(name).action(ArgAction::Count).help(help)
+}
+
+fn argument(field: &'static Field, command: Command) -> Arg {
+    let argument = Arg::new(field.name)
+        .long(field.flag())
+        .value_name(field.kind.placeholder())
+        .value_parser(AnyText { words: field.kind.words() })
+        .allow_hyphen_values(matches!(field.kind, Kind::Integer { .. }))
+        .action(if field.kind.is_list() { ArgAction::Append } else { ArgAction::Set })
+        .help(help(field, command));
+    match field.kind {
+        Kind::Switch => {
+            argument.num_args(0..=1).default_missing_value("true").require_equals(true).hide_possible_values(true)
+        }
+        Kind::Output => argument.num_args(0..=1).default_missing_value("-"),
+        _ => argument,
+    }
+}
+
+fn help(field: &Field, command: Command) -> String {
+    let mut notes = Vec::new();
+    match (field.default, field.default.of(command)) {
+        (_, Some(text)) if !matches!(field.kind, Kind::Switch) => notes.push(format!("default: {text}")),
+        (Default::Required, _) => notes.push("required".to_owned()),
+        _ => {}
+    }
+    if let Some(variable) = field.variables.first() {
+        notes.push(format!("env: {variable}"));
+    }
+    match notes.is_empty() {
+        true => field.doc.to_owned(),
+        false => format!("{} [{}]", field.doc, notes.join("; ")),
+    }
+}
+
+/// Takes any text, and still tells help and completions which words are meant.
+#[derive(Clone)]
+struct AnyText {
+    words: &'static [&'static str],
+}
+
+impl TypedValueParser for AnyText {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Clap,
+        argument: Option<&Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        match self.words {
+            [] => None,
+            words => Some(Box::new(words.iter().map(PossibleValue::new))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Parsed, clap::Error> {
+        parse(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        clap().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings_and_lists_join() {
+        let parsed =
+            parsed("konekt sink sqlite --db k.db --topics a --topics b,c --batch-size -5 --until-end -vv").unwrap();
+        assert_eq!(parsed.command, Command::Sqlite);
+        assert_eq!(parsed.verbosity, 2);
+        let flags: Vec<_> = parsed.flags.iter().map(|(name, text)| format!("{name}={text}")).collect();
+        assert_eq!(flags, ["batch_size=-5", "sqlite_db=k.db", "topics=a,b,c", "until_end=true"]);
+    }
+
+    #[test]
+    fn stats_json_takes_a_file_or_nothing() {
+        for (line, expected) in
+            [("--stats-json", "-"), ("--stats-json s.jsonl", "s.jsonl"), ("--stats-json --until-end", "-")]
+        {
+            assert_eq!(parsed(&format!("konekt consume {line}")).unwrap().flags["stats_json"], expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_flag_is_refused_with_a_suggestion() {
+        let message = parsed("konekt consume --batch-sise 5").unwrap_err().to_string();
+        assert!(message.contains("--batch-size"), "{message}");
+    }
+}

@@ -1,0 +1,203 @@
+//! Where an assigned partition stands: the group's committed offset, and the bounds of its log.
+//!
+//! Source: API key 9 (OffsetFetch), from version 7 on with `require_stable` (KIP-447): offsets that an open transaction
+//! is about to move are waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Committer;
+use crate::core::record::TopicPartition;
+use crate::kafka::cluster::{TopicsWanted, topic_name};
+use crate::kafka::consumer::{AssignedPartition, Event, tell};
+use crate::kafka::error::{Code, Error};
+use crate::kafka::keeper;
+use crate::kafka::offsets::OffsetAt;
+
+/// Where partitions stand, or why that is not known.
+type Described = Vec<(TopicPartition, Result<AssignedPartition, Error>)>;
+
+impl Committer {
+    /// Looks up all that is waiting for it, and tells the keeper.
+    pub(super) fn describe(&mut self) {
+        let partitions: Vec<TopicPartition> = self.describing.keys().cloned().collect();
+        match self.look_up(&partitions) {
+            Ok(described) => self.described(described),
+            Err(error) => {
+                self.trouble(error);
+                self.describe_retry.failed();
+            }
+        }
+    }
+
+    fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Described, Error> {
+        let committed = self.fetch_committed(partitions)?;
+        let (led, leaderless) = self.by_leadership(partitions)?;
+        let queries = |at| led.iter().map(|partition| (partition.clone(), at)).collect::<Vec<_>>();
+        let starts = self.cluster.list_offsets(&queries(OffsetAt::Earliest), self.isolation)?;
+        let ends = self.cluster.list_offsets(&queries(OffsetAt::Latest), self.isolation)?;
+        let metadata = self.cluster.metadata();
+        let described = starts.into_iter().zip(ends).map(|((partition, start), (_, end))| {
+            let topic_id = metadata.topics.get(&partition.topic).map(|topic| topic.id).filter(|id| !id.is_nil());
+            let committed = committed.get(&partition).copied();
+            let result = start.and_then(|log_start| {
+                Ok(AssignedPartition { partition: partition.clone(), committed, log_start, log_end: end?, topic_id })
+            });
+            (partition, result)
+        });
+        let without = leaderless.into_iter().map(|partition| {
+            let subject = partition.to_string();
+            (partition, Err(Error::NoLeader { subject }))
+        });
+        Ok(described.chain(without).collect())
+    }
+
+    /// Partitions with and without a leader. Asking where the latter end would wait for one, and all others with it.
+    fn by_leadership(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<(Vec<TopicPartition>, Vec<TopicPartition>), Error> {
+        let mut metadata = self.cluster.metadata();
+        if !partitions.iter().all(|of| metadata.leader(&of.topic, of.partition).is_some()) {
+            let topics: BTreeSet<Arc<str>> = partitions.iter().map(|of| of.topic.clone()).collect();
+            let topics: Vec<Arc<str>> = topics.into_iter().collect();
+            metadata = self.cluster.refresh(TopicsWanted::Names(&topics))?;
+        }
+        Ok(partitions.iter().cloned().partition(|of| metadata.leader(&of.topic, of.partition).is_some()))
+    }
+
+    fn described(&mut self, described: Described) {
+        let mut found: BTreeMap<u64, Vec<AssignedPartition>> = BTreeMap::new();
+        for (partition, result) in described {
+            match result {
+                Err(error) if error.is_retriable() => self.reporter.trouble(error),
+                result => {
+                    let Some(round) = self.describing.remove(&partition) else { continue };
+                    match result {
+                        Ok(assigned) => found.entry(round).or_default().push(assigned),
+                        Err(error) => self.reporter.send(Event::PartitionFailed { partition, error }),
+                    }
+                }
+            }
+        }
+        for (round, partitions) in found {
+            tell(&self.keeper, keeper::Command::Described { partitions, round });
+        }
+        if self.describing.is_empty() { self.describe_retry.worked() } else { self.describe_retry.failed() }
+    }
+
+    fn fetch_committed(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
+        let group_id = self.group_id.clone();
+        let connection = self.coordinator()?;
+        let version = connection.version::<OffsetFetchRequest>()?;
+        let answer = connection.call(&offset_fetch_request(&group_id, partitions, version))?;
+        let refused = |subject: String, code| Error::Broker {
+            address: connection.address().into(),
+            api: "OffsetFetch",
+            subject,
+            code,
+            message: None,
+        };
+        let (code, offsets) = read_committed_offsets(&answer);
+        if !code.is_ok() {
+            return Err(refused(format!("group {group_id}"), code));
+        }
+        let mut committed = BTreeMap::new();
+        for (partition, code, offset) in offsets {
+            match code {
+                // A topic that the coordinator has not heard of yet has no commits either.
+                Code::NONE | Code::UNKNOWN_TOPIC_OR_PARTITION if offset < 0 => {}
+                Code::NONE => drop(committed.insert(partition, offset)),
+                code => return Err(refused(partition.to_string(), code)),
+            }
+        }
+        Ok(committed)
+    }
+}
+
+/// From version 8 on the request names groups (KIP-709).
+fn offset_fetch_request(group_id: &str, partitions: &[TopicPartition], version: i16) -> OffsetFetchRequest {
+    let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+    for partition in partitions {
+        topics.entry(&partition.topic).or_default().push(partition.partition);
+    }
+    let group_id = GroupId(StrBytes::from_string(group_id.to_owned()));
+    let request = OffsetFetchRequest::default().with_require_stable(version >= 7);
+    if version >= 8 {
+        let topic = |(name, indexes)| {
+            OffsetFetchRequestTopics::default().with_name(topic_name(name)).with_partition_indexes(indexes)
+        };
+        let group = OffsetFetchRequestGroup::default()
+            .with_group_id(group_id)
+            .with_topics(Some(topics.into_iter().map(topic).collect()));
+        request.with_groups(vec![group])
+    } else {
+        let topic = |(name, indexes)| {
+            OffsetFetchRequestTopic::default().with_name(topic_name(name)).with_partition_indexes(indexes)
+        };
+        request.with_group_id(group_id).with_topics(Some(topics.into_iter().map(topic).collect()))
+    }
+}
+
+/// The group's error, and each partition's error and offset (negative: none), in either form of the answer.
+fn read_committed_offsets(answer: &OffsetFetchResponse) -> (Code, Vec<(TopicPartition, Code, i64)>) {
+    let read = |topic: &str, index, code, offset| (TopicPartition::new(topic, index), Code(code), offset);
+    let mut found = Vec::new();
+    for topic in &answer.topics {
+        let of_topic = topic.partitions.iter();
+        found.extend(of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset)));
+    }
+    for topic in answer.groups.iter().flat_map(|group| &group.topics) {
+        let of_topic = topic.partitions.iter();
+        found.extend(of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset)));
+    }
+    (Code(answer.groups.first().map_or(answer.error_code, |group| group.error_code)), found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+        OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+    };
+    use kafka_protocol::protocol::Encodable;
+
+    #[test]
+    fn committed_offsets_are_asked_for_in_every_version() {
+        let partitions = [TopicPartition::new("a", 0), TopicPartition::new("a", 1), TopicPartition::new("b", 0)];
+        for version in 2..=9 {
+            let request = offset_fetch_request("g", &partitions, version);
+            let encoded = request.encode(&mut bytes::BytesMut::new(), version);
+            assert!(encoded.is_ok(), "version {version}: {encoded:?}");
+        }
+    }
+
+    #[test]
+    fn both_forms_of_the_answer_are_read() {
+        let topic = || topic_name("a");
+        let old = OffsetFetchResponseTopic::default().with_name(topic()).with_partitions(vec![
+            OffsetFetchResponsePartition::default().with_partition_index(1).with_committed_offset(7),
+        ]);
+        let new = OffsetFetchResponseTopics::default().with_name(topic()).with_partitions(vec![
+            OffsetFetchResponsePartitions::default().with_partition_index(1).with_committed_offset(7),
+        ]);
+        let of_group = OffsetFetchResponseGroup::default().with_topics(vec![new]);
+        for (form, answer) in [
+            ("without groups", OffsetFetchResponse::default().with_topics(vec![old])),
+            ("with groups", OffsetFetchResponse::default().with_groups(vec![of_group])),
+        ] {
+            let expected = (Code::NONE, vec![(TopicPartition::new("a", 1), Code::NONE, 7)]);
+            assert_eq!(read_committed_offsets(&answer), expected, "{form}");
+        }
+        let refused = OffsetFetchResponseGroup::default().with_error_code(Code::NOT_COORDINATOR.0);
+        let refused = OffsetFetchResponse::default().with_groups(vec![refused]);
+        assert_eq!(read_committed_offsets(&refused).0, Code::NOT_COORDINATOR);
+    }
+}

@@ -1,0 +1,499 @@
+//! The shapes of broker answers, checked before they are decoded.
+//!
+//! The decoder of the `kafka-protocol` crate takes memory for as many elements as an array's length claims, before it
+//! sees whether they are there: four wrong bytes would end the process. So the connection walks each answer along its
+//! [`Shape`] first, which takes no memory at all, and only decodes what is really as long as it says.
+//!
+//! Source: the message definitions of Apache Kafka (`clients/src/main/resources/common/message`). A test makes an answer
+//! of every shape in every version we speak and has the decoder read it to the last byte.
+
+use super::wire::varint::Cursor;
+
+/// The fields of a message, and from which version on it is encoded compactly (KIP-482).
+pub(super) struct Shape {
+    compact_since: i16,
+    fields: &'static [Field],
+}
+
+/// A field and the versions that have it.
+struct Field {
+    since: i16,
+    until: i16,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A number, a boolean or an id of so many bytes.
+    Fixed(usize),
+    /// A string or null.
+    Text,
+    /// Bytes or null.
+    Blob,
+    /// An array of fixed fields of so many bytes each.
+    Numbers(usize),
+    /// An array of structures.
+    List(&'static [Field]),
+    /// A structure in a tagged field.
+    One(&'static [Field]),
+    /// A tagged field that the decoder knows; it reads it without looking at the size.
+    Tagged(u32, &'static Kind),
+}
+
+use Kind::{Blob, Fixed, List, Numbers, One, Tagged, Text};
+
+const BOOL: Kind = Fixed(1);
+const I8: Kind = Fixed(1);
+const I16: Kind = Fixed(2);
+const I32: Kind = Fixed(4);
+const I64: Kind = Fixed(8);
+const UUID: Kind = Fixed(16);
+
+const fn all(kind: Kind) -> Field {
+    between(0, i16::MAX, kind)
+}
+
+const fn since(version: i16, kind: Kind) -> Field {
+    between(version, i16::MAX, kind)
+}
+
+const fn until(version: i16, kind: Kind) -> Field {
+    between(0, version, kind)
+}
+
+const fn between(since: i16, until: i16, kind: Kind) -> Field {
+    Field { since, until, kind }
+}
+
+pub(super) const API_VERSIONS: Shape = Shape { compact_since: 0, fields: &[] };
+
+pub(super) const PRODUCE: Shape = Shape {
+    compact_since: 9,
+    fields: &[
+        all(List(&[
+            until(12, Text),
+            since(13, UUID),
+            all(List(&[
+                all(I32),
+                all(I16),
+                all(I64),
+                all(I64),
+                since(5, I64),
+                since(8, List(&[all(I32), all(Text)])),
+                since(8, Text),
+                since(10, Tagged(0, &One(&[all(I32), all(I32)]))),
+            ])),
+        ])),
+        all(I32),
+        since(10, Tagged(0, &NODE_ENDPOINTS)),
+    ],
+};
+
+const NODE_ENDPOINTS: Kind = List(&[all(I32), all(Text), all(I32), all(Text)]);
+
+pub(super) const FETCH: Shape = Shape {
+    compact_since: 12,
+    fields: &[
+        all(I32),
+        since(7, I16),
+        since(7, I32),
+        all(List(&[
+            until(12, Text),
+            since(13, UUID),
+            all(List(&[
+                all(I32),
+                all(I16),
+                all(I64),
+                all(I64),
+                since(5, I64),
+                all(List(&[all(I64), all(I64)])),
+                since(11, I32),
+                all(Blob),
+                since(12, Tagged(0, &One(&[all(I32), all(I64)]))),
+                since(12, Tagged(1, &One(&[all(I32), all(I32)]))),
+                since(12, Tagged(2, &One(&[all(I64), all(I32)]))),
+            ])),
+        ])),
+        since(16, Tagged(0, &NODE_ENDPOINTS)),
+    ],
+};
+
+pub(super) const LIST_OFFSETS: Shape = Shape {
+    compact_since: 6,
+    fields: &[
+        since(2, I32),
+        all(List(&[all(Text), all(List(&[all(I32), all(I16), all(I64), all(I64), since(4, I32)]))])),
+    ],
+};
+
+pub(super) const METADATA: Shape = Shape {
+    compact_since: 9,
+    fields: &[
+        since(3, I32),
+        all(List(&[all(I32), all(Text), all(I32), since(1, Text)])),
+        since(2, Text),
+        since(1, I32),
+        all(List(&[
+            all(I16),
+            all(Text),
+            since(10, UUID),
+            since(1, BOOL),
+            all(List(&[
+                all(I16),
+                all(I32),
+                all(I32),
+                since(7, I32),
+                all(Numbers(4)),
+                all(Numbers(4)),
+                since(5, Numbers(4)),
+            ])),
+            since(8, I32),
+        ])),
+        between(8, 10, I32),
+        since(13, I16),
+    ],
+};
+
+pub(super) const OFFSET_COMMIT: Shape = Shape {
+    compact_since: 8,
+    fields: &[since(3, I32), all(List(&[until(9, Text), since(10, UUID), all(List(&[all(I32), all(I16)]))]))],
+};
+
+pub(super) const OFFSET_FETCH: Shape = Shape {
+    compact_since: 6,
+    fields: &[
+        since(3, I32),
+        until(7, List(&[all(Text), all(List(&[all(I32), all(I64), since(5, I32), all(Text), all(I16)]))])),
+        between(2, 7, I16),
+        since(
+            8,
+            List(&[
+                all(Text),
+                all(List(&[
+                    until(9, Text),
+                    since(10, UUID),
+                    all(List(&[all(I32), all(I64), all(I32), all(Text), all(I16)])),
+                ])),
+                all(I16),
+            ]),
+        ),
+    ],
+};
+
+pub(super) const FIND_COORDINATOR: Shape = Shape {
+    compact_since: 3,
+    fields: &[
+        since(1, I32),
+        until(3, I16),
+        between(1, 3, Text),
+        until(3, I32),
+        until(3, Text),
+        until(3, I32),
+        since(4, List(&[all(Text), all(I32), all(Text), all(I32), all(I16), all(Text)])),
+    ],
+};
+
+pub(super) const JOIN_GROUP: Shape = Shape {
+    compact_since: 6,
+    fields: &[
+        since(2, I32),
+        all(I16),
+        all(I32),
+        since(7, Text),
+        all(Text),
+        all(Text),
+        since(9, BOOL),
+        all(Text),
+        all(List(&[all(Text), since(5, Text), all(Blob)])),
+    ],
+};
+
+pub(super) const HEARTBEAT: Shape = Shape { compact_since: 4, fields: &[since(1, I32), all(I16)] };
+
+pub(super) const LEAVE_GROUP: Shape =
+    Shape { compact_since: 4, fields: &[since(1, I32), all(I16), since(3, List(&[all(Text), all(Text), all(I16)]))] };
+
+pub(super) const SYNC_GROUP: Shape =
+    Shape { compact_since: 4, fields: &[since(1, I32), all(I16), since(5, Text), since(5, Text), all(Blob)] };
+
+pub(super) const CREATE_TOPICS: Shape = Shape {
+    compact_since: 5,
+    fields: &[
+        all(I32),
+        all(List(&[
+            all(Text),
+            since(7, UUID),
+            all(I16),
+            all(Text),
+            since(5, I32),
+            since(5, I16),
+            since(5, List(&[all(Text), all(Text), all(BOOL), all(I8), all(BOOL)])),
+            since(5, Tagged(0, &I16)),
+        ])),
+    ],
+};
+
+impl Shape {
+    /// Walks `bytes`, and says how many of them the message takes.
+    ///
+    /// # Errors
+    /// Where something is shorter than it claims to be.
+    pub(super) fn check(&self, version: i16, bytes: &[u8]) -> Result<usize, String> {
+        let mut walk = Walk { cursor: Cursor::new(bytes), version, is_compact: version >= self.compact_since };
+        match walk.structure(self.fields) {
+            Some(()) => Ok(walk.cursor.position()),
+            None => Err(format!(
+                "what begins at byte {} of {} is cut off, or claims a length that is not there",
+                walk.cursor.position(),
+                bytes.len()
+            )),
+        }
+    }
+}
+
+/// One pass over a message; `None` means that it is shorter than it says.
+struct Walk<'a> {
+    cursor: Cursor<'a>,
+    version: i16,
+    is_compact: bool,
+}
+
+impl Walk<'_> {
+    fn structure(&mut self, fields: &'static [Field]) -> Option<()> {
+        for field in fields {
+            if self.has(field) && !matches!(field.kind, Tagged(..)) {
+                self.value(&field.kind)?;
+            }
+        }
+        if self.is_compact { self.tagged_fields(fields) } else { Some(()) }
+    }
+
+    fn has(&self, field: &Field) -> bool {
+        (field.since..=field.until).contains(&self.version)
+    }
+
+    fn value(&mut self, kind: &'static Kind) -> Option<()> {
+        match kind {
+            Fixed(bytes) => self.skip(*bytes),
+            Text => {
+                let length = if self.is_compact { self.compact_length()? } else { nullable(self.big_endian::<2>()?)? };
+                self.skip(length)
+            }
+            Blob => {
+                let length = self.length()?;
+                self.skip(length)
+            }
+            Numbers(bytes) => {
+                let count = self.length()?;
+                self.skip(count.checked_mul(*bytes)?)
+            }
+            // Each element takes at least a byte, so a count that lies ends at the end of the bytes.
+            List(fields) => {
+                let count = self.length()?;
+                (0..count).try_for_each(|_| self.structure(fields))
+            }
+            One(fields) => self.structure(fields),
+            Tagged(_, kind) => self.value(kind),
+        }
+    }
+
+    fn tagged_fields(&mut self, fields: &'static [Field]) -> Option<()> {
+        for _ in 0..self.cursor.unsigned_varint()? {
+            let tag = self.cursor.unsigned_varint()?;
+            let size = self.cursor.unsigned_varint()? as usize;
+            let is_it = |field: &&Field| matches!(field.kind, Tagged(known, _) if known == tag) && self.has(field);
+            match fields.iter().find(is_it) {
+                Some(field) => self.value(&field.kind)?,
+                None => self.skip(size)?,
+            }
+        }
+        Some(())
+    }
+
+    /// Of bytes or an array; null is as long as empty.
+    fn length(&mut self) -> Option<usize> {
+        if self.is_compact { self.compact_length() } else { nullable(self.big_endian::<4>()?) }
+    }
+
+    fn compact_length(&mut self) -> Option<usize> {
+        Some((self.cursor.unsigned_varint()? as usize).saturating_sub(1))
+    }
+
+    /// A signed number of `N` bytes.
+    fn big_endian<const N: usize>(&mut self) -> Option<i64> {
+        let bytes = self.cursor.take(N)?;
+        let sign = if bytes.first()? & 0x80 != 0 { -1 } else { 0 };
+        Some(bytes.iter().fold(sign, |number, byte| number << 8 | i64::from(*byte)))
+    }
+
+    fn skip(&mut self, count: usize) -> Option<()> {
+        self.cursor.take(count).map(|_| ())
+    }
+}
+
+/// A length where −1 stands for null.
+fn nullable(length: i64) -> Option<usize> {
+    usize::try_from(length.max(-1) + i64::from(length == -1)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::{Buf, Bytes};
+    use kafka_protocol::messages::*;
+    use kafka_protocol::protocol::Decodable;
+    use std::ops::RangeInclusive;
+
+    fn put_unsigned_varint(into: &mut Vec<u8>, mut value: u32) {
+        while value >= 0x80 {
+            into.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        into.push(value as u8);
+    }
+
+    /// A message of a shape: two elements in every array, every tagged field, and one that nobody knows.
+    struct Example {
+        bytes: Vec<u8>,
+        version: i16,
+        is_compact: bool,
+    }
+
+    impl Example {
+        fn of(shape: &Shape, version: i16) -> Vec<u8> {
+            let mut example = Example { bytes: vec![], version, is_compact: version >= shape.compact_since };
+            example.structure(shape.fields);
+            example.bytes
+        }
+
+        fn structure(&mut self, fields: &[Field]) {
+            let has = |field: &&Field| (field.since..=field.until).contains(&self.version);
+            let (tagged, plain): (Vec<_>, Vec<_>) =
+                fields.iter().filter(has).partition(|field| matches!(field.kind, Tagged(..)));
+            plain.iter().for_each(|field| self.value(&field.kind));
+            if !self.is_compact {
+                return;
+            }
+            put_unsigned_varint(&mut self.bytes, tagged.len() as u32 + 1);
+            for field in tagged {
+                let Tagged(tag, kind) = &field.kind else { unreachable!() };
+                put_unsigned_varint(&mut self.bytes, *tag);
+                let start = self.bytes.len();
+                self.value(kind);
+                let value = self.bytes.split_off(start);
+                put_unsigned_varint(&mut self.bytes, value.len() as u32);
+                self.bytes.extend(value);
+            }
+            self.bytes.extend([99, 3, 1, 2, 3]);
+        }
+
+        fn length(&mut self, length: usize, wide: bool) {
+            match (self.is_compact, wide) {
+                (true, _) => put_unsigned_varint(&mut self.bytes, length as u32 + 1),
+                (false, true) => self.bytes.extend((length as u32).to_be_bytes()),
+                (false, false) => self.bytes.extend((length as u16).to_be_bytes()),
+            }
+        }
+
+        fn value(&mut self, kind: &Kind) {
+            match kind {
+                // Not zero: that could pass for a length.
+                Fixed(bytes) => self.bytes.extend(vec![1; *bytes]),
+                Text => {
+                    self.length(5, false);
+                    self.bytes.extend(b"topic");
+                }
+                Blob => {
+                    self.length(200, true);
+                    self.bytes.extend([7; 200]);
+                }
+                Numbers(bytes) => {
+                    self.length(2, true);
+                    self.bytes.extend(vec![1; 2 * bytes]);
+                }
+                List(fields) => {
+                    self.length(2, true);
+                    self.structure(fields);
+                    self.structure(fields);
+                }
+                One(fields) => self.structure(fields),
+                Tagged(..) => unreachable!("it stands in a structure"),
+            }
+        }
+    }
+
+    type Decode = fn(&[u8], i16) -> Result<usize, String>;
+
+    /// Bytes left over after decoding.
+    fn decode<M: Decodable>(bytes: &[u8], version: i16) -> Result<usize, String> {
+        let mut bytes = Bytes::copy_from_slice(bytes);
+        M::decode(&mut bytes, version).map_err(|error| error.to_string())?;
+        Ok(bytes.remaining())
+    }
+
+    const CASES: &[(&str, &Shape, RangeInclusive<i16>, Decode)] = &[
+        ("Produce", &PRODUCE, 3..=13, decode::<ProduceResponse>),
+        ("Fetch", &FETCH, 4..=17, decode::<FetchResponse>),
+        ("ListOffsets", &LIST_OFFSETS, 1..=10, decode::<ListOffsetsResponse>),
+        ("Metadata", &METADATA, 0..=13, decode::<MetadataResponse>),
+        ("OffsetCommit", &OFFSET_COMMIT, 2..=9, decode::<OffsetCommitResponse>),
+        ("OffsetFetch", &OFFSET_FETCH, 1..=9, decode::<OffsetFetchResponse>),
+        ("FindCoordinator", &FIND_COORDINATOR, 0..=6, decode::<FindCoordinatorResponse>),
+        ("JoinGroup", &JOIN_GROUP, 0..=9, decode::<JoinGroupResponse>),
+        ("Heartbeat", &HEARTBEAT, 0..=4, decode::<HeartbeatResponse>),
+        ("LeaveGroup", &LEAVE_GROUP, 0..=5, decode::<LeaveGroupResponse>),
+        ("SyncGroup", &SYNC_GROUP, 0..=5, decode::<SyncGroupResponse>),
+        ("CreateTopics", &CREATE_TOPICS, 2..=7, decode::<CreateTopicsResponse>),
+    ];
+
+    fn for_each_case(mut test: impl FnMut(&str, &Shape, Decode, i16, Vec<u8>)) {
+        for (name, shape, versions, decode) in CASES {
+            for version in versions.clone() {
+                test(&format!("{name} {version}"), shape, *decode, version, Example::of(shape, version));
+            }
+        }
+    }
+
+    #[test]
+    fn shape_and_decoder_agree_in_every_version() {
+        for_each_case(|name, shape, decode, version, bytes| {
+            assert_eq!(decode(&bytes, version), Ok(0), "{name}");
+            assert_eq!(shape.check(version, &bytes), Ok(bytes.len()), "{name}");
+        });
+    }
+
+    #[test]
+    fn a_cut_is_noticed_at_every_byte() {
+        for_each_case(|name, shape, _, version, bytes| {
+            for cut in 0..bytes.len() {
+                assert!(shape.check(version, &bytes[..cut]).is_err(), "{name} cut at {cut}");
+            }
+        });
+    }
+
+    /// Writes −1, 0 and the largest lengths over every place. What the check lets through, the decoder must survive: an
+    /// array that it took memory for in vain would end this test's process.
+    #[test]
+    fn lengths_that_lie_never_reach_the_decoder() {
+        let lies: [&[u8]; 6] = [
+            &[0xff; 4],
+            &[0; 4],
+            &[0x7f, 0xff, 0xff, 0xff],
+            &[0xff, 0xff, 0xff, 0xff, 0x0f],
+            &[0xff, 0xff, 0x7f],
+            &[0x80],
+        ];
+        for_each_case(|_, shape, decode, version, bytes| {
+            for at in 0..bytes.len() {
+                for lie in lies {
+                    let mut bytes = bytes.clone();
+                    let end = bytes.len().min(at + lie.len());
+                    bytes[at..end].copy_from_slice(&lie[..end - at]);
+                    if shape.check(version, &bytes).is_ok() {
+                        let _ = decode(&bytes, version);
+                    }
+                }
+            }
+        });
+        assert!(HEARTBEAT.check(4, &[0; 3]).unwrap_err().contains("byte 0 of 3"));
+    }
+}

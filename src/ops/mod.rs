@@ -1,0 +1,4 @@
+//! What is built of several adapters: tools that stand beside the engine.
+
+pub mod demo;
+pub mod orders;

@@ -1,0 +1,173 @@
+//! The binary as a person runs it: help, mistakes, exit codes, where settings come from.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What a run left behind.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// Demands an exit code and that all of these texts stand in the output.
+    fn expect(self, code: i32, texts: &[&str]) -> Self {
+        let all = format!("exit {:?}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr);
+        assert_eq!(self.code, Some(code), "{all}");
+        for text in texts {
+            assert!(all.contains(text), "{text:?} is missing in\n{all}");
+        }
+        assert!(!all.contains("panicked"), "{all}");
+        self
+    }
+}
+
+/// Runs konekt in a directory with nothing in its environment but these variables.
+fn konekt_in(directory: &Path, environment: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let output = Command::new(env!("CARGO_BIN_EXE_konekt"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ended { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
+fn konekt(arguments: &[&str]) -> Ended {
+    let directory = tempfile::tempdir().unwrap();
+    konekt_in(directory.path(), &[], arguments)
+}
+
+#[test]
+fn help_lists_commands_settings_and_exit_codes_on_stdout() {
+    let ended = konekt(&["--help"]).expect(0, &["consume", "sink", "demo", "broker", "config", "completions", "130"]);
+    assert_eq!(ended.stderr, "");
+    konekt(&["consume", "--help"]).expect(0, &["--bootstrap-servers", "KAFKA_BATCH_SIZE", "default: 50", "--exec"]);
+    konekt(&["sink", "sqlite", "--help"]).expect(0, &["--db", "default: 1000", "default: exactly-once", "Exit codes"]);
+    konekt(&["--version"]).expect(0, &[concat!("konekt ", env!("CARGO_PKG_VERSION")), "native", "sqlite"]);
+}
+
+#[test]
+fn wrong_usage_is_code_2_with_a_suggestion_and_nothing_on_stdout() {
+    for (arguments, text) in [
+        (&["consum"][..], "consume"),
+        (&["consume", "--batch-sise", "5"], "--batch-size"),
+        (&["sink"], "sqlite"),
+        (&[], "Usage"),
+        (&["completions", "tcsh"], "zsh"),
+    ] {
+        let ended = konekt(arguments).expect(2, &[text]);
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn all_faults_of_all_sources_come_together() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("konekt.toml"), "max_worker = 4\nbatch_timeout_ms = -1\n").unwrap();
+    std::fs::write(directory.path().join(".env"), "KAFKA_MAX_RETRIES=many\n").unwrap();
+    let environment = [("KAFKA_BOOTSTRAP_SERVERS", "localhost")];
+    konekt_in(directory.path(), &environment, &["sink", "sqlite", "--memory-limit", "1MiB"]).expect(
+        2,
+        &[
+            "7 settings are wrong",
+            "konekt.toml:1: unknown setting max_worker; did you mean max_workers?",
+            "konekt.toml:2: batch_timeout_ms \"-1\"",
+            "KAFKA_MAX_RETRIES in .env: max_retries \"many\"",
+            "KAFKA_BOOTSTRAP_SERVERS: bootstrap_servers \"localhost\"",
+            "--memory-limit: memory_limit \"1MiB\" is not from 4MiB",
+            "topics: is missing: give --topics, set KAFKA_TOPICS",
+            "sqlite_db: is missing: give --db",
+        ],
+    );
+}
+
+#[test]
+fn config_shows_each_setting_and_who_said_it() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("konekt.toml"), "# ours\ntopics = ['a', 'b']\n").unwrap();
+    std::fs::write(directory.path().join(".env"), "KAFKA_GROUP_ID=billing\n").unwrap();
+    let environment = [("MAX_WORKERS_PER_PARTITION", "2")];
+    let ended = konekt_in(directory.path(), &environment, &["config", "--batch-size", "7"]);
+    let ended = ended.expect(0, &[]);
+    let squeezed: Vec<String> =
+        ended.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for expected in [
+        "topics a,b konekt.toml:2",
+        "group_id billing KAFKA_GROUP_ID in .env",
+        "partition_workers 2 MAX_WORKERS_PER_PARTITION",
+        "batch_size 7 --batch-size",
+        "max_workers 4 default",
+        "sqlite_db (not set) required",
+    ] {
+        assert!(squeezed.iter().any(|line| line == expected), "{expected:?} is missing in\n{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_settings_file_that_was_named_must_be_there() {
+    konekt(&["config", "--config", "absent.toml"]).expect(2, &["absent.toml: cannot be read"]);
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        konekt(&["completions", shell]).expect(0, &["bootstrap-servers", "konekt"]);
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_konekt"))
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut stderr).unwrap();
+    assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn brokers_that_are_not_there_are_code_3() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    konekt(&["consume", "--topics", "a", "--bootstrap-servers", &address, "--connect-timeout-ms", "500"])
+        .expect(3, &[&address]);
+}
+
+/// Something that answers as a web server does, once per connection.
+fn web_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::Builder::new()
+        .spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+            }
+        })
+        .unwrap();
+    address
+}
+
+#[test]
+fn something_that_is_no_kafka_is_code_3() {
+    let address = web_server();
+    konekt(&["consume", "--topics", "a", "--bootstrap-servers", &address, "--connect-timeout-ms", "500"])
+        .expect(3, &[&address]);
+}
+
+#[test]
+fn the_broker_says_when_its_address_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    konekt(&["broker", "--listen", &address]).expect(1, &["cannot listen on", &address]);
+}
