@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// What each part of src may name of the crate (DESIGN: core ← port ← {engine | adapters} ← config ← cli). The door is
@@ -42,7 +43,6 @@ const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX", "HACK", "dbg!", "todo!", "
 const REFUSED_CODE: &[(&str, &str)] = &[
     (".unwrap()", "say why it cannot fail (expect), or hand the error on"),
     ("unsafe", "there is none so far; it would need its own module and a proof"),
-    ("super::super", "name it from crate::, so that the layer shows"),
     ("println!", "stdout is for data: write to the output that was given; people are told through stderr"),
 ];
 
@@ -102,13 +102,40 @@ impl Source {
         inner.split('/').next().unwrap_or(inner).trim_end_matches(".rs")
     }
 
-    /// The code alone, comments and literals blanked out, up to the unit tests at its bottom. Lines stay in place.
+    /// Its modules from the crate's root: `[kafka, wire]` for src/kafka/wire/mod.rs.
+    fn modules(&self) -> Vec<&str> {
+        let inner = self.path.strip_prefix("src/").unwrap_or(&self.path).trim_end_matches(".rs");
+        inner.split('/').filter(|name| !matches!(*name, "mod" | "lib" | "main")).collect()
+    }
+
+    /// The code alone: comments, literals and what is compiled for tests only are blanked out. Lines stay in place.
     fn code(&self) -> String {
-        let code = blanked(&self.text);
-        match code.find("#[cfg(test)]\nmod tests") {
-            Some(end) => code[..end].to_owned(),
-            None => code,
+        let mut code = blanked(&self.text).into_bytes();
+        for item in self.test_items() {
+            blank(&mut code[item]);
         }
+        String::from_utf8(code).expect("whole items were replaced")
+    }
+
+    /// Where the items under `#[cfg(test)]` stand.
+    fn test_items(&self) -> Vec<Range<usize>> {
+        test_items(&blanked(&self.text))
+    }
+
+    /// The files that it includes for tests only: `#[cfg(test)] mod scripted;`, with or without a path of its own.
+    fn test_files(&self) -> Vec<String> {
+        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let mut files = Vec::new();
+        for item in self.test_items().into_iter().map(|item| &self.text[item]) {
+            if let Some((_, path)) = item.split_once("#[path = \"") {
+                files.push(format!("{folder}/{}", path.split('"').next().unwrap_or_default()));
+            } else if let Some(at) = words(item, "mod").next().filter(|_| item.ends_with(';')) {
+                let name = word_at_start(item[at + "mod".len()..].trim_start());
+                files.push(format!("{folder}/{name}.rs"));
+                files.push(format!("{}/{name}.rs", self.path.trim_end_matches(".rs")));
+            }
+        }
+        files
     }
 }
 
@@ -116,7 +143,8 @@ impl Source {
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     collect(&root().join("src"), &mut found);
-    found.retain(|source| source.path.ends_with(".rs") && !source.path.ends_with("/tests.rs"));
+    let tests: BTreeSet<String> = found.iter().flat_map(Source::test_files).collect();
+    found.retain(|source| source.path.ends_with(".rs") && !tests.contains(&source.path));
     assert!(found.iter().any(|source| source.path == "src/lib.rs"), "src was found");
     found
 }
@@ -189,7 +217,7 @@ fn layer_faults(source: &Source) -> Vec<Fault> {
     };
     let code = source.code();
     let mut faults = Vec::new();
-    for (byte, named) in parts_named(&code) {
+    for (byte, named) in parts_named(&code, &source.modules()) {
         if named != part && is_part(&named) && !allowed.contains(&named.as_str()) {
             faults.push(fault_at(source, byte, format!("`{part}` may not name `{named}`")));
         }
@@ -201,11 +229,14 @@ fn is_part(name: &str) -> bool {
     ABOVE.contains(&name) || ARROWS.iter().any(|(part, _)| *part == name)
 }
 
-/// Every part that follows `crate::`, also within braces: `crate::{core::x, port}` names two.
-fn parts_named(code: &str) -> Vec<(usize, String)> {
+/// Every part that follows `crate::`, or as many `super::` as lead out of `modules`; also within braces:
+/// `crate::{core::x, port}` names two.
+fn parts_named(code: &str, modules: &[&str]) -> Vec<(usize, String)> {
     let mut named = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    let root = "super::".repeat(modules.len());
+    let roots = code.match_indices("crate::").chain(code.match_indices(&root));
+    for (at, root) in roots.filter(|(_, root)| !root.is_empty()) {
+        let rest = &code[at + root.len()..];
         match rest.strip_prefix('{') {
             Some(list) => named.extend(heads_of_list(list).into_iter().map(|head| (at, head))),
             None => named.push((at, word_at_start(rest))),
@@ -322,7 +353,8 @@ fn matching_brace(code: &str, open: usize) -> usize {
 }
 
 fn length_fault(source: &Source) -> Option<Fault> {
-    let lines = source.code().lines().count();
+    let tests: usize = source.test_items().into_iter().map(|item| source.text[item].lines().count()).sum();
+    let lines = source.text.lines().count() - tests;
     (lines > FILE_LINES_MAX).then(|| {
         let what = format!("{lines} lines without tests, {FILE_LINES_MAX} at most: look for the cut");
         fault_at(source, 0, what)
@@ -366,6 +398,24 @@ fn purpose_fault(source: &Source) -> Option<Fault> {
 
 // ---- reading Rust
 
+/// Where the items under `#[cfg(test)]` stand in code whose comments and literals are blanked out.
+fn test_items(code: &str) -> Vec<Range<usize>> {
+    let mut items: Vec<Range<usize>> = Vec::new();
+    for (start, marker) in code.match_indices("#[cfg(test)]") {
+        let inner = start + marker.len();
+        let Some(head) = code[inner..].find(['{', ';']).map(|head| inner + head) else { continue };
+        let end = if code.as_bytes()[head] == b'{' { matching_brace(code, head) } else { head + 1 };
+        if items.last().is_none_or(|last| last.end <= start) {
+            items.push(start..end);
+        }
+    }
+    items
+}
+
+fn blank(bytes: &mut [u8]) {
+    bytes.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+}
+
 /// Where `word` stands by itself: no letter, digit or underscore touches it where it begins or ends with one.
 fn words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let part_of_word = |character: char| character.is_alphanumeric() || character == '_';
@@ -393,11 +443,7 @@ fn blanked(text: &str) -> String {
                 continue;
             }
         };
-        for byte in &mut out[at..end] {
-            if *byte != b'\n' {
-                *byte = b' ';
-            }
-        }
+        blank(&mut out[at..end]);
         at = end;
     }
     String::from_utf8(out).expect("whole literals were replaced")
@@ -478,6 +524,12 @@ fn wrong_arrows_are_found() {
         ("src/port.rs", "pub(crate) use crate::core::record;", vec![]),
         ("src/core/a.rs", "// crate::port\nconst A: &str = \"crate::port\";", vec![]),
         ("src/core/a.rs", "#[cfg(test)]\nmod tests {\n use crate::broker::Broker; }", vec![]),
+        (
+            "src/kafka/wire/a.rs",
+            "use super::super::error; use super::super::super::engine;",
+            vec!["may not name `engine`"],
+        ),
+        ("src/core/a.rs", "#[cfg(test)]\nuse crate::port;\nuse crate::door;", vec!["3: `core` may not name `door`"]),
         ("src/core/a.rs", "pub fn f() -> crate::Error {}", vec![]),
         ("src/cli/mod.rs", "use crate::engine::Engine;", vec![]),
         ("src/novel/mod.rs", "", vec!["`novel` has no layer"]),
@@ -520,9 +572,8 @@ fn unfinished_work_and_refused_code_are_found() {
         ("const TODOS: u8 = 0; let method = a.todos();", vec![]),
         ("fn f() { a.unwrap() }", vec![".unwrap()"]),
         ("/// a.unwrap()\nfn f() { a.unwrap_or(b) }", vec![]),
-        ("fn f() { a }\n#[cfg(test)]\nmod tests { fn g() { a.unwrap() } }", vec![]),
+        ("fn f() { a }\n#[cfg(test)]\n#[allow(x)]\nmod tests { fn g() { a.unwrap() } }", vec![]),
         ("fn f() { unsafe { g() } }", vec!["unsafe"]),
-        ("use super::super::core;", vec!["super::super"]),
         ("fn f() { println!(\"a\"); eprintln!(\"b\"); }", vec!["`println!`"]),
     ] {
         let source = planted("src/sink/a.rs", text);
@@ -532,6 +583,13 @@ fn unfinished_work_and_refused_code_are_found() {
     }
     let output = "fn f() { println!(\"a\") }";
     expect_faults("src/cli/mod.rs", output, code_faults(&planted("src/cli/mod.rs", output)), &[]);
+}
+
+#[test]
+fn files_of_tests_alone_are_known() {
+    let text = "#[cfg(test)]\n#[path = \"b_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod scripted;\nmod real;";
+    let expected = ["src/a/b_tests.rs", "src/a/scripted.rs", "src/a/b/scripted.rs"];
+    assert_eq!(planted("src/a/b.rs", text).test_files(), expected);
 }
 
 #[test]
@@ -562,5 +620,5 @@ fn expect_faults(path: &str, text: &str, faults: impl IntoIterator<Item = Fault>
     let faults: Vec<String> = faults.into_iter().map(|fault| fault.to_string()).collect();
     let as_expected =
         faults.len() == expected.len() && faults.iter().zip(expected).all(|(fault, part)| fault.contains(part));
-    assert!(as_expected, "{path} with {text:?}\nexpected {expected:#?}\nfound {faults:#?}");
+    assert!(as_expected, "{path} with {text:.200?}\nexpected {expected:#?}\nfound {faults:#?}");
 }

@@ -104,7 +104,9 @@ impl Konekt {
         self.command.stdout(File::create(&stdout).expect("a file for stdout"));
         self.command.stderr(File::create(&stderr).expect("a file for stderr"));
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
-        Running { command: format!("{:?}", self.command), child, started: Instant::now(), peak_kib: 0, stdout, stderr }
+        let arguments: Vec<_> = self.command.get_args().map(|argument| argument.to_string_lossy()).collect();
+        let command = format!("konekt {}", arguments.join(" "));
+        Running { command, child, started: Instant::now(), peak_kib: 0, stdout, stderr }
     }
 
     /// Runs it to its end.
