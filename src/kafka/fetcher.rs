@@ -13,6 +13,7 @@
 //! Whatever cannot be solved here (no connection, another leader, an offset outside the log) goes back to the router
 //! with the partition.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ struct Asked {
 }
 
 struct AskedPartition {
+    /// Its index among the active ones, at that time.
+    place: usize,
     partition: TopicPartition,
     topic_id: Uuid,
     run: u64,
@@ -211,7 +214,7 @@ impl Fetcher {
         match self.send(&order, bytes_max, poll) {
             Ok(in_flight) => {
                 self.changed = false;
-                let partitions = order.iter().map(|&at| AskedPartition::of(&self.active[at].target)).collect();
+                let partitions = order.iter().map(|&at| AskedPartition::of(&self.active[at].target, at)).collect();
                 Ok(Asked { in_flight, partitions, reservation, wait: poll })
             }
             Err(error) => {
@@ -273,9 +276,9 @@ impl Fetcher {
 }
 
 impl AskedPartition {
-    fn of(target: &Target) -> Self {
+    fn of(target: &Target, place: usize) -> Self {
         let Target { partition, topic_id, run, offset, .. } = target;
-        Self { partition: partition.clone(), topic_id: *topic_id, run: *run, offset: *offset }
+        Self { place, partition: partition.clone(), topic_id: *topic_id, run: *run, offset: *offset }
     }
 }
 
@@ -340,18 +343,15 @@ impl Fetcher {
             self.give_up(error);
             return Vec::new();
         }
+        let names: HashMap<Uuid, &Arc<str>> = asked.iter().map(|of| (of.topic_id, &of.partition.topic)).collect();
+        let asked: HashMap<&TopicPartition, &AskedPartition> = asked.iter().map(|of| (&of.partition, of)).collect();
         let mut chunks = Vec::new();
         for topic in answer.responses {
+            let known = names.get(&topic.topic_id).filter(|_| !topic.topic_id.is_nil());
+            let name = known.map_or_else(|| Arc::from(topic.topic.as_str()), |name| Arc::clone(name));
             for data in topic.partitions {
-                let is_it = |of: &&AskedPartition| {
-                    of.partition.partition == data.partition_index
-                        && if topic.topic_id.is_nil() {
-                            *of.partition.topic == **topic.topic
-                        } else {
-                            of.topic_id == topic.topic_id
-                        }
-                };
-                if let Some(asked) = asked.iter().find(is_it) {
+                let partition = TopicPartition { topic: Arc::clone(&name), partition: data.partition_index };
+                if let Some(asked) = asked.get(&partition) {
                     chunks.extend(self.read_partition(address, asked, data));
                 }
             }
@@ -359,12 +359,21 @@ impl Fetcher {
         chunks
     }
 
-    /// A partition that was moved or removed since it was asked for is passed over.
-    fn read_partition(&mut self, address: &str, asked: &AskedPartition, data: PartitionData) -> Option<Fetched> {
-        let at = self.active.iter().position(|active| {
+    /// Where an asked partition is by now: mostly where it was.
+    fn locate(&self, asked: &AskedPartition) -> Option<usize> {
+        let is_it = |active: &Active| {
             let target = &active.target;
             target.run == asked.run && target.offset == asked.offset && target.partition == asked.partition
-        })?;
+        };
+        if self.active.get(asked.place).is_some_and(is_it) {
+            return Some(asked.place);
+        }
+        self.active.iter().position(is_it)
+    }
+
+    /// A partition that was moved or removed since it was asked for is passed over.
+    fn read_partition(&mut self, address: &str, asked: &AskedPartition, data: PartitionData) -> Option<Fetched> {
+        let at = self.locate(asked)?;
         match Code(data.error_code) {
             Code::NONE => self.take_records(at, data),
             Code::OFFSET_OUT_OF_RANGE => {
@@ -451,4 +460,42 @@ impl Fetcher {
 
 fn refused(address: &str, subject: String, code: Code) -> Error {
     Error::Broker { address: address.into(), api: "Fetch", subject, code, message: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn active(topic: &str, partition: i32, offset: i64) -> Active {
+        let target = Target {
+            partition: TopicPartition::new(topic, partition),
+            topic_id: Uuid::from_u128(topic.len() as u128),
+            leader_epoch: 3,
+            run: 1,
+            offset,
+            credit: Credit::new(1),
+        };
+        Active { target, bytes_max: 1 << 20 }
+    }
+
+    fn show(topics: &[FetchTopic]) -> String {
+        let of_topic = |topic: &FetchTopic| {
+            let partitions = topic.partitions.iter().map(|of| format!("{}@{}", of.partition, of.fetch_offset));
+            format!("{}{}[{}]", &**topic.topic, topic.topic_id.as_u128(), partitions.collect::<Vec<_>>().join(" "))
+        };
+        topics.iter().map(of_topic).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_request_keeps_the_order_and_names_topics_as_its_version_does() {
+        let active = [active("a", 1, 10), active("a", 0, 20), active("bb", 0, 30), active("a", 2, 40)];
+        for (by_id, expected) in [(false, "a0[1@10 0@20] bb0[0@30] a0[2@40]"), (true, "1[1@10 0@20] 2[0@30] 1[2@40]")] {
+            assert_eq!(show(&topics(active.iter(), by_id)), expected, "by id: {by_id}");
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_the_protocol_are_cut_to_it() {
+        assert_eq!((bytes(5), bytes(usize::MAX)), (5, i32::MAX));
+    }
 }

@@ -26,8 +26,8 @@ use super::interrupt::Interrupt;
 use crate::core::record::TopicPartition;
 use crate::door;
 
-/// The coordinator answers a held request at the latest when the rebalance is over; this is for the way there and back.
-const HELD_ANSWER_MARGIN: Duration = Duration::from_secs(5);
+/// The coordinator answers a join at the latest when the rebalance is over; this is for the way there and back.
+const JOIN_ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
 /// How often a broker may have no coordinator to name before that is trouble.
 const PATIENCE: u32 = 5;
@@ -60,7 +60,11 @@ pub struct Keeper {
     connection: Option<Connection>,
     /// Short enough that after a coordinator that fell silent there is time to find the next one.
     heartbeat_timeout: Duration,
-    held_answer_timeout: Duration,
+    /// A join is held until all members have joined.
+    join_timeout: Duration,
+    /// A sync is held until the leader has assigned, which takes it no time. Of one that dies meanwhile we hear sooner
+    /// by asking again.
+    request_timeout: Duration,
     /// Assigned, but not announced yet, with the round of their description.
     awaited: BTreeMap<TopicPartition, u64>,
     round: u64,
@@ -93,7 +97,8 @@ impl Keeper {
             membership,
             connection: None,
             heartbeat_timeout: options.request_timeout.min(options.session_timeout / 2),
-            held_answer_timeout: options.request_timeout.max(options.max_poll_interval + HELD_ANSWER_MARGIN),
+            join_timeout: options.request_timeout.max(options.max_poll_interval + JOIN_ANSWER_MARGIN),
+            request_timeout: options.request_timeout,
             awaited: BTreeMap::new(),
             round: 0,
             leave_until: None,
@@ -229,8 +234,8 @@ impl Keeper {
         let answer = match call {
             Call::FindCoordinator => self.find_coordinator().map(|()| Answer::CoordinatorFound),
             Call::CountPartitions(topics) => self.count(&topics).map(Answer::Counted),
-            Call::Join(request) => self.ask_held(&request).map(Answer::Joined),
-            Call::Sync(request) => self.ask_held(&request).map(Answer::Synced),
+            Call::Join(request) => self.ask_held(&request, self.join_timeout).map(Answer::Joined),
+            Call::Sync(request) => self.ask_held(&request, self.request_timeout).map(Answer::Synced),
             Call::Heartbeat(request) => self.ask(&request, self.heartbeat_timeout).map(Answer::Heartbeat),
             Call::Leave(request) => self.ask(&request, self.time_to_leave()).map(|_| Answer::Left),
         };
@@ -291,9 +296,9 @@ impl Keeper {
         self.leave_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(door::now()))
     }
 
-    /// Asks what the coordinator answers only when all members are there.
-    fn ask_held<R: Request>(&mut self, request: &R) -> Result<R::Response, Error> {
-        let (interrupt, timeout) = (self.interrupt.clone(), self.held_answer_timeout);
+    /// Asks what the coordinator answers only when others have done their part.
+    fn ask_held<R: Request>(&mut self, request: &R, timeout: Duration) -> Result<R::Response, Error> {
+        let interrupt = self.interrupt.clone();
         let connection = self.connected()?;
         interrupt.arm(connection);
         let answer = connection.call_within(request, timeout);

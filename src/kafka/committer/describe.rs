@@ -12,7 +12,7 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::Committer;
+use super::{Committer, TryAgain};
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::{TopicsWanted, topic_name};
 use crate::kafka::consumer::{AssignedPartition, Event, tell};
@@ -29,9 +29,13 @@ impl Committer {
         let partitions: Vec<TopicPartition> = self.describing.keys().cloned().collect();
         match self.look_up(&partitions) {
             Ok(described) => self.described(described),
+            Err(error) if error.code().is_some() && !error.is_retriable() => {
+                self.describing.clear();
+                self.reporter.send(Event::Failed(error));
+            }
             Err(error) => {
-                self.trouble(error);
-                self.describe_retry.failed();
+                let again = self.failed(error);
+                self.describe_retry.failed(again);
             }
         }
     }
@@ -89,7 +93,10 @@ impl Committer {
         for (round, partitions) in found {
             tell(&self.keeper, keeper::Command::Described { partitions, round });
         }
-        if self.describing.is_empty() { self.describe_retry.worked() } else { self.describe_retry.failed() }
+        match self.describing.is_empty() {
+            true => self.describe_retry.worked(),
+            false => self.describe_retry.failed(TryAgain::Later),
+        }
     }
 
     fn fetch_committed(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
@@ -97,13 +104,15 @@ impl Committer {
         let connection = self.coordinator()?;
         let version = connection.version::<OffsetFetchRequest>()?;
         let answer = connection.call(&offset_fetch_request(&group_id, partitions, version))?;
+        let address = connection.address().to_owned();
         let refused = |subject: String, code| Error::Broker {
-            address: connection.address().into(),
+            address: address.clone(),
             api: "OffsetFetch",
             subject,
             code,
             message: None,
         };
+        self.connection_worked = true;
         let (code, offsets) = read_committed_offsets(&answer);
         if !code.is_ok() {
             return Err(refused(format!("group {group_id}"), code));

@@ -101,9 +101,19 @@ impl Retry {
         self.at = door::now();
     }
 
-    fn failed(&mut self) {
-        self.at = door::now() + self.backoff.fail(door::random());
+    fn failed(&mut self, again: TryAgain) {
+        self.at = match again {
+            TryAgain::AtOnce => door::now(),
+            TryAgain::Later => door::now() + self.backoff.fail(door::random()),
+        };
     }
+}
+
+/// When.
+#[derive(Clone, Copy)]
+enum TryAgain {
+    AtOnce,
+    Later,
 }
 
 /// The thread's state.
@@ -117,6 +127,8 @@ pub struct Committer {
     instance: Option<Arc<str>>,
     isolation: Isolation,
     connection: Option<Connection>,
+    /// Whether something was answered over it.
+    connection_worked: bool,
     pending: BTreeMap<TopicPartition, i64>,
     commit_retry: Retry,
     releases: Vec<Release>,
@@ -145,6 +157,7 @@ impl Committer {
             instance: options.group_instance_id.as_deref().map(Arc::from),
             isolation: options.isolation,
             connection: None,
+            connection_worked: false,
             pending: BTreeMap::new(),
             commit_retry: Retry::new(),
             releases: Vec::new(),
@@ -272,16 +285,23 @@ impl Committer {
     fn coordinator(&mut self) -> Result<&mut Connection, Error> {
         if self.connection.is_none() {
             let (_, address) = self.cluster.find_group_coordinator(&self.group_id)?;
+            self.connection_worked = false;
             self.connection = Some(Connection::open(&address, self.cluster.options())?);
         }
         self.connection.as_mut().ok_or(Error::Closed)
     }
 
-    /// A failure that a later attempt may overcome.
-    fn trouble(&mut self, error: Error) {
-        self.connection = None;
+    /// A failure that a later attempt may overcome. Brokers close connections that were idle for long, so the first
+    /// failure of one that has worked is ordinary, and says nothing about the next.
+    fn failed(&mut self, error: Error) -> TryAgain {
+        let was_idle = self.connection.take().is_some() && std::mem::take(&mut self.connection_worked);
         self.last_error = Some(error.clone());
+        if was_idle && matches!(error, Error::Io { .. }) {
+            log::debug!("connecting to the coordinator again: {error}");
+            return TryAgain::AtOnce;
+        }
         self.reporter.trouble(error);
+        TryAgain::Later
     }
 }
 
@@ -302,6 +322,7 @@ impl Committer {
         });
         match answer {
             Ok((address, answer)) => {
+                self.connection_worked = true;
                 let mut codes = BTreeMap::new();
                 for topic in &answer.topics {
                     for of in &topic.partitions {
@@ -312,8 +333,8 @@ impl Committer {
                 self.committed(&address, codes);
             }
             Err(error) => {
-                self.trouble(error);
-                self.commit_retry.failed();
+                let again = self.failed(error);
+                self.commit_retry.failed(again);
             }
         }
     }
@@ -374,7 +395,7 @@ impl Committer {
             }
         }
         // What the answer does not mention is tried again as well.
-        if self.pending.is_empty() { self.commit_retry.worked() } else { self.commit_retry.failed() }
+        if self.pending.is_empty() { self.commit_retry.worked() } else { self.commit_retry.failed(TryAgain::Later) }
     }
 }
 
