@@ -44,16 +44,27 @@ pub struct Chunk {
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chunk({}#{} {}..{}, {} bytes)", self.partition, self.run, self.first, self.next, self.records.bytes())
+        write!(
+            f,
+            "Chunk({}#{} {}..{}, {} bytes)",
+            self.partition,
+            self.run,
+            self.first,
+            self.next,
+            self.records.bytes()
+        )
     }
 }
 
 /// What a source reports, in the order it happened.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// These partitions are ours from now on, beside those we have. Every rebalance ends with this event, an empty one
-    /// when nothing was added.
+    /// These partitions are ours from now on, beside those we have. A rebalance may hand them out in several such events,
+    /// as Kafka says where they stand.
     Assigned(Vec<Assignment>),
+    /// The last rebalance is through: all that is ours has been assigned or has failed, be it nothing. Every rebalance
+    /// ends with this.
+    Settled,
     /// These partitions go to another member. The group waits for [`Source::release`].
     Revoked(Vec<TopicPartition>),
     /// These partitions are gone already: another member may have them. Nothing may be committed for them.

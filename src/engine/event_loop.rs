@@ -184,6 +184,7 @@ impl EventLoop {
     fn source_event(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned(assignments) => self.handle(Event::Assigned(assignments)),
+            SourceEvent::Settled => self.handle(Event::Settled),
             SourceEvent::Revoked(partitions) => self.handle(Event::Revoked(partitions)),
             SourceEvent::Lost(partitions) => self.handle(Event::Lost(partitions)),
             SourceEvent::Fetched(chunk) => self.fetched(chunk),

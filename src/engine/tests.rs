@@ -115,6 +115,7 @@ impl SimSource {
         }
         let assignments = partitions.iter().map(|name| self.assignment(name)).collect();
         self.pending.push_back(SourceEvent::Assigned(assignments));
+        self.pending.push_back(SourceEvent::Settled);
     }
 
     fn fetch(&mut self, name: &TopicPartition) -> Option<Chunk> {
@@ -316,6 +317,7 @@ fn sim(scenario: &Scenario) -> Sim {
     };
     let all = logs.keys().map(|name| source.assignment(name)).collect();
     source.pending.push_back(SourceEvent::Assigned(all));
+    source.pending.push_back(SourceEvent::Settled);
 
     let store = Arc::default();
     let (seed, transactional, faults_percent) = (scenario.seed, scenario.transactional, scenario.faults_percent);

@@ -191,6 +191,7 @@ pub struct Fetched {
 /// What happened, in the words of [`SourceEvent`](crate::port::SourceEvent), which is made of it.
 pub enum Event {
     Assigned(Vec<AssignedPartition>),
+    Settled,
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Fetched(Fetched),

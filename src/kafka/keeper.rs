@@ -39,7 +39,7 @@ pub enum Command {
     /// The application has given these up, and their positions are committed.
     Released(Vec<TopicPartition>),
     /// Where assigned partitions stand.
-    Described { partitions: Vec<AssignedPartition>, round: u64 },
+    Described { partitions: Vec<AssignedPartition>, failed: Vec<(TopicPartition, Error)>, round: u64 },
     /// Leave the group and end.
     Leave { until: Instant },
     /// End at once.
@@ -141,7 +141,7 @@ impl Keeper {
         match command {
             Command::Topics(topics) => self.group.subscribe(topics),
             Command::Released(partitions) => self.group.released(&partitions),
-            Command::Described { partitions, round } => self.announce(partitions, round),
+            Command::Described { partitions, failed, round } => self.announce(partitions, failed, round),
             Command::Leave { until } => {
                 self.leave_until = Some(until);
                 self.group.leave();
@@ -152,13 +152,26 @@ impl Keeper {
     }
 
     /// Tells the application what is its own, unless that has changed since it was asked about.
-    fn announce(&mut self, mut partitions: Vec<AssignedPartition>, round: u64) {
-        partitions.retain(|assigned| self.awaited.get(&assigned.partition) == Some(&round));
-        for assigned in &partitions {
-            self.awaited.remove(&assigned.partition);
-        }
+    fn announce(
+        &mut self,
+        mut partitions: Vec<AssignedPartition>,
+        mut failed: Vec<(TopicPartition, Error)>,
+        round: u64,
+    ) {
+        let mut still_ours = |partition: &TopicPartition| {
+            let ours = self.awaited.get(partition) == Some(&round);
+            ours.then(|| self.awaited.remove(partition)).is_some()
+        };
+        partitions.retain(|assigned| still_ours(&assigned.partition));
+        failed.retain(|(partition, _)| still_ours(partition));
         if !partitions.is_empty() {
             self.reporter.send(Event::Assigned(partitions));
+        }
+        for (partition, error) in failed {
+            self.reporter.send(Event::PartitionFailed { partition, error });
+        }
+        if self.awaited.is_empty() {
+            self.reporter.send(Event::Settled);
         }
     }
 
@@ -185,9 +198,8 @@ impl Keeper {
             partitions.len()
         );
         if partitions.is_empty() {
-            // A member that gets nothing must learn that it has joined.
-            if owned == 0 {
-                self.reporter.send(Event::Assigned(Vec::new()));
+            if self.awaited.is_empty() {
+                self.reporter.send(Event::Settled);
             }
             return;
         }

@@ -99,6 +99,7 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
             };
             SourceEvent::Assigned(partitions.into_iter().map(assignment).collect())
         }
+        Event::Settled => SourceEvent::Settled,
         Event::Revoked(partitions) => SourceEvent::Revoked(partitions),
         Event::Lost(partitions) => SourceEvent::Lost(partitions),
         Event::Fetched(Fetched { partition, run, first, next, records_max, log_end, records }) => {

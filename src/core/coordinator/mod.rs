@@ -97,6 +97,8 @@ pub struct LaneReport {
 #[derive(Debug)]
 pub enum Event {
     Assigned(Vec<Assignment>),
+    /// All that is ours after the last rebalance has been assigned or has failed.
+    Settled,
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Claimed {
@@ -256,6 +258,7 @@ impl Coordinator {
         self.now = self.now.max(now);
         match event {
             Event::Assigned(assignments) => self.assigned(assignments),
+            Event::Settled => self.settled_in = true,
             Event::Revoked(partitions) => self.revoked(partitions),
             Event::Lost(partitions) => self.lost(partitions),
             Event::Claimed { runs, result } => self.claimed(&runs, result),
@@ -263,7 +266,7 @@ impl Coordinator {
             Event::OutOfRange { run, requested, log_start, log_end } => {
                 self.out_of_range(run, requested, log_start, log_end);
             }
-            Event::PartitionFailed { partition, message } => self.stuck(&partition, message),
+            Event::PartitionFailed { partition, message } => self.unreadable(&partition, message),
             Event::Worked(report) => self.worked(&report),
             Event::Committed { positions, error } => self.committed(positions, error),
             Event::Pause(partition) => self.pause(partition),

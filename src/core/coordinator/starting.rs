@@ -11,7 +11,6 @@ use crate::core::verdict::{Verdict, verdict};
 
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
-        self.settled_in = true;
         self.tally.rebalanced();
         let names: Vec<TopicPartition> = assignments.iter().map(|a| a.partition.clone()).collect();
         let mut runs = Vec::with_capacity(assignments.len());
@@ -197,6 +196,18 @@ impl Coordinator {
             partition.run = run;
         }
         self.open(run, offset, claimed);
+    }
+
+    /// The source cannot read the partition, which may have failed before it could be assigned.
+    pub(super) fn unreadable(&mut self, name: &TopicPartition, reason: String) {
+        if !self.partitions.contains_key(name) {
+            let run = self.new_run(name);
+            let (partition, cluster_id) = (name.clone(), None);
+            let unknown =
+                Assignment { partition, committed: None, log_start: 0, log_end: 0, cluster_id, topic_id: None };
+            self.partitions.insert(name.clone(), Partition::new(unknown, run, None));
+        }
+        self.stuck(name, reason);
     }
 
     /// The partition stands still until a person acts; the others go on.

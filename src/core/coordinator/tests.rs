@@ -292,7 +292,7 @@ fn until_end_ends_when_every_partition_is_through_and_not_between_rebalances() {
     assert_eq!(bench.on(Event::Lost(vec![name(1)])).iter().filter(|a| matches!(a, Action::Finish { .. })).count(), 0);
     bench.on(Event::Worked(done(1, 100, 95)));
     assert!(!bench.coordinator.finished(), "who has t/1 is not known yet");
-    let actions = bench.on(Event::Assigned(Vec::new()));
+    let actions = bench.on(Event::Settled);
     assert!(actions.contains(&Action::Finish { positions: vec![(name(0), 100)] }), "{actions:?}");
 }
 
@@ -315,4 +315,16 @@ fn an_impossible_report_is_not_believed() {
     bench.fetch(1, 5, 30);
     bench.on(Event::Worked(done(1, 31, 26)));
     assert!(bench.stuck()[0].contains("only offsets below 30 were handed out"), "{:?}", bench.stuck());
+}
+
+#[test]
+fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
+    let mut bench = Bench::new(Rules { until_end: true, ..rules() });
+    bench.started(1, 100);
+    let message = "not authorized".to_owned();
+    bench.on(Event::PartitionFailed { partition: name(1), message });
+    assert!(!bench.coordinator.finished());
+    bench.on(Event::Settled);
+    assert!(bench.coordinator.finished());
+    assert_eq!(bench.stuck(), ["not authorized"]);
 }

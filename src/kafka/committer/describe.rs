@@ -77,21 +77,21 @@ impl Committer {
     }
 
     fn described(&mut self, described: Described) {
-        let mut found: BTreeMap<u64, Vec<AssignedPartition>> = BTreeMap::new();
+        let mut found: BTreeMap<u64, (Vec<AssignedPartition>, Vec<(TopicPartition, Error)>)> = BTreeMap::new();
         for (partition, result) in described {
             match result {
                 Err(error) if error.is_retriable() => self.reporter.trouble(error),
                 result => {
                     let Some(round) = self.describing.remove(&partition) else { continue };
                     match result {
-                        Ok(assigned) => found.entry(round).or_default().push(assigned),
-                        Err(error) => self.reporter.send(Event::PartitionFailed { partition, error }),
+                        Ok(assigned) => found.entry(round).or_default().0.push(assigned),
+                        Err(error) => found.entry(round).or_default().1.push((partition, error)),
                     }
                 }
             }
         }
-        for (round, partitions) in found {
-            tell(&self.keeper, keeper::Command::Described { partitions, round });
+        for (round, (partitions, failed)) in found {
+            tell(&self.keeper, keeper::Command::Described { partitions, failed, round });
         }
         match self.describing.is_empty() {
             true => self.describe_retry.worked(),
