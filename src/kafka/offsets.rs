@@ -88,6 +88,9 @@ impl Cluster {
     }
 }
 
+/// Who answered, and what.
+type Answer = (String, ListOffsetsResponse);
+
 /// A set of queries on its way to being answered.
 struct Search<'a> {
     cluster: &'a Cluster,
@@ -111,24 +114,46 @@ impl Search<'_> {
                 Err(error) => self.found[at] = Some(Err(error)),
             }
         }
-        for (leader, asked) in by_leader {
-            if let Err(error) = self.ask(leader, &asked) {
-                debug!("offsets of {} partitions: {error}", asked.len());
-                for at in asked {
-                    self.found[at].get_or_insert(Err(error.clone()));
+        for (asked, answer) in self.ask_all(by_leader) {
+            match answer {
+                Ok((address, answer)) => self.read(&address, &asked, &answer),
+                Err(error) => {
+                    debug!("offsets of {} partitions: {error}", asked.len());
+                    for at in asked {
+                        self.found[at] = Some(Err(error.clone()));
+                    }
                 }
             }
         }
     }
 
-    fn ask(&mut self, leader: i32, asked: &[usize]) -> Result<(), Error> {
-        for at in asked {
-            self.found[*at] = None;
+    /// Asks all leaders at the same time, so that one that hangs costs no more than its own time-out.
+    fn ask_all(&self, by_leader: BTreeMap<i32, Vec<usize>>) -> Vec<(Vec<usize>, Result<Answer, Error>)> {
+        // The last one is asked on this thread: with a single leader there is no other.
+        let mut questions: Vec<_> = by_leader.into_iter().collect();
+        let last = questions.pop();
+        let asked = crossbeam::thread::scope(|scope| {
+            let others: Vec<_> = questions
+                .into_iter()
+                .map(|(leader, asked)| scope.spawn(move |_| (self.ask(leader, &asked), asked)))
+                .collect();
+            let own = last.map(|(leader, asked)| (self.ask(leader, &asked), asked));
+            let others = others.into_iter().map(|thread| match thread.join() {
+                Ok(answered) => answered,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            others.chain(own).map(|(answer, asked)| (asked, answer)).collect()
+        });
+        match asked {
+            Ok(asked) => asked,
+            Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    fn ask(&self, leader: i32, asked: &[usize]) -> Result<Answer, Error> {
         let mut connection = self.cluster.connect_to(leader)?;
         let answer = connection.call(&self.request(asked))?;
-        self.read(connection.address(), asked, &answer);
-        Ok(())
+        Ok((connection.address().to_owned(), answer))
     }
 
     fn request(&self, asked: &[usize]) -> ListOffsetsRequest {
