@@ -44,7 +44,15 @@ pub struct Chunk {
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chunk({}#{} {}..{}, {} bytes)", self.partition, self.run, self.first, self.next, self.records.bytes())
+        write!(
+            f,
+            "Chunk({}#{} {}..{}, {} bytes)",
+            self.partition,
+            self.run,
+            self.first,
+            self.next,
+            self.records.bytes()
+        )
     }
 }
 

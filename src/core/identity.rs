@@ -21,7 +21,8 @@ impl RecordIds {
     /// The ids of a partition as read by a consumer group.
     pub fn new(group: &str, partition: &TopicPartition) -> Self {
         // Lengths first: no two different triples may spell the same name.
-        let name = format!("{}:{group}{}:{}{}", group.len(), partition.topic.len(), partition.topic, partition.partition);
+        let name =
+            format!("{}:{group}{}:{}{}", group.len(), partition.topic.len(), partition.topic, partition.partition);
         let hash = Uuid::new_v5(&NAMESPACE, name.as_bytes()).as_u128();
         let high48 = hash >> 80;
         let next12 = (hash >> 48) & 0xfff;

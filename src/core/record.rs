@@ -470,7 +470,9 @@ mod tests {
     #[test]
     fn a_cut_takes_at_least_one_record_and_never_more_than_fit() {
         let records = buffer_of(&["a", "bb", "ccc", "dddd"]);
-        for (rows_max, bytes_max, expected) in [(10, 100, 4), (2, 100, 2), (10, 3, 2), (10, 0, 1), (10, 5, 2), (0, 9, 0)] {
+        for (rows_max, bytes_max, expected) in
+            [(10, 100, 4), (2, 100, 2), (10, 3, 2), (10, 0, 1), (10, 5, 2), (0, 9, 0)]
+        {
             assert_eq!(records.cut(rows_max, bytes_max), expected, "rows {rows_max}, bytes {bytes_max}");
         }
         assert_eq!(RecordBuffer::default().cut(5, 5), 0);
