@@ -12,7 +12,7 @@ use konekt::broker::{Broker, BrokerOptions, TopicSpec};
 use konekt::kafka::wire::compression::Codec;
 use konekt::kafka::wire::record_batch::RecordBatchBuilder;
 use konekt::sink::null::NullSink;
-use konekt::{Consumer, ConsumerConfig};
+use konekt::{Consumer, ConsumerConfig, TopicSelection};
 
 const PARTITIONS: i32 = 8;
 const RECORDS: u64 = 1_000_000;
@@ -53,7 +53,7 @@ fn consume(broker: &Broker, max_workers: usize, group: &str) -> (f64, f64) {
     let config = ConsumerConfig {
         bootstrap_servers: vec![broker.address()],
         group_id: group.into(),
-        topics: vec!["orders".into()],
+        topics: TopicSelection::names(["orders"]),
         max_workers,
         batch_size: 1000,
         stats_interval_ms: Duration::from_secs(3600).as_millis() as u64,

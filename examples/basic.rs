@@ -4,13 +4,13 @@
 //! cargo run --example basic -- localhost:9092 orders
 //! ```
 
-use konekt::{Consumer, ConsumerConfig};
+use konekt::{Consumer, ConsumerConfig, TopicSelection};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let config = ConsumerConfig {
         bootstrap_servers: vec![arguments.next().unwrap_or_else(|| "localhost:9092".into())],
-        topics: vec![arguments.next().unwrap_or_else(|| "orders".into())],
+        topics: TopicSelection::names([arguments.next().unwrap_or_else(|| "orders".into())]),
         group_id: "konekt-example-basic".into(),
         until_end: arguments.next().as_deref() == Some("--until-end"),
         ..ConsumerConfig::default()

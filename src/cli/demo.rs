@@ -10,18 +10,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::exit::{self, Exit, Failure};
 use super::report::grouped;
 use super::{run, signals};
-use crate::config::{Settings, SinkSettings, Topics};
+use crate::config::Settings;
+use crate::consumer::{Consumer, ConsumerConfig};
 use crate::door::{self, SystemClock};
-use crate::engine::{Callbacks, Engine, Handle, Summary};
+use crate::engine::{Handle, Summary};
 use crate::ops::demo::{DemoKafka, GROUP, PARTITIONS, TOPIC};
 use crate::sink::sqlite::{DEFAULT_TABLE, SqliteOptions, SqliteReport, SqliteSink};
+use crate::source::native::TopicSelection;
 
 /// How often the progress bar moves.
 const TICK: Duration = Duration::from_millis(100);
 const ROWS_SHOWN: usize = 3;
 
 /// Runs the demo with `records` further orders into `database`.
-pub fn run(mut settings: Settings, database: &Path, records: u64) -> Result<(), Failure> {
+pub fn run(settings: Settings, database: &Path, records: u64) -> Result<(), Failure> {
     signals::listen()?;
     let before = found(database)?;
     let positions = positions(before.as_ref());
@@ -41,12 +43,14 @@ pub fn run(mut settings: Settings, database: &Path, records: u64) -> Result<(), 
     let kafka = produced.map_err(|error| Failure::new(Exit::Failed, error))?;
     exit::say(format_args!("{} orders in {PARTITIONS} partitions on {}", grouped(kafka.orders), kafka.address()));
 
-    settings.kafka.bootstrap_servers = vec![kafka.address()];
-    settings.kafka.group_id = GROUP.to_owned();
-    settings.kafka.topics = Topics::Names(vec![TOPIC.to_owned()]);
-    settings.until_end = true;
-    settings.sink = SinkSettings::Sqlite { path: database.to_owned(), table: DEFAULT_TABLE.to_owned() };
-    let summary = consume(&settings, database, kafka.orders - positions.iter().sum::<i64>() as u64)?;
+    let config = ConsumerConfig {
+        bootstrap_servers: vec![kafka.address()],
+        group_id: GROUP.to_owned(),
+        topics: TopicSelection::names([TOPIC]),
+        until_end: true,
+        ..settings.consumer
+    };
+    let summary = consume(config, database, kafka.orders - positions.iter().sum::<i64>() as u64)?;
     let after =
         SqliteReport::read(database, DEFAULT_TABLE, ROWS_SHOWN).map_err(|error| Failure::new(Exit::Failed, error))?;
     exit::put(&table(&summary, &after, database))?;
@@ -73,15 +77,12 @@ fn positions(report: Option<&SqliteReport>) -> [i64; PARTITIONS] {
     positions
 }
 
-fn consume(settings: &Settings, database: &Path, expected: u64) -> Result<Summary, Failure> {
-    let clock = Arc::new(SystemClock::start());
-    let config = settings.engine_config();
-    let source = run::source(settings, &config)?;
-    let sink = Arc::new(SqliteSink::new(SqliteOptions::new(database, GROUP, clock.clone())));
-    let engine = Engine::start(config, source, sink, clock, Callbacks::default());
-    signals::steer(&engine.handle());
+fn consume(config: ConsumerConfig, database: &Path, expected: u64) -> Result<Summary, Failure> {
+    let sink = SqliteSink::new(SqliteOptions::new(database, GROUP, Arc::new(SystemClock::start())));
+    let running = Consumer::builder(config).sink(Arc::new(sink)).start().map_err(run::failure)?;
+    let handle = running.handle();
+    signals::steer(&handle);
     let (ended, end) = bounded::<()>(0);
-    let handle = engine.handle();
     let bar = bar("consuming", expected);
     let ticker = door::spawn("konekt-progress", move || {
         while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
@@ -89,15 +90,12 @@ fn consume(settings: &Settings, database: &Path, expected: u64) -> Result<Summar
         }
         bar.finish_and_clear();
     });
-    let result = engine.join();
+    let result = running.join();
     drop(ended);
     if ticker.join().is_err() {
         log::warn!("the progress bar's thread panicked");
     }
-    result.map_err(|error| {
-        let exit = if error.unavailable { Exit::Unavailable } else { Exit::Failed };
-        Failure::new(exit, error.message)
-    })
+    result.map_err(run::failure)
 }
 
 fn tick(bar: &ProgressBar, handle: &Handle) {

@@ -9,37 +9,34 @@ use super::exit::{Exit, Failure};
 use super::report::Reporter;
 use super::signals;
 use crate::config::{Settings, SinkSettings};
+use crate::consumer::{Consumer, ConsumerError};
 use crate::core::verdict::ErrorClass;
 use crate::door::{self, SystemClock};
-use crate::engine::{Callbacks, Delivery, Engine, EngineConfig, EngineError, Summary};
-use crate::port::{Clock, Sink, Source};
+use crate::engine::{Delivery, Summary};
+use crate::port::Sink;
 use crate::sink::exec::ExecSink;
 use crate::sink::print::{Format, PrintSink};
 use crate::sink::sqlite::{SqliteOptions, SqliteSink};
-use crate::source::native::NativeSource;
 
 /// `konekt consume` and `konekt sink …`.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     let mut reporter = Reporter::open(settings.stats_json.as_deref())?;
     signals::listen()?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let config = settings.engine_config();
-    let source = source(settings, &config)?;
     let (closed, reader_gone) = bounded::<()>(1);
     // Nobody receives any more: the run has ended already.
     let on_closed = Box::new(move || {
         let _ = closed.try_send(());
     });
-    let sink = sink(settings, &clock, on_closed)?;
+    let sink = sink(settings, on_closed)?;
 
     let (statistics_sender, statistics) = bounded(1);
-    let callbacks = Callbacks {
+    let running = Consumer::builder(settings.consumer.clone())
         // A reporter that is slow (a stopped terminal) loses lines, it does not hold up the run.
-        on_statistics: Some(Box::new(move |snapshot| drop(statistics_sender.try_send(snapshot.clone())))),
-        ..Callbacks::default()
-    };
-    let engine = Engine::start(config, source, sink, clock, callbacks);
-    let handle = engine.handle();
+        .on_statistics(move |snapshot| drop(statistics_sender.try_send(snapshot.clone())))
+        .sink(sink)
+        .start()
+        .map_err(failure)?;
+    let handle = running.handle();
     signals::steer(&handle);
     let stopper = door::spawn("konekt-stdout", move || {
         // Ends without a message when the sink is dropped at the end of the run.
@@ -51,54 +48,43 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         statistics.iter().for_each(|snapshot| reporter.interval(&snapshot));
         reporter
     });
-    let result = engine.join();
+    let result = running.join();
     let ended = reporting.join().map_err(|_| Failure::new(Exit::Failed, "the reporting thread panicked"));
     if stopper.is_finished() {
         let _ = stopper.join();
     }
-    let statistics = match &result {
-        Ok(summary) => &summary.statistics,
-        Err(error) => &error.statistics,
-    };
-    ended?.summary(statistics);
+    let mut reporter = ended?;
+    match &result {
+        Ok(summary) => reporter.summary(&summary.statistics),
+        Err(ConsumerError::Run(error)) => reporter.summary(&error.statistics),
+        Err(ConsumerError::Kafka(_)) => {}
+    }
     conclude(result)
 }
 
 /// The exit code of a run's end.
-pub fn conclude(result: Result<Summary, EngineError>) -> Result<(), Failure> {
-    match result {
-        Err(error) if error.unavailable => Err(Failure::new(Exit::Unavailable, error.message)),
-        Err(error) => Err(Failure::new(Exit::Failed, error.message)),
-        Ok(summary) if summary.abandoned => {
-            Err(Failure::new(Exit::Abandoned, "abandoned; what was not committed is read again"))
-        }
-        Ok(summary) if summary.stuck.is_empty() => Ok(()),
-        Ok(summary) => {
-            let mut lines: Vec<String> =
-                summary.stuck.iter().map(|(partition, reason)| format!("{partition} stands still: {reason}")).collect();
-            lines.sort();
-            Err(Failure::new(Exit::Failed, lines.join("\n")))
-        }
+pub fn conclude(result: Result<Summary, ConsumerError>) -> Result<(), Failure> {
+    let summary = result.map_err(failure)?;
+    if summary.abandoned {
+        return Err(Failure::new(Exit::Abandoned, "abandoned; what was not committed is read again"));
     }
+    if summary.stuck.is_empty() {
+        return Ok(());
+    }
+    let mut lines: Vec<String> =
+        summary.stuck.iter().map(|(partition, reason)| format!("{partition} stands still: {reason}")).collect();
+    lines.sort();
+    Err(Failure::new(Exit::Failed, lines.join("\n")))
 }
 
-/// The Kafka client that the settings ask for.
-///
-/// # Errors
-/// When no broker answers, or what answers is no Kafka (exit code 3).
-pub fn source(settings: &Settings, config: &EngineConfig) -> Result<Box<dyn Source>, Failure> {
-    match NativeSource::connect(settings.kafka.native_options(config.memory.clone())) {
-        Ok(source) => Ok(Box::new(source)),
-        Err(error) if error.is_unavailable() => Err(Failure::new(Exit::Unavailable, error)),
-        Err(error) => Err(Failure::new(Exit::Failed, error)),
-    }
+/// A run that did not begin or failed.
+pub fn failure(error: ConsumerError) -> Failure {
+    let exit = if error.is_unavailable() { Exit::Unavailable } else { Exit::Failed };
+    Failure::new(exit, error)
 }
 
-fn sink(
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    on_closed: Box<dyn FnOnce() + Send>,
-) -> Result<Arc<dyn Sink>, Failure> {
+fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
+    let consumer = &settings.consumer;
     match &settings.sink {
         SinkSettings::Print { json } => {
             let format = if *json { Format::Json } else { Format::Text };
@@ -106,9 +92,9 @@ fn sink(
         }
         SinkSettings::Exec { command } => Ok(Arc::new(ExecSink::new(command.as_str(), None))),
         SinkSettings::Sqlite { path, table } => {
-            let mut options = SqliteOptions::new(path, settings.kafka.group_id.as_str(), clock.clone());
+            let mut options = SqliteOptions::new(path, consumer.group_id.as_str(), Arc::new(SystemClock::start()));
             options.table.clone_from(table);
-            options.exactly_once = settings.delivery == Delivery::ExactlyOnce;
+            options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
             let sink = SqliteSink::new(options);
             check_usable(&sink)?;
             Ok(Arc::new(sink))

@@ -11,66 +11,24 @@ pub mod value;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use field::{Command, Field};
 use layers::{Origin, RawValues, Surroundings};
 pub use table::settings_table_markdown;
-pub use value::Topics;
 use value::Value;
 
-use crate::engine::{Delivery, EngineConfig, OffsetReset};
-use crate::port::MemoryBudget;
-use crate::source::native::{Assignor, Isolation, NativeOptions, TopicSelection};
+use crate::consumer::ConsumerConfig;
+use crate::engine::{Delivery, OffsetReset};
+use crate::source::native::{Assignor, Isolation, TopicSelection};
 
 /// Checked settings of one command. What a command does not have stands at its default.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub kafka: KafkaSettings,
-    pub delivery: Delivery,
-    pub auto_offset_reset: OffsetReset,
-    pub max_workers: usize,
-    pub partition_workers: usize,
-    pub batch_size: usize,
-    pub batch_bytes_max: usize,
-    pub batch_timeout: Duration,
-    pub commit_interval: Duration,
-    pub memory_limit: usize,
-    pub max_retries: u32,
-    pub retry_backoff: Duration,
-    pub error_threshold: u32,
-    pub error_timeout: Duration,
-    pub shutdown_timeout: Duration,
-    pub stats_interval: Duration,
+    pub consumer: ConsumerConfig,
     /// Where statistics go as JSON lines; `-` is stderr.
     pub stats_json: Option<String>,
     pub log: String,
-    pub until_end: bool,
-    pub max_messages: Option<u64>,
     pub sink: SinkSettings,
-}
-
-/// What the Kafka client needs to know.
-#[derive(Clone, Debug)]
-pub struct KafkaSettings {
-    pub bootstrap_servers: Vec<String>,
-    pub topics: Topics,
-    pub client_id: String,
-    pub group_id: String,
-    pub group_instance_id: Option<String>,
-    /// Assignment strategies, best first.
-    pub partition_assignment_strategy: Vec<String>,
-    pub read_committed: bool,
-    pub session_timeout: Duration,
-    pub heartbeat_interval: Duration,
-    pub max_poll_interval: Duration,
-    pub fetch_min_bytes: usize,
-    pub fetch_max_wait: Duration,
-    pub fetch_max_bytes: usize,
-    pub max_partition_fetch_bytes: usize,
-    pub connect_timeout: Duration,
-    pub request_timeout: Duration,
 }
 
 /// Where records go.
@@ -84,60 +42,6 @@ pub enum SinkSettings {
     Sqlite { path: PathBuf, table: String },
     /// The command moves no records.
     None,
-}
-
-impl Settings {
-    /// What the engine needs to know, with a memory budget of its own.
-    pub fn engine_config(&self) -> EngineConfig {
-        EngineConfig {
-            group_id: self.kafka.group_id.as_str().into(),
-            delivery: self.delivery,
-            auto_offset_reset: self.auto_offset_reset,
-            max_workers: self.max_workers,
-            partition_workers: self.partition_workers,
-            batch_size: self.batch_size,
-            batch_bytes_max: self.batch_bytes_max,
-            batch_timeout: self.batch_timeout,
-            max_retries: self.max_retries,
-            retry_backoff: self.retry_backoff,
-            error_threshold: self.error_threshold,
-            error_timeout: self.error_timeout,
-            commit_interval: self.commit_interval,
-            stats_interval: self.stats_interval,
-            shutdown_timeout: self.shutdown_timeout,
-            until_end: self.until_end,
-            max_messages: self.max_messages,
-            memory: MemoryBudget::new(self.memory_limit),
-        }
-    }
-}
-
-impl KafkaSettings {
-    /// What the native client needs to know; what it fetches counts against `memory`.
-    pub fn native_options(&self, memory: Arc<MemoryBudget>) -> NativeOptions {
-        let topics = match &self.topics {
-            Topics::Names(names) => TopicSelection::Names(names.clone()),
-            Topics::Pattern(pattern) => TopicSelection::Pattern(pattern.clone()),
-        };
-        let strategies = self.partition_assignment_strategy.iter();
-        NativeOptions {
-            client_id: self.client_id.clone(),
-            group_instance_id: self.group_instance_id.clone(),
-            assignors: strategies.filter_map(|name| Assignor::from_name(name)).collect(),
-            isolation: if self.read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
-            session_timeout: self.session_timeout,
-            heartbeat_interval: self.heartbeat_interval,
-            max_poll_interval: self.max_poll_interval,
-            fetch_min_bytes: self.fetch_min_bytes,
-            fetch_max_wait: self.fetch_max_wait,
-            fetch_max_bytes: self.fetch_max_bytes,
-            partition_fetch_bytes: self.max_partition_fetch_bytes,
-            connect_timeout: self.connect_timeout,
-            request_timeout: self.request_timeout,
-            memory,
-            ..NativeOptions::new(self.bootstrap_servers.clone(), self.group_id.as_str(), topics)
-        }
-    }
 }
 
 /// One thing that is wrong, and who said it.
@@ -206,7 +110,7 @@ pub fn resolve(command: Command, surroundings: &Surroundings<'_>) -> Resolved {
     let mut reader = Reader { command, raw: &raw, faults };
     let settings = reader.settings();
     reader.refuse_bad_values_of_the_rest();
-    reader.check_together(&settings, &mut remarks);
+    reader.check_together(&settings);
     let faults = reader.faults;
     Resolved { raw, faults, remarks, settings, command }
 }
@@ -221,59 +125,71 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn settings(&mut self) -> Settings {
         Settings {
-            kafka: self.kafka(),
-            delivery: match self.text("delivery").as_str() {
-                "exactly-once" => Delivery::ExactlyOnce,
-                _ => Delivery::AtLeastOnce,
-            },
+            consumer: self.consumer(),
+            stats_json: self.optional_text("stats_json"),
+            log: self.text("log"),
+            sink: self.sink(),
+        }
+    }
+
+    fn consumer(&mut self) -> ConsumerConfig {
+        ConsumerConfig {
+            bootstrap_servers: self.words("bootstrap_servers"),
+            group_id: self.text("group_id"),
+            topics: self.topics(),
+            client_id: self.text("client_id"),
+            group_instance_id: self.optional_text("group_instance_id"),
             auto_offset_reset: match self.text("auto_offset_reset").as_str() {
                 "latest" => OffsetReset::Latest,
                 "error" => OffsetReset::Error,
                 _ => OffsetReset::Earliest,
             },
+            partition_assignment_strategy: self.assignors(),
+            isolation_level: match self.text("isolation_level").as_str() {
+                "read_uncommitted" => Isolation::ReadUncommitted,
+                _ => Isolation::ReadCommitted,
+            },
+            session_timeout_ms: self.number("session_timeout_ms"),
+            heartbeat_interval_ms: self.number("heartbeat_interval_ms"),
+            max_poll_interval_ms: self.number("max_poll_interval_ms"),
+            fetch_min_bytes: self.size("fetch_min_bytes"),
+            fetch_max_wait_ms: self.number("fetch_max_wait_ms"),
+            fetch_max_bytes: self.size("fetch_max_bytes"),
+            max_partition_fetch_bytes: self.size("max_partition_fetch_bytes"),
+            connect_timeout_ms: self.number("connect_timeout_ms"),
+            request_timeout_ms: self.number("request_timeout_ms"),
+            delivery: match self.text("delivery").as_str() {
+                "exactly-once" => Delivery::ExactlyOnce,
+                _ => Delivery::AtLeastOnce,
+            },
             max_workers: self.size("max_workers"),
             partition_workers: self.size("partition_workers"),
             batch_size: self.size("batch_size"),
             batch_bytes_max: self.size("batch_bytes_max"),
-            batch_timeout: self.duration("batch_timeout_ms"),
-            commit_interval: self.duration("commit_interval_ms"),
-            memory_limit: self.size("memory_limit"),
+            batch_timeout_ms: self.number("batch_timeout_ms"),
             max_retries: self.size("max_retries") as u32,
-            retry_backoff: self.duration("retry_backoff_ms"),
+            retry_backoff_ms: self.number("retry_backoff_ms"),
             error_threshold: self.size("error_threshold") as u32,
-            error_timeout: self.duration("error_timeout_ms"),
-            shutdown_timeout: self.duration("shutdown_timeout_ms"),
-            stats_interval: self.duration("stats_interval_ms"),
-            stats_json: self.optional_text("stats_json"),
-            log: self.text("log"),
+            error_timeout_ms: self.number("error_timeout_ms"),
+            commit_interval_ms: self.number("commit_interval_ms"),
+            stats_interval_ms: self.number("stats_interval_ms"),
+            shutdown_timeout_ms: self.number("shutdown_timeout_ms"),
+            memory_limit: self.size("memory_limit"),
             until_end: matches!(self.value("until_end"), Some(Value::Switch(true))),
             max_messages: self.optional_number("max_messages"),
-            sink: self.sink(),
         }
     }
 
-    fn kafka(&mut self) -> KafkaSettings {
-        KafkaSettings {
-            bootstrap_servers: self.words("bootstrap_servers"),
-            topics: match self.value("topics") {
-                Some(Value::Topics(topics)) => topics,
-                _ => Topics::Names(Vec::new()),
-            },
-            client_id: self.text("client_id"),
-            group_id: self.text("group_id"),
-            group_instance_id: self.optional_text("group_instance_id"),
-            partition_assignment_strategy: self.words("partition_assignment_strategy"),
-            read_committed: self.text("isolation_level") != "read_uncommitted",
-            session_timeout: self.duration("session_timeout_ms"),
-            heartbeat_interval: self.duration("heartbeat_interval_ms"),
-            max_poll_interval: self.duration("max_poll_interval_ms"),
-            fetch_min_bytes: self.size("fetch_min_bytes"),
-            fetch_max_wait: self.duration("fetch_max_wait_ms"),
-            fetch_max_bytes: self.size("fetch_max_bytes"),
-            max_partition_fetch_bytes: self.size("max_partition_fetch_bytes"),
-            connect_timeout: self.duration("connect_timeout_ms"),
-            request_timeout: self.duration("request_timeout_ms"),
+    fn topics(&mut self) -> TopicSelection {
+        match self.value("topics") {
+            Some(Value::Topics(topics)) => topics,
+            _ => TopicSelection::Names(Vec::new()),
         }
+    }
+
+    /// The words are checked already.
+    fn assignors(&mut self) -> Vec<Assignor> {
+        self.words("partition_assignment_strategy").iter().filter_map(|name| Assignor::from_name(name)).collect()
     }
 
     fn sink(&mut self) -> SinkSettings {
@@ -327,27 +243,21 @@ impl Reader<'_> {
         }
     }
 
-    fn check_together(&mut self, settings: &Settings, remarks: &mut Vec<String>) {
-        let kafka = &settings.kafka;
-        if kafka.heartbeat_interval >= kafka.session_timeout && self.faults.is_empty() {
+    fn check_together(&mut self, settings: &Settings) {
+        let consumer = &settings.consumer;
+        let (heartbeat, session) = (consumer.heartbeat_interval_ms, consumer.session_timeout_ms);
+        if heartbeat > session / 2 && self.faults.is_empty() {
             let place = self.said_by(&["heartbeat_interval_ms", "session_timeout_ms"]);
             let message = format!(
-                "heartbeat_interval_ms ({}) must be below session_timeout_ms ({}), best a third of it",
-                kafka.heartbeat_interval.as_millis(),
-                kafka.session_timeout.as_millis()
+                "heartbeat_interval_ms ({heartbeat}) must be at most half of session_timeout_ms ({session}), \
+                 best a third of it"
             );
             self.faults.push(Fault::of(place, message));
         }
-        if self.command == Command::Consume && settings.delivery == Delivery::ExactlyOnce {
+        if self.command == Command::Consume && consumer.delivery == Delivery::ExactlyOnce {
             let message = "delivery exactly-once needs a database that keeps the position: \
                            consume is at-least-once; use konekt sink sqlite";
             self.faults.push(Fault::of(self.said_by(&["delivery"]), message.to_owned()));
-        }
-        if settings.delivery == Delivery::ExactlyOnce && settings.partition_workers > 1 {
-            remarks.push(format!(
-                "partition_workers {} counts as 1: with delivery exactly-once the position orders a partition's commits",
-                settings.partition_workers
-            ));
         }
     }
 
@@ -383,12 +293,12 @@ impl Reader<'_> {
         }
     }
 
-    fn size(&mut self, name: &str) -> usize {
-        self.optional_number(name).map_or(0, |number| usize::try_from(number).unwrap_or(usize::MAX))
+    fn number(&mut self, name: &str) -> u64 {
+        self.optional_number(name).unwrap_or(0)
     }
 
-    fn duration(&mut self, name: &str) -> Duration {
-        Duration::from_millis(self.optional_number(name).unwrap_or(0))
+    fn size(&mut self, name: &str) -> usize {
+        usize::try_from(self.number(name)).unwrap_or(usize::MAX)
     }
 }
 

@@ -46,12 +46,12 @@ fn later_sources_win_one_by_one() {
     let dotenv = (".env", "KAFKA_BATCH_SIZE=2\nKAFKA_MAX_WORKERS=2\nKAFKA_GROUP_ID=dotenv\n");
     let environment = [("KAFKA_BATCH_SIZE", "3"), ("KAFKA_MAX_WORKERS", "3")];
     let flags = [("batch_size", "4")];
-    let settings = resolved(Command::Consume, &[toml, dotenv], &environment, &flags).settings().unwrap();
+    let settings = resolved(Command::Consume, &[toml, dotenv], &environment, &flags).settings().unwrap().consumer;
     assert_eq!(
-        (settings.batch_size, settings.max_workers, &*settings.kafka.group_id, &*settings.kafka.client_id),
+        (settings.batch_size, settings.max_workers, &*settings.group_id, &*settings.client_id),
         (4, 3, "dotenv", "toml")
     );
-    assert!(matches!(&settings.kafka.topics, Topics::Names(names) if names == &["a", "b"]));
+    assert!(matches!(&settings.topics, TopicSelection::Names(names) if names == &["a", "b"]));
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn what_is_missing_is_said_with_the_ways_to_give_it() {
 #[test]
 fn defaults_depend_on_the_command() {
     let needed = [("topics", "orders"), ("sqlite_db", "k.db")];
-    let consume = resolved(Command::Consume, &[], &[], &needed).settings().unwrap();
-    let sqlite = resolved(Command::Sqlite, &[], &[], &needed).settings().unwrap();
+    let consume = resolved(Command::Consume, &[], &[], &needed).settings().unwrap().consumer;
+    let sqlite = resolved(Command::Sqlite, &[], &[], &needed).settings().unwrap().consumer;
     assert_eq!((consume.delivery, consume.batch_size), (Delivery::AtLeastOnce, 50));
     assert_eq!((sqlite.delivery, sqlite.batch_size), (Delivery::ExactlyOnce, 1000));
 }
@@ -101,7 +101,7 @@ fn settings_are_checked_against_each_other() {
     let flags = [("topics", "a"), ("heartbeat_interval_ms", "9000"), ("session_timeout_ms", "9000")];
     assert_eq!(
         faults(&resolved(Command::Consume, &[], &[], &flags)),
-        ["--heartbeat-interval-ms, --session-timeout-ms: heartbeat_interval_ms (9000) must be below \
+        ["--heartbeat-interval-ms, --session-timeout-ms: heartbeat_interval_ms (9000) must be at most half of \
           session_timeout_ms (9000), best a third of it"]
     );
     let flags = [("topics", "a"), ("delivery", "exactly-once")];
@@ -110,11 +110,17 @@ fn settings_are_checked_against_each_other() {
 }
 
 #[test]
-fn lanes_in_exactly_once_are_a_remark_and_the_alias_is_known() {
-    let flags = [("topics", "a"), ("sqlite_db", "k.db")];
-    let resolved = resolved(Command::Sqlite, &[], &[("MAX_WORKERS_PER_PARTITION", "4")], &flags);
-    assert!(resolved.remarks[0].starts_with("partition_workers 4 counts as 1"), "{:?}", resolved.remarks);
-    assert_eq!(resolved.settings().unwrap().partition_workers, 4);
+fn the_old_name_of_partition_workers_is_known() {
+    let resolved = resolved(Command::Config, &[], &[("MAX_WORKERS_PER_PARTITION", "4")], &[]);
+    assert_eq!(resolved.settings().unwrap().consumer.partition_workers, 4);
+}
+
+#[test]
+fn a_program_and_the_command_line_begin_with_the_same_defaults() {
+    let from_table = resolved(Command::Consume, &[], &[], &[("topics", "orders")]).settings().unwrap().consumer;
+    let topics = TopicSelection::names(["orders"]);
+    let from_library = ConsumerConfig { topics, ..ConsumerConfig::default() };
+    assert_eq!(format!("{from_table:#?}"), format!("{from_library:#?}"));
 }
 
 #[test]

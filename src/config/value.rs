@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use regex::Regex;
-
 use super::suggest;
+use crate::source::native::TopicSelection;
 
 /// The set of values of a setting.
 #[derive(Clone, Copy, Debug)]
@@ -51,21 +50,12 @@ const UNITS: &[(&str, u64)] = &[
     ("", 1),
 ];
 
-/// Which topics to read.
-#[derive(Clone, Debug)]
-pub enum Topics {
-    /// These.
-    Names(Vec<String>),
-    /// All that match, also those made later.
-    Pattern(Regex),
-}
-
 /// A checked value.
 #[derive(Clone, Debug)]
 pub enum Value {
     Text(String),
     Words(Vec<String>),
-    Topics(Topics),
+    Topics(TopicSelection),
     NewTopics(Vec<(String, i32)>),
     Number(u64),
     Switch(bool),
@@ -209,17 +199,15 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-fn topics(text: &str) -> Result<Topics, String> {
+fn topics(text: &str) -> Result<TopicSelection, String> {
     if let Some(pattern) = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/')) {
-        // Anchored, as in Kafka's own clients: a pattern names whole topics.
-        return Regex::new(&format!("^(?:{pattern})$"))
-            .map(Topics::Pattern)
+        return TopicSelection::pattern(pattern)
             .map_err(|fault| format!("/{pattern}/ is no regular expression: {}", last_line(&fault.to_string())));
     }
     let mut names = pieces(text, topic_name)?;
     names.sort();
     names.dedup();
-    Ok(Topics::Names(names))
+    Ok(TopicSelection::Names(names))
 }
 
 /// Kafka's rule for names (`org.apache.kafka.common.internals.Topic`).
@@ -264,8 +252,9 @@ mod tests {
         match kind.parse(text) {
             Ok(Value::Text(text)) => text,
             Ok(Value::Words(words)) => words.join("|"),
-            Ok(Value::Topics(Topics::Names(names))) => names.join("|"),
-            Ok(Value::Topics(Topics::Pattern(regex))) => regex.to_string(),
+            Ok(Value::Topics(TopicSelection::Names(names))) => names.join("|"),
+            Ok(Value::Topics(TopicSelection::Pattern(regex))) => regex.to_string(),
+            Ok(Value::Topics(TopicSelection::Partitions(partitions))) => format!("{partitions:?}"),
             Ok(Value::NewTopics(topics)) => format!("{topics:?}"),
             Ok(Value::Number(number)) => number.to_string(),
             Ok(Value::Switch(on)) => on.to_string(),

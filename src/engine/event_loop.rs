@@ -314,7 +314,9 @@ impl EventLoop {
     pub fn summary(mut self) -> Result<Summary, EngineError> {
         let statistics = self.statistics();
         match self.failure.take() {
-            Some(error) => Err(EngineError { message: error.message, unavailable: error.unavailable, statistics }),
+            Some(SourceError { message, unavailable }) => {
+                Err(EngineError { message, unavailable, statistics: Box::new(statistics) })
+            }
             None => Ok(Summary { statistics, abandoned: self.abandoned, stuck: self.coordinator.stuck_partitions() }),
         }
     }

@@ -157,7 +157,7 @@ pub struct EngineError {
     pub message: String,
     /// A needed service is not there (exit code 3) rather than a failure while running (1).
     pub unavailable: bool,
-    pub statistics: Statistics,
+    pub statistics: Box<Statistics>,
 }
 
 /// A started run, owned by whoever waits for its end.
@@ -234,7 +234,7 @@ impl Engine {
         };
         let statistics = match &result {
             Ok(summary) => summary.statistics.clone(),
-            Err(error) => error.statistics.clone(),
+            Err(error) => (*error.statistics).clone(),
         };
         *self.handle.last.lock() = statistics;
         let patience = door::now() + JOIN_WAIT;

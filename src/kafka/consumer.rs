@@ -56,6 +56,22 @@ pub enum TopicSelection {
     Partitions(Vec<TopicPartition>),
 }
 
+impl TopicSelection {
+    /// These topics.
+    pub fn names(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::Names(names.into_iter().map(Into::into).collect())
+    }
+
+    /// All topics whose whole name matches a regular expression.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn pattern(pattern: &str) -> Result<Self, regex::Error> {
+        // Anchored, so that of the alternatives in a|ab the one is taken that matches the whole name.
+        Regex::new(&format!("^(?:{pattern})$")).map(Self::Pattern)
+    }
+}
+
 /// How to consume.
 #[derive(Clone)]
 pub struct ConsumerOptions {

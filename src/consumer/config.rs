@@ -1,0 +1,161 @@
+//! What a consumer can be told: the settings under their names, and what the engine and the Kafka client get of them.
+//!
+//! `crate::config` makes one from files, environment and flags; a program writes one down. A test there holds the
+//! defaults of both together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{Delivery, EngineConfig, OffsetReset};
+use crate::port::MemoryBudget;
+use crate::source::native::{Assignor, Isolation, NativeOptions, TopicSelection};
+
+/// How a [`Consumer`](super::Consumer) reads and works. The fields are the settings of the same names; times are in milliseconds.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// `host:port` of one or more brokers.
+    pub bootstrap_servers: Vec<String>,
+    pub group_id: String,
+    /// Must name something.
+    pub topics: TopicSelection,
+    /// How this client calls itself towards the brokers.
+    pub client_id: String,
+    /// Makes the group member static: a restart within the session does not cause a rebalance.
+    pub group_instance_id: Option<String>,
+    /// Where to start a partition without a position.
+    pub auto_offset_reset: OffsetReset,
+    /// In order of preference.
+    pub partition_assignment_strategy: Vec<Assignor>,
+    pub isolation_level: Isolation,
+    pub session_timeout_ms: u64,
+    pub heartbeat_interval_ms: u64,
+    /// How long a rebalance waits for work in flight.
+    pub max_poll_interval_ms: u64,
+    pub fetch_min_bytes: usize,
+    pub fetch_max_wait_ms: u64,
+    /// Most bytes of one fetch; one larger batch still gets through. At most a quarter of `memory_limit` is used.
+    pub fetch_max_bytes: usize,
+    /// Most bytes of one partition in one fetch; likewise.
+    pub max_partition_fetch_bytes: usize,
+    pub connect_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+    pub delivery: Delivery,
+    /// Threads that write or run the handler.
+    pub max_workers: usize,
+    /// Sub-lanes per partition, by key; 1 in exactly-once mode.
+    pub partition_workers: usize,
+    /// Most records in a batch.
+    pub batch_size: usize,
+    /// Most bytes in a batch; one larger record still passes, alone. At most a quarter of `memory_limit` is used.
+    pub batch_bytes_max: usize,
+    /// Longest a record waits for company.
+    pub batch_timeout_ms: u64,
+    /// Attempts after the first before a batch counts as failed.
+    pub max_retries: u32,
+    pub retry_backoff_ms: u64,
+    /// Failed attempts in a row that pause a partition…
+    pub error_threshold: u32,
+    /// …for this long.
+    pub error_timeout_ms: u64,
+    pub commit_interval_ms: u64,
+    pub stats_interval_ms: u64,
+    /// How long work in flight may take when the consumer stops.
+    pub shutdown_timeout_ms: u64,
+    /// Bytes of fetched and decoded records held at a time.
+    pub memory_limit: usize,
+    /// Stop at the ends of the partitions as seen at the start.
+    pub until_end: bool,
+    /// Stop after so many records.
+    pub max_messages: Option<u64>,
+}
+
+impl Default for ConsumerConfig {
+    /// The original system's defaults, with `batch_timeout_ms` 100 so that a quiet topic is not seconds late.
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: vec!["localhost:9092".into()],
+            group_id: "konekt".into(),
+            topics: TopicSelection::names([""; 0]),
+            client_id: "konekt".into(),
+            group_instance_id: None,
+            auto_offset_reset: OffsetReset::Earliest,
+            partition_assignment_strategy: Assignor::DEFAULT.to_vec(),
+            isolation_level: Isolation::ReadCommitted,
+            session_timeout_ms: 30_000,
+            heartbeat_interval_ms: 10_000,
+            max_poll_interval_ms: 300_000,
+            fetch_min_bytes: 1,
+            fetch_max_wait_ms: 500,
+            fetch_max_bytes: 8 << 20,
+            max_partition_fetch_bytes: 1 << 20,
+            connect_timeout_ms: 10_000,
+            request_timeout_ms: 30_000,
+            delivery: Delivery::AtLeastOnce,
+            max_workers: 4,
+            partition_workers: 1,
+            batch_size: 50,
+            batch_bytes_max: 16 << 20,
+            batch_timeout_ms: 100,
+            max_retries: 3,
+            retry_backoff_ms: 1_000,
+            error_threshold: 10,
+            error_timeout_ms: 60_000,
+            commit_interval_ms: 5_000,
+            stats_interval_ms: 30_000,
+            shutdown_timeout_ms: 30_000,
+            memory_limit: 256 << 20,
+            until_end: false,
+            max_messages: None,
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// The engine's share of the settings, drawing on `memory`.
+    pub fn engine(&self, memory: Arc<MemoryBudget>) -> EngineConfig {
+        let ms = Duration::from_millis;
+        EngineConfig {
+            group_id: self.group_id.as_str().into(),
+            delivery: self.delivery,
+            auto_offset_reset: self.auto_offset_reset,
+            max_workers: self.max_workers,
+            partition_workers: self.partition_workers,
+            batch_size: self.batch_size,
+            // Several batches are at work at a time, and all of them must fit.
+            batch_bytes_max: self.batch_bytes_max.min(self.memory_limit / 4).max(1),
+            batch_timeout: ms(self.batch_timeout_ms),
+            max_retries: self.max_retries,
+            retry_backoff: ms(self.retry_backoff_ms),
+            error_threshold: self.error_threshold,
+            error_timeout: ms(self.error_timeout_ms),
+            commit_interval: ms(self.commit_interval_ms),
+            stats_interval: ms(self.stats_interval_ms),
+            shutdown_timeout: ms(self.shutdown_timeout_ms),
+            until_end: self.until_end,
+            max_messages: self.max_messages,
+            memory,
+        }
+    }
+
+    /// The Kafka client's share of the settings, drawing on `memory`.
+    pub fn native(&self, memory: Arc<MemoryBudget>) -> NativeOptions {
+        let ms = Duration::from_millis;
+        NativeOptions {
+            client_id: self.client_id.clone(),
+            group_instance_id: self.group_instance_id.clone(),
+            assignors: self.partition_assignment_strategy.clone(),
+            isolation: self.isolation_level,
+            session_timeout: ms(self.session_timeout_ms),
+            heartbeat_interval: ms(self.heartbeat_interval_ms),
+            max_poll_interval: ms(self.max_poll_interval_ms),
+            fetch_min_bytes: self.fetch_min_bytes,
+            fetch_max_wait: ms(self.fetch_max_wait_ms),
+            fetch_max_bytes: self.fetch_max_bytes,
+            partition_fetch_bytes: self.max_partition_fetch_bytes,
+            connect_timeout: ms(self.connect_timeout_ms),
+            request_timeout: ms(self.request_timeout_ms),
+            memory,
+            ..NativeOptions::new(self.bootstrap_servers.clone(), self.group_id.clone(), self.topics.clone())
+        }
+    }
+}

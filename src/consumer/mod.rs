@@ -1,0 +1,178 @@
+//! The library's front: a consumer group member that hands batches to a closure, or to any [`Sink`].
+//!
+//! ```no_run
+//! use konekt::{Consumer, ConsumerConfig, TopicSelection};
+//!
+//! let config = ConsumerConfig {
+//!     bootstrap_servers: vec!["localhost:9092".into()],
+//!     group_id: "billing".into(),
+//!     topics: TopicSelection::names(["orders"]),
+//!     ..ConsumerConfig::default()
+//! };
+//! let running = Consumer::builder(config)
+//!     .on_assign(|partitions| println!("ours now: {partitions:?}"))
+//!     .handler(|batch| {
+//!         for record in batch.iter() {
+//!             println!("{} {:?}", record.offset, record.value);
+//!         }
+//!         Ok(())
+//!     })
+//!     .start()?;
+//! println!("{} records so far", running.stats().messages_processed);
+//! running.stop();
+//! running.join()?;
+//! # Ok::<(), konekt::ConsumerError>(())
+//! ```
+
+mod config;
+
+use std::sync::Arc;
+
+use crate::core::record::{MessageBatch, TopicPartition};
+use crate::core::tally::Statistics;
+use crate::door::SystemClock;
+use crate::engine::{Callbacks, Engine, EngineError, Handle, Summary};
+use crate::kafka::error::Error as KafkaError;
+use crate::port::{MemoryBudget, Sink};
+use crate::sink::handler::{Handled, HandlerSink};
+use crate::source::native::NativeSource;
+
+pub use self::config::ConsumerConfig;
+
+/// Why a consumer did not start, or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumerError {
+    /// A setting makes no sense, or Kafka cannot be reached or used.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// The run failed.
+    #[error(transparent)]
+    Run(#[from] EngineError),
+}
+
+impl ConsumerError {
+    /// Whether the cause is that a needed service is not there, rather than a failure of what is.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            ConsumerError::Kafka(error) => error.is_unavailable(),
+            ConsumerError::Run(error) => error.unavailable,
+        }
+    }
+}
+
+/// A member of a consumer group that is not started yet. See the [module](self).
+pub struct Consumer;
+
+impl Consumer {
+    /// Begins to describe a consumer.
+    pub fn builder(config: ConsumerConfig) -> ConsumerBuilder {
+        ConsumerBuilder { config, callbacks: Callbacks::default() }
+    }
+}
+
+/// What a consumer does when partitions come and go.
+pub struct ConsumerBuilder {
+    config: ConsumerConfig,
+    callbacks: Callbacks,
+}
+
+impl ConsumerBuilder {
+    /// Called with partitions that are ours from now on, before anything is read from them. Runs on the engine's thread
+    /// and must return soon.
+    #[must_use]
+    pub fn on_assign(mut self, callback: impl FnMut(&[TopicPartition]) + Send + 'static) -> Self {
+        self.callbacks.on_assign = Some(Box::new(callback));
+        self
+    }
+
+    /// Called with partitions that are not ours any more, after the last batch of them. Runs on the engine's thread and
+    /// must return soon.
+    #[must_use]
+    pub fn on_revoke(mut self, callback: impl FnMut(&[TopicPartition]) + Send + 'static) -> Self {
+        self.callbacks.on_revoke = Some(Box::new(callback));
+        self
+    }
+
+    /// Called with a snapshot once per `stats_interval_ms`. Runs on the engine's thread and must return soon.
+    #[must_use]
+    pub fn on_statistics(mut self, callback: impl FnMut(&Statistics) + Send + 'static) -> Self {
+        self.callbacks.on_statistics = Some(Box::new(callback));
+        self
+    }
+
+    /// What to do with each batch. `Ok` means that all its records are processed; an error means that none is, and the
+    /// batch comes again. Called by several threads at once, for one partition by one at a time, in order.
+    #[must_use]
+    pub fn handler(self, handler: impl Fn(&MessageBatch<'_>) -> Handled + Send + Sync + 'static) -> ReadyConsumer {
+        self.sink(Arc::new(HandlerSink::new(handler)))
+    }
+
+    /// Writes into a sink instead of calling a handler.
+    #[must_use]
+    pub fn sink(self, sink: Arc<dyn Sink>) -> ReadyConsumer {
+        ReadyConsumer { config: self.config, callbacks: self.callbacks, sink }
+    }
+}
+
+/// A consumer that knows everything it needs.
+pub struct ReadyConsumer {
+    config: ConsumerConfig,
+    callbacks: Callbacks,
+    sink: Arc<dyn Sink>,
+}
+
+impl ReadyConsumer {
+    /// Connects and starts all threads.
+    ///
+    /// # Errors
+    /// When a setting makes no sense, or none of the brokers answers within `connect_timeout_ms`.
+    pub fn start(self) -> Result<RunningConsumer, ConsumerError> {
+        let memory = MemoryBudget::new(self.config.memory_limit);
+        let source = NativeSource::connect(self.config.native(Arc::clone(&memory)))?;
+        let config = self.config.engine(memory);
+        let clock = Arc::new(SystemClock::start());
+        let engine = Engine::start(config, Box::new(source), self.sink, clock, self.callbacks);
+        Ok(RunningConsumer { handle: engine.handle(), engine })
+    }
+}
+
+/// A consumer at work. Dropping it does not stop it; [`stop`](Self::stop) and [`join`](Self::join) do.
+pub struct RunningConsumer {
+    handle: Handle,
+    engine: Engine,
+}
+
+impl RunningConsumer {
+    /// A snapshot made now.
+    pub fn stats(&self) -> Statistics {
+        self.handle.stats()
+    }
+
+    /// Hands out no further batch of the partition until [`resume`](Self::resume).
+    pub fn pause(&self, partition: &TopicPartition) {
+        self.handle.pause(partition);
+    }
+
+    /// Lifts [`pause`](Self::pause).
+    pub fn resume(&self, partition: &TopicPartition) {
+        self.handle.resume(partition);
+    }
+
+    /// Finishes the batches in flight, commits and leaves the group. Returns at once.
+    pub fn stop(&self) {
+        self.handle.stop();
+    }
+
+    /// Something to steer the consumer with from other threads.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits until the consumer has ended, by [`stop`](Self::stop), at the end of the log or after `max_messages`.
+    ///
+    /// # Errors
+    /// When Kafka failed for good.
+    pub fn join(self) -> Result<Summary, ConsumerError> {
+        Ok(self.engine.join()?)
+    }
+}
