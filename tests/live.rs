@@ -155,12 +155,11 @@ fn partitions_that_are_added_while_it_runs_are_read_from_their_start() {
     let Some(kafka) = or_skip(kafka::newest()) else { return };
     kafka.filled_topic("growing", 2, 1_000, 100);
     let place = Place::new();
-    let run = place.sink(kafka, "growing", "growing").start();
+    let run = place.sink(kafka, "growing", "growing").arguments(&["--metadata-max-age-ms", "500"]).start();
     wait::until("the first rows are written", SOON, || (written(&place, "growing") == 1_000).then_some(()));
     kafka.java(&json!({"do": "add-partitions", "topic": "growing", "partitions": 5}));
     kafka.fill("growing", 5, 1_000, 5_000, 100);
-    let limit = 4 * SOON; // metadata are asked for every few minutes
-    wait::until("the new partitions are read", limit, || (written(&place, "growing") == 6_000).then_some(()));
+    wait::until("the new partitions are read", SOON, || (written(&place, "growing") == 6_000).then_some(()));
     run.stop("TERM", SOON).expect_code(0);
     expect_exactly(&place.database(), kafka, "growing", "growing", 6_000);
 }

@@ -247,6 +247,14 @@ pub const FIELDS: &[Field] = &[
     )
     .variables(&["KAFKA_REQUEST_TIMEOUT_MS"]),
     Field::new(
+        Section::Kafka,
+        "metadata_max_age_ms",
+        milliseconds(100, 86_400_000),
+        Default::Is("300000"),
+        "How soon new topics and partitions are noticed; trouble is looked into at once.",
+    )
+    .variables(&["KAFKA_METADATA_MAX_AGE_MS"]),
+    Field::new(
         Section::Group,
         "group_id",
         Kind::Text,

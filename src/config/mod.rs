@@ -158,6 +158,7 @@ impl Reader<'_> {
             max_partition_fetch_bytes: self.size("max_partition_fetch_bytes"),
             connect_timeout_ms: self.number("connect_timeout_ms"),
             request_timeout_ms: self.number("request_timeout_ms"),
+            metadata_max_age_ms: self.number("metadata_max_age_ms"),
             delivery: match self.text("delivery").as_str() {
                 "exactly-once" => Delivery::ExactlyOnce,
                 _ => Delivery::AtLeastOnce,

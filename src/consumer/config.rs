@@ -39,6 +39,8 @@ pub struct ConsumerConfig {
     pub max_partition_fetch_bytes: usize,
     pub connect_timeout_ms: u64,
     pub request_timeout_ms: u64,
+    /// How soon new topics and partitions are noticed.
+    pub metadata_max_age_ms: u64,
     pub delivery: Delivery,
     /// Threads that write or run the handler.
     pub max_workers: usize,
@@ -90,6 +92,7 @@ impl Default for ConsumerConfig {
             max_partition_fetch_bytes: 1 << 20,
             connect_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
+            metadata_max_age_ms: 300_000,
             delivery: Delivery::AtLeastOnce,
             max_workers: 4,
             partition_workers: 1,
@@ -154,6 +157,7 @@ impl ConsumerConfig {
             partition_fetch_bytes: self.max_partition_fetch_bytes,
             connect_timeout: ms(self.connect_timeout_ms),
             request_timeout: ms(self.request_timeout_ms),
+            metadata_max_age: ms(self.metadata_max_age_ms),
             memory,
             ..NativeOptions::new(self.bootstrap_servers.clone(), self.group_id.clone(), self.topics.clone())
         }

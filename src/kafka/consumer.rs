@@ -100,6 +100,8 @@ pub struct ConsumerOptions {
     pub partition_fetch_bytes: usize,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
+    /// How soon new topics and partitions are noticed (`metadata.max.age.ms`). Trouble is looked into at once.
+    pub metadata_max_age: Duration,
     /// What all fetched bytes are accounted to.
     pub memory: Arc<MemoryBudget>,
     /// How many chunks of one partition may be held by the application.
@@ -127,6 +129,7 @@ impl ConsumerOptions {
             partition_fetch_bytes: 1 << 20,
             connect_timeout: connection.connect_timeout,
             request_timeout: connection.request_timeout,
+            metadata_max_age: Duration::from_secs(300),
             memory: MemoryBudget::new(256 << 20),
             credit_chunks: 4,
         }

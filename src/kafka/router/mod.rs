@@ -32,9 +32,7 @@ use crate::kafka::offsets::{Isolation, OffsetAt};
 use crate::kafka::topics::{GONE_AFTER, Topics};
 use whereabouts::{Whereabouts, find};
 
-/// As `metadata.max.age.ms` of the Java client.
-const METADATA_AGE_MAX: Duration = Duration::from_secs(300);
-/// While something is missing in it.
+/// How old metadata may get while something is missing in it.
 const METADATA_AGE_DOUBTFUL: Duration = Duration::from_secs(5);
 /// While waiting for the topics at the start.
 const METADATA_AGE_AT_START: Duration = Duration::from_millis(500);
@@ -273,7 +271,8 @@ impl Router {
         let now = door::now();
         self.refresh_backoff.reset();
         let counts = self.topics.see(&metadata, now);
-        self.refresh_at = now + if self.topics.doubtful() { METADATA_AGE_DOUBTFUL } else { METADATA_AGE_MAX };
+        let age_max = self.options.metadata_max_age;
+        self.refresh_at = now + if self.topics.doubtful() { age_max.min(METADATA_AGE_DOUBTFUL) } else { age_max };
         self.subscribe(counts);
         let in_use: BTreeSet<i32> = self.routes.values().filter_map(Route::node).collect();
         self.end_fetchers(|node| !in_use.contains(node) && !metadata.brokers.contains_key(node));
