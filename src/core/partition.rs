@@ -43,7 +43,7 @@ impl fmt::Display for PauseReason {
 /// Where a partition stands between being assigned and being let go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Its position is being asked for, or will be after a wait.
+    /// Its position is being asked for, or will be after a wait or a pause.
     Starting,
     /// Fetched and written.
     Running,
@@ -69,6 +69,13 @@ pub(super) struct LaneState {
     pub armed: Option<Duration>,
 }
 
+impl LaneState {
+    /// An empty lane that has failed so often in a row.
+    pub fn after(attempts: u32) -> Self {
+        Self { attempts, ..Self::default() }
+    }
+}
+
 /// A partition that is ours.
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -78,6 +85,12 @@ pub(super) struct Partition {
     pub tracker: Tracker,
     pub lanes: Vec<LaneState>,
     pub pauses: BTreeSet<PauseReason>,
+    /// While paused for errors: when a probe is due.
+    pub not_before: Duration,
+    /// Failed attempts in a row per sub-lane, kept while there are no lanes.
+    pub attempts: Vec<u32>,
+    /// Whether it was started since it was assigned, so that its tracker means something.
+    pub started: bool,
     /// A claim is with a worker.
     pub claiming: bool,
     /// Failed starts in a row.
@@ -107,6 +120,9 @@ impl Partition {
             tracker: Tracker::new(0, 1),
             lanes: Vec::new(),
             pauses: BTreeSet::new(),
+            not_before: Duration::ZERO,
+            attempts: Vec::new(),
+            started: false,
             claiming: false,
             start_attempts: 0,
             ruins: 0,
@@ -126,15 +142,10 @@ impl Partition {
         self.claiming || self.lanes.iter().any(|lane| lane.busy)
     }
 
-    /// Whether it was started in this run, so that its tracker means something.
-    pub fn started(&self) -> bool {
-        !self.lanes.is_empty()
-    }
-
     /// The position that Kafka should be told, when it is news.
     pub fn news(&self) -> Option<i64> {
         let position = self.tracker.position();
-        (self.started() && self.committed != Some(position)).then_some(position)
+        (self.started && self.committed != Some(position)).then_some(position)
     }
 
     /// Whether this run of the program has nothing more to do here.
@@ -153,7 +164,7 @@ impl Partition {
 
     /// Records between our position and the end of the log, as last seen.
     pub fn lag(&self) -> u64 {
-        if self.started() { (self.log_end - self.tracker.position()).max(0) as u64 } else { 0 }
+        if self.started { (self.log_end - self.tracker.position()).max(0) as u64 } else { 0 }
     }
 
     /// Why it writes nothing at the moment, for people.

@@ -33,7 +33,7 @@ impl Coordinator {
     pub(super) fn positions(&self, only: Option<&[TopicPartition]>) -> Vec<(TopicPartition, i64)> {
         let wanted = |name: &TopicPartition| only.is_none_or(|only| only.contains(name));
         let started = |(name, partition): (&TopicPartition, &Partition)| {
-            (wanted(name) && partition.started()).then(|| (name.clone(), partition.tracker.position()))
+            (wanted(name) && partition.started).then(|| (name.clone(), partition.tracker.position()))
         };
         self.partitions.iter().filter_map(started).collect()
     }

@@ -313,7 +313,7 @@ impl Coordinator {
         statistics.memory_bytes = memory_bytes;
         for (name, partition) in &self.partitions {
             statistics.lag_records += partition.lag();
-            if partition.started() {
+            if partition.started {
                 statistics.positions.insert(name.to_string(), partition.tracker.position());
             }
             if let Some(why) = partition.standstill() {
@@ -384,6 +384,7 @@ impl Coordinator {
             partition.pauses.insert(PauseReason::Operator);
         }
         self.note(log::Level::Info, format!("{name}: paused by the operator"));
+        self.park_when_idle(&name);
         self.operator_paused.insert(name);
     }
 
@@ -395,6 +396,7 @@ impl Coordinator {
         partition.pauses.remove(&PauseReason::Operator);
         let (run, lanes) = (partition.run, partition.lanes.len());
         self.note(log::Level::Info, format!("{name}: resumed by the operator"));
+        self.begin_run(run);
         for index in 0..lanes {
             self.consider(LaneId { run, index });
         }

@@ -44,12 +44,14 @@ impl Coordinator {
     /// Finds out where these runs start: the database says it (one claim for all), or the group's offset does.
     fn begin(&mut self, runs: &[u64]) {
         let (mut claiming, mut claims) = (Vec::new(), Vec::new());
+        let now = self.now;
         for &run in runs {
             let (reset, transactional) = (self.rules.reset, self.rules.transactional);
             let Some(partition) = self.by_run(run) else {
                 continue;
             };
-            if partition.stage != Stage::Starting || partition.claiming {
+            let held_back = partition.pauses.contains(&PauseReason::Operator) || now < partition.not_before;
+            if partition.stage != Stage::Starting || partition.claiming || held_back {
                 continue;
             }
             let start = partition.resume_at.or_else(|| start_of(&partition.assignment, reset));
@@ -156,7 +158,11 @@ impl Coordinator {
         };
         partition.stage = Stage::Running;
         partition.tracker = Tracker::new(position, lanes);
-        partition.lanes = (0..lanes).map(|_| LaneState::default()).collect();
+        partition.started = true;
+        // The circuit is half open: a lane that failed too often begins with a probe.
+        partition.pauses.remove(&PauseReason::Errors);
+        let attempts = |index| partition.attempts.get(index).copied().unwrap_or(0);
+        partition.lanes = (0..lanes).map(|index| LaneState::after(attempts(index))).collect();
         partition.claimed = claimed;
         let name = partition.assignment.partition.clone();
         self.note(Level::Info, format!("{name}: starts at offset {position}"));
@@ -227,6 +233,15 @@ impl Coordinator {
         }
     }
 
+    /// A paused partition holds no records: they would keep memory from the others for as long as the pause lasts.
+    pub(super) fn park_when_idle(&mut self, name: &TopicPartition) {
+        let Some(partition) = self.partitions.get(name) else { return };
+        if partition.stage == Stage::Running && !partition.pauses.is_empty() && !partition.busy() {
+            let after = partition.not_before.saturating_sub(self.now);
+            self.restart(name, after);
+        }
+    }
+
     /// Starts the partition anew after `after`, from the database's position or from what is done.
     pub(super) fn restart(&mut self, name: &TopicPartition, after: std::time::Duration) {
         self.close_run(name);
@@ -235,12 +250,12 @@ impl Coordinator {
         let Some(partition) = self.partitions.get_mut(name) else {
             return;
         };
-        if partition.started() {
+        if partition.started {
             partition.resume_at = Some(partition.tracker.position());
         }
         partition.run = run;
         partition.stage = Stage::Starting;
-        partition.lanes.clear();
+        partition.attempts = partition.lanes.drain(..).map(|lane| lane.attempts).collect();
         self.arm(self.now + after, Timer::Start(run));
     }
 

@@ -239,10 +239,13 @@ fn failures_wait_outside_the_workers_and_the_circuit_probes_with_one_record() {
     bench.on(Event::Worked(LaneReport { chunks: 0, decoded: 0, ..failed(1, 5, ErrorClass::Unclassified) }));
     let statistics = bench.coordinator.statistics(bench.now, 0);
     assert_eq!(statistics.paused["t/0"], "errors: no");
-    assert_eq!(dispatched(&bench.after(Duration::from_secs(59))), []);
-    assert_eq!(dispatched(&bench.after(SECOND)), [(1, 1)], "one record is the probe");
-    let probe = LaneReport { chunks: 0, decoded: 0, waiting_records: 24, ..done(1, 6, 1) };
-    assert_eq!(dispatched(&bench.on(Event::Worked(probe))), [(1, 10)], "and then it goes on");
+    assert_eq!(bench.fetch(1, 30, 40), [], "while it is paused it holds no records");
+    assert_eq!(bench.after(Duration::from_secs(59)).len(), 1, "a commit, and nothing else");
+    assert!(matches!(&bench.after(SECOND)[..], [Action::Claim { runs, .. }] if runs == &[2]));
+    bench.on(Event::Claimed { runs: vec![2], result: Ok(vec![row(Some(5), true)]) });
+    assert_eq!(dispatched(&bench.fetch(2, 5, 30)), [(2, 1)], "one record is the probe");
+    let probe = LaneReport { waiting_records: 24, ..done(2, 6, 1) };
+    assert_eq!(dispatched(&bench.on(Event::Worked(probe))), [(2, 10)], "and then it goes on");
     assert!(bench.coordinator.statistics(bench.now, 0).paused.is_empty());
 }
 
@@ -250,14 +253,15 @@ fn failures_wait_outside_the_workers_and_the_circuit_probes_with_one_record() {
 fn an_operators_pause_is_its_own_reason_and_outlives_a_rebalance() {
     let mut bench = Bench::new(rules());
     bench.started(2, 5);
-    bench.on(Event::Pause(name(0)));
+    let actions = bench.on(Event::Pause(name(0)));
+    assert_eq!(actions, [Action::Close { run: 1 }, Action::StopFetching(vec![name(0)])], "it holds no records");
     assert_eq!(dispatched(&bench.fetch(1, 5, 30)), []);
     assert_eq!(dispatched(&bench.fetch(2, 5, 30)), [(2, 10)]);
     bench.on(Event::Revoked(vec![name(0)]));
-    bench.on(Event::Assigned(vec![assignment(0, None)]));
-    bench.on(Event::Claimed { runs: vec![3], result: Ok(vec![row(Some(5), true)]) });
-    assert_eq!(dispatched(&bench.fetch(3, 5, 30)), []);
-    assert_eq!(dispatched(&bench.on(Event::Resume(name(0)))), [(3, 10)]);
+    let actions = bench.on(Event::Assigned(vec![assignment(0, None)]));
+    assert_eq!(actions, [Action::OnAssign(vec![name(0)])], "still paused: nothing is claimed");
+    let actions = bench.on(Event::Resume(name(0)));
+    assert!(matches!(&actions[..], [Action::Claim { runs, .. }] if runs == &[4]), "{actions:?}");
 }
 
 #[test]
@@ -327,4 +331,16 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
     bench.on(Event::Settled);
     assert!(bench.coordinator.finished());
     assert_eq!(bench.stuck(), ["not authorized"]);
+}
+
+#[test]
+fn an_operators_pause_lets_the_batch_in_flight_finish_and_resumes_behind_it() {
+    let mut bench = Bench::new(Rules { transactional: false, ..rules() });
+    bench.on(Event::Assigned(vec![assignment(0, Some(5))]));
+    bench.fetch(1, 5, 30);
+    assert_eq!(bench.on(Event::Pause(name(0))), [], "a worker has it");
+    let actions = bench.on(Event::Worked(LaneReport { waiting_records: 15, ..done(1, 15, 10) }));
+    assert_eq!(actions, [Action::Close { run: 1 }, Action::StopFetching(vec![name(0)])]);
+    let actions = bench.on(Event::Resume(name(0)));
+    assert_eq!(actions.last(), Some(&Action::Fetch { partition: name(0), run: 2, offset: 15 }));
 }

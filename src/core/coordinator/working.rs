@@ -46,11 +46,11 @@ impl Coordinator {
             return;
         };
         let flush = partition.exhausted();
-        let operator = partition.pauses.contains(&PauseReason::Operator);
+        let paused = !partition.pauses.is_empty();
         let Some(lane) = partition.lanes.get_mut(id.index) else {
             return;
         };
-        if !running || partition.stage != Stage::Running || lane.busy || operator || allowance == Some(0) {
+        if !running || partition.stage != Stage::Running || lane.busy || paused || allowance == Some(0) {
             return;
         }
         let due = match lane.retry_at {
@@ -100,7 +100,6 @@ impl Coordinator {
         let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.written);
         if report.failure.is_none() {
             lane.attempts = 0;
-            partition.pauses.remove(&PauseReason::Errors);
             partition.failure = None;
             partition.ruins = 0;
         }
@@ -112,6 +111,7 @@ impl Coordinator {
         if let Some(failure) = &report.failure {
             self.failed(&name, report, failure);
         }
+        self.park_when_idle(&name);
         if unused > 0 {
             // What one lane did not use of the allowance may be what another waits for.
             self.consider_all();
@@ -146,11 +146,14 @@ impl Coordinator {
         let verdict = verdict(failure.class, attempts, &patience, &mut chance);
         partition.failure = Some(failure.message.clone());
         let running = partition.stage == Stage::Running;
-        if let Verdict::Again { after } | Verdict::Pause { after } = verdict {
-            lane.retry_at = Some(now + after);
-        }
-        if let Verdict::Pause { .. } = verdict {
-            partition.pauses.insert(PauseReason::Errors);
+        match verdict {
+            Verdict::Again { after } => lane.retry_at = Some(now + after),
+            Verdict::Pause { after } => {
+                partition.pauses.insert(PauseReason::Errors);
+                partition.not_before = now + after;
+            }
+            // Another owner moves the position now; ours means nothing any more.
+            Verdict::LetGo { .. } => partition.started = false,
         }
         self.chance = chance;
         self.tally.retried();
