@@ -1,6 +1,6 @@
 //! The command line: parse, resolve the settings, run the command, answer with an exit code.
 //!
-//! Data goes to stdout, everything for people to stderr. [`parser`] reads the arguments, `crate::config` checks what they
+//! Data goes to stdout, everything for people to stderr. `parser` reads the arguments, `crate::config` checks what they
 //! and the other sources say, [`run`] moves records, [`exit`] holds the codes.
 
 mod demo;

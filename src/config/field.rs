@@ -2,7 +2,7 @@
 //!
 //! From [`FIELDS`] come the command line's flags and help (`cli::parser`), the keys of konekt.toml and the environment
 //! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints and README's table
-//! ([`super::table`]). Names are those of the original Python system where it had the setting.
+//! (`table.rs`). Names are those of the original Python system where it had the setting.
 
 use super::value::Kind;
 

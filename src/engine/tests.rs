@@ -90,12 +90,12 @@ impl SimSource {
     }
 
     fn rebalance(&mut self) {
-        if !self.away.is_empty() || self.rebalances_left == 0 || self.chance.draw() % 8 != 0 {
+        if !self.away.is_empty() || self.rebalances_left == 0 || !self.chance.draw().is_multiple_of(8) {
             return;
         }
         self.rebalances_left -= 1;
-        let taken: Vec<_> = self.logs.keys().filter(|_| self.chance.draw() % 2 == 0).cloned().collect();
-        let lost = self.chance.draw() % 4 == 0;
+        let taken: Vec<_> = self.logs.keys().filter(|_| self.chance.draw().is_multiple_of(2)).cloned().collect();
+        let lost = self.chance.draw().is_multiple_of(4);
         let event = if lost { SourceEvent::Lost(taken.clone()) } else { SourceEvent::Revoked(taken.clone()) };
         if taken.is_empty() {
             return;
@@ -141,7 +141,7 @@ impl Source for SimSource {
         events.extend(self.pending.pop_front());
         let names: Vec<_> = self.started.keys().cloned().collect();
         for name in names {
-            if self.chance.draw() % 2 == 0 {
+            if self.chance.draw().is_multiple_of(2) {
                 events.extend(self.fetch(&name).map(SourceEvent::Fetched));
             }
         }
@@ -302,7 +302,9 @@ fn sim(scenario: &Scenario) -> Sim {
     let end = 40 + (chance.draw() % 200) as i64;
     let hole = 2 + chance.draw() % 6;
     let logs: BTreeMap<TopicPartition, Vec<i64>> = (0..partitions)
-        .map(|p| (TopicPartition::new("t", p as i32), (0..end).filter(|_| chance.draw() % hole != 0).collect()))
+        .map(|p| {
+            (TopicPartition::new("t", p as i32), (0..end).filter(|_| !chance.draw().is_multiple_of(hole)).collect())
+        })
         .collect();
     let group_offsets = Arc::default();
     let mut source = SimSource {

@@ -182,11 +182,14 @@ fn many_rows(subject: &dyn Subject) {
     assert_eq!(subject.position(&partition(0)).unwrap().written, 4000);
 }
 
+/// A record, and the key, value, headers and status that its row is to have.
+type Case<'a> = (Sample<'a>, Option<&'a str>, &'a str, Option<&'a str>, &'a str);
+
 fn awkward_values(subject: &dyn Subject) {
     let big = "ä€😀\n".repeat(500_000);
     let headers: &[(&[u8], Option<&[u8]>)] = &[(b"r", Some(b"1")), (b"r", None), (b"\xfe", Some(b"\xff"))];
     let text = |text: &'static str| Some(text.as_bytes());
-    let cases: &[(Sample<'_>, Option<&str>, &str, Option<&str>, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (Sample { key: text("😀"), value: text("日本"), headers: &[] }, Some("😀"), "日本", None, "SUCCESS"),
         (Sample { key: text("\0"), value: text("a\0b"), headers: &[] }, Some("\0"), "a\0b", None, "SUCCESS"),
         (Sample { key: text("\r"), value: text("\n"), headers: &[] }, Some("\r"), "\n", None, "SUCCESS"),

@@ -20,6 +20,13 @@ use crate::kafka::error::{Code, Error};
 use crate::kafka::keeper;
 use crate::kafka::offsets::OffsetAt;
 
+/// What was found out about one assignment.
+#[derive(Default)]
+struct Round {
+    described: Vec<AssignedPartition>,
+    failed: Vec<(TopicPartition, Error)>,
+}
+
 /// Where partitions stand, or why that is not known.
 type Described = Vec<(TopicPartition, Result<AssignedPartition, Error>)>;
 
@@ -77,20 +84,20 @@ impl Committer {
     }
 
     fn described(&mut self, described: Described) {
-        let mut found: BTreeMap<u64, (Vec<AssignedPartition>, Vec<(TopicPartition, Error)>)> = BTreeMap::new();
+        let mut found: BTreeMap<u64, Round> = BTreeMap::new();
         for (partition, result) in described {
             match result {
                 Err(error) if error.is_retriable() => self.reporter.trouble(error),
                 result => {
                     let Some(round) = self.describing.remove(&partition) else { continue };
                     match result {
-                        Ok(assigned) => found.entry(round).or_default().0.push(assigned),
-                        Err(error) => found.entry(round).or_default().1.push((partition, error)),
+                        Ok(assigned) => found.entry(round).or_default().described.push(assigned),
+                        Err(error) => found.entry(round).or_default().failed.push((partition, error)),
                     }
                 }
             }
         }
-        for (round, (partitions, failed)) in found {
+        for (round, Round { described: partitions, failed }) in found {
             tell(&self.keeper, keeper::Command::Described { partitions, failed, round });
         }
         match self.describing.is_empty() {

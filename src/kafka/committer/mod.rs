@@ -5,7 +5,7 @@
 //!   group refuses during a rebalance is tried again in the next generation, if the partition is still ours then; a
 //!   position of a partition that is not ours any more is refused here already.
 //! - A release is answered to the keeper when the positions that came with it are committed, or hopeless.
-//! - An assigned partition is described before the application hears of it ([`describe`]).
+//! - An assigned partition is described before the application hears of it (`describe.rs`).
 //!
 //! Source: API key 8 (OffsetCommit).
 
