@@ -1,4 +1,49 @@
-//! Konekt moves records out of Kafka into databases without losing or repeating one.
+//! Konekt moves records out of Kafka into databases without losing or repeating one, with OS threads and no async.
+//!
+//! # The way of one record
+//!
+//! ```text
+//! broker ──▶ fetcher (a thread per broker)            kafka/fetcher.rs       raw batches, slices of one pooled buffer
+//!        ──▶ poller (the one thread that owns the     engine/poller.rs
+//!            source)
+//!        ──▶ loop (the only decider)                  engine/event_loop.rs   performs what core/coordinator decides
+//!        ──▶ lane: a partition's own channel          engine/lane.rs         in the ready queue at most once
+//!        ──▶ worker (a pool of threads)               engine/worker.rs       decodes, cuts a batch of borrowed views
+//!        ──▶ sink: one transaction                    sink/                  rows and the partition's new position
+//!        ──▶ outcome ──▶ loop                         core/coordinator       done | again later | pause | let go
+//!        ──▶ the group's offsets in Kafka             kafka/committer        for everybody's lag tools
+//! ```
+//!
+//! The loop handles batches, never single records; what is done per record (checksum, decompression, binding) is done by
+//! workers, without an allocation per record.
+//!
+//! # Layers
+//!
+//! ```text
+//! core ← port ← { engine | kafka, source, sink, broker, ops } ← consumer ← config ← cli
+//! ```
+//!
+//! [`core`] is plain data and decisions: no I/O, no clock, no thread, no lock. [`port`] holds the traits. [`engine`] names no
+//! adapter and adapters name no engine. [`kafka`] is a client of its own and knows neither. Time, threads and the
+//! environment come in through [`door`]. `tests/tidy.rs` reads the `use` lines and fails on a wrong arrow.
+//!
+//! # What always holds, and where it is tested
+//!
+//! | | invariant | tests |
+//! |---|---|---|
+//! | 1 | no position, in the database or in Kafka, passes a record that is not written | `engine/tests.rs`, `tests/recovery.rs` |
+//! | 2 | rows of a partition (of a key, with sub-lanes) are written in offset order | `engine/tests.rs`, `tests/live.rs` |
+//! | 3 | after a partition is given back nothing is written for it | `core/coordinator/tests.rs`, `tests/sinks` (fencing) |
+//! | 4 | exactly once: as many rows as records, whatever is killed, frozen or cut, whenever | `tests/recovery.rs` |
+//! | 5 | bytes held stay within the limit, beside what workers decode at the moment | `kafka/buffer.rs`, `tests/live.rs` |
+//! | 6 | read = written + dead-lettered + in flight + released, at every snapshot | `engine/tests.rs` |
+//! | 7 | a paused partition starts no write and holds no records; the others do not notice | `core/coordinator/tests.rs` |
+//! | 8 | bytes from outside are hostile: no allocation from a claimed length, no panic | `kafka/`, `tests/broker` |
+//!
+//! # As a library
+//!
+//! [`Consumer`] is the front; its module has an example. Everything below it can be put together by hand as well: a
+//! [`port::Source`], a [`port::Sink`] and [`engine::Engine`].
 
 pub mod broker;
 pub mod cli;

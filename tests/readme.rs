@@ -1,0 +1,50 @@
+//! The README's tables are what the program says: settings, exit codes, commands.
+//!
+//! After a change of settings: `KONEKT_BLESS=1 cargo test --test readme` writes the generated tables anew.
+
+use std::fs;
+use std::path::PathBuf;
+
+use konekt::cli::exit::CODES;
+use konekt::config::settings_table_markdown;
+
+fn readme() -> (PathBuf, String) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let text = fs::read_to_string(&path).expect("there is a README");
+    (path, text)
+}
+
+/// Compares what stands between `<!-- NAME: … -->` and `<!-- /NAME -->` with `expected`, or writes it there.
+fn expect_block(name: &str, expected: &str) {
+    let (path, text) = readme();
+    let opening = text.find(&format!("<!-- {name}:")).unwrap_or_else(|| panic!("README has no block {name}"));
+    let start = opening + text[opening..].find("-->\n").expect("the opening mark ends its line") + 4;
+    let end = start + text[start..].find(&format!("<!-- /{name} -->")).expect("the block is closed");
+    if std::env::var_os("KONEKT_BLESS").is_some() {
+        fs::write(&path, format!("{}{expected}{}", &text[..start], &text[end..])).expect("the README can be written");
+    } else {
+        let hint = "run KONEKT_BLESS=1 cargo test --test readme";
+        assert_eq!(&text[start..end], expected, "README's {name} are not the program's: {hint}");
+    }
+}
+
+#[test]
+fn the_tables_are_the_programs() {
+    // One test: two that write the same file would meet.
+    expect_block("settings", &settings_table_markdown());
+    let codes: String = CODES.iter().map(|(exit, meaning)| format!("| {} | {meaning} |\n", *exit as u8)).collect();
+    expect_block("exit-codes", &format!("| exit code | meaning |\n|---|---|\n{codes}"));
+}
+
+#[test]
+fn every_command_is_in_the_table_of_commands() {
+    let (_, text) = readme();
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_konekt")).arg("--help").output().expect("it starts");
+    let help = String::from_utf8(help.stdout).expect("help is text");
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() >= 6, "the commands were found in the help: {names:?}");
+    for name in names {
+        assert!(text.contains(&format!("| `konekt {name}")), "README's table of commands lacks {name}");
+    }
+}
