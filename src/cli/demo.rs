@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::exit::{self, Exit, Failure};
 use super::report::grouped;
 use super::{run, signals};
-use crate::config::Settings;
+use crate::config::{Resolved, Settings};
 use crate::consumer::{Consumer, ConsumerConfig};
 use crate::door::{self, SystemClock};
 use crate::engine::{Handle, Summary};
@@ -22,8 +22,10 @@ use crate::source::native::TopicSelection;
 const TICK: Duration = Duration::from_millis(100);
 const ROWS_SHOWN: usize = 3;
 
-/// Runs the demo with `records` further orders into `database`.
-pub fn run(settings: Settings, database: &Path, records: u64) -> Result<(), Failure> {
+/// Runs the demo: further orders into a database.
+pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
+    let (database, records) = (resolved.text("demo_db"), resolved.number("records"));
+    let database = Path::new(&database);
     signals::listen()?;
     let before = found(database)?;
     let positions = positions(before.as_ref());
@@ -48,7 +50,7 @@ pub fn run(settings: Settings, database: &Path, records: u64) -> Result<(), Fail
         group_id: GROUP.to_owned(),
         topics: TopicSelection::names([TOPIC]),
         until_end: true,
-        ..settings.consumer
+        ..settings.consumer.clone()
     };
     let summary = consume(config, database, kafka.orders - positions.iter().sum::<i64>() as u64)?;
     let after =

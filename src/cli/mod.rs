@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything for people to stderr. `parser` reads the arguments, `crate::config` checks what they
 //! and the other sources say, [`run`] moves records, [`exit`] holds the codes.
 
+mod broker;
 mod demo;
 pub mod exit;
 mod logging;
@@ -18,10 +19,8 @@ use clap::error::ErrorKind;
 
 use self::exit::{Exit, Failure};
 use self::parser::Parsed;
-use crate::broker::{Broker, BrokerOptions, TopicSpec};
 use crate::config::field::Command;
 use crate::config::layers::Surroundings;
-use crate::config::value::Value;
 use crate::config::{Resolved, resolve};
 use crate::door;
 
@@ -57,26 +56,17 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         &Surroundings { directory: Path::new("."), environment: &door::env, file: parsed.file, flags: parsed.flags },
     );
     if parsed.command == Command::Config {
-        return show(resolved);
+        return show(&resolved);
     }
-    let special = |name| resolved.value(name);
-    let (listen, topics) = (special("listen"), special("new_topics"));
-    let (database, records) = (special("demo_db"), special("records"));
     // The demo is for a person who watches a progress bar.
     let calm = i8::from(parsed.command == Command::Demo && parsed.verbosity == 0 && !resolved.said("log"));
-    let remarks = resolved.remarks.clone();
-    let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(&faults)))?;
+    let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
-    remarks.iter().for_each(|remark| log::warn!("{remark}"));
+    resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
-        Command::Broker => broker(listen, topics),
-        Command::Demo => match (database, records) {
-            (Some(Value::Text(database)), Some(Value::Number(records))) => {
-                demo::run(settings, Path::new(&database), records)
-            }
-            _ => Err(Failure::new(Exit::Usage, "the demo needs a database and a number of records")),
-        },
-        _ => run::run(&settings),
+        Command::Broker => broker::run(&resolved),
+        Command::Demo => demo::run(&resolved, settings),
+        _ => run::run(settings),
     }
 }
 
@@ -93,29 +83,14 @@ fn count(number: usize, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-fn show(resolved: Resolved) -> Result<(), Failure> {
+fn show(resolved: &Resolved) -> Result<(), Failure> {
     exit::put(&resolved.effective())?;
     resolved.remarks.iter().for_each(|remark| exit::say(format_args!("konekt: {remark}")));
-    resolved.settings().map(drop).map_err(|faults| Failure::new(Exit::Usage, all(&faults)))
+    resolved.settings().map(drop).map_err(|faults| Failure::new(Exit::Usage, all(faults)))
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut parser::clap(), "konekt", &mut script);
     exit::put(&String::from_utf8_lossy(&script))
-}
-
-fn broker(listen: Option<Value>, topics: Option<Value>) -> Result<(), Failure> {
-    let (Some(Value::Text(listen)), Some(Value::NewTopics(topics))) = (listen, topics) else {
-        return Err(Failure::new(Exit::Usage, "the embedded broker needs an address and topics"));
-    };
-    let stopped = signals::listen()?;
-    let topics = topics.into_iter().map(|(name, partitions)| TopicSpec::new(name, partitions)).collect();
-    let options = BrokerOptions { listen, topics, auto_create_partitions: Some(1), ..BrokerOptions::default() };
-    let broker = Broker::start(options).map_err(|error| Failure::new(Exit::Failed, error))?;
-    exit::say(format_args!("konekt: listening on {}, in memory, until Ctrl-C", broker.address()));
-    // The sender lives in the signal handler, for ever.
-    let _ = stopped.recv();
-    broker.stop();
-    Ok(())
 }

@@ -12,7 +12,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command as Clap};
 use clap_complete::Shell;
 
 use super::exit;
-use crate::config::field::{Command, Default, FIELDS, Field, Section};
+use crate::config::command::{COMMANDS, Entry, GROUPS};
+use crate::config::field::{Command, Default, Field, Section, fields};
 use crate::config::value::Kind;
 
 /// What the command line says.
@@ -35,18 +36,14 @@ pub struct Parsed {
 /// clap's message: about a mistake, or the help or version that was asked for.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
     let matches = clap().try_get_matches_from(arguments)?;
-    let (name, mut matches) = matches.subcommand().expect("clap demands a command");
-    let mut command = match name {
-        "consume" => Command::Consume,
-        "demo" => Command::Demo,
-        "broker" => Command::Broker,
-        "config" => Command::Config,
-        _ => Command::Completions,
-    };
-    if let ("sink", Some((_, sink))) = (name, matches.subcommand()) {
-        (command, matches) = (Command::Sqlite, sink);
+    let (mut path, mut matches) = (String::new(), &matches);
+    while let Some((word, inner)) = matches.subcommand() {
+        path.push_str(if path.is_empty() { "" } else { " " });
+        path.push_str(word);
+        matches = inner;
     }
-    Ok(read(command, matches))
+    let entry = COMMANDS.iter().find(|entry| entry.path == path).expect("clap knows the commands of the table only");
+    Ok(read(entry.command, matches))
 }
 
 fn read(command: Command, matches: &ArgMatches) -> Parsed {
@@ -54,7 +51,7 @@ fn read(command: Command, matches: &ArgMatches) -> Parsed {
         let shell = matches.get_one::<Shell>("shell").copied();
         return Parsed { command, flags: BTreeMap::new(), file: None, verbosity: 0, shell };
     }
-    let given = FIELDS.iter().filter(|field| field.belongs_to(command));
+    let given = fields().filter(|field| field.belongs_to(command));
     let flags = given.filter_map(|field| {
         let values: Vec<&str> = matches.get_many::<String>(field.name)?.map(String::as_str).collect();
         Some((field.name, values.join(",")))
@@ -77,27 +74,37 @@ pub fn clap() -> Clap {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .subcommand(with_fields(Command::Consume, "consume", "Print records, or hand them to a command (--exec)"))
-        .subcommand(
-            Clap::new("sink")
-                .about("Write records into a database")
-                .subcommand_required(true)
-                .arg_required_else_help(true)
-                .disable_help_subcommand(true)
-                .subcommand(with_fields(Command::Sqlite, "sqlite", "Write records into a SQLite file, exactly once")),
-        )
-        .subcommand(with_fields(Command::Demo, "demo", "Show it all on this machine, without Kafka"))
-        .subcommand(with_fields(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"))
-        .subcommand(with_fields(
-            Command::Config,
-            "config",
-            "Show the settings that would hold and where they come from",
-        ))
-        .subcommand(
-            Clap::new("completions")
-                .about("Print the completions of a shell")
-                .arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(Shell))),
-        )
+        .subcommands(subcommands())
+}
+
+/// The commands in the order of the table; a group stands where the first of its commands does.
+fn subcommands() -> Vec<Clap> {
+    let mut made: Vec<Clap> = Vec::new();
+    for entry in COMMANDS {
+        let Some((group, name)) = entry.path.split_once(' ') else {
+            made.push(subcommand(entry, entry.path));
+            continue;
+        };
+        let subcommand = subcommand(entry, name);
+        match made.iter().position(|clap| clap.get_name() == group) {
+            Some(at) => made[at] = std::mem::take(&mut made[at]).subcommand(subcommand),
+            None => made.push(group_of(group).subcommand(subcommand)),
+        }
+    }
+    made
+}
+
+fn group_of(name: &'static str) -> Clap {
+    let about = GROUPS.iter().find(|(group, _)| *group == name).map_or("", |(_, about)| about);
+    Clap::new(name).about(about).subcommand_required(true).arg_required_else_help(true).disable_help_subcommand(true)
+}
+
+fn subcommand(entry: &Entry, name: &'static str) -> Clap {
+    let clap = Clap::new(name).about(entry.about);
+    match entry.command {
+        Command::Completions => clap.arg(Arg::new("shell").required(true).value_parser(clap::value_parser!(Shell))),
+        command => with_fields(clap.after_help(exit::help()), command),
+    }
 }
 
 fn version() -> String {
@@ -105,10 +112,9 @@ fn version() -> String {
     format!("{} (client: native; sinks: print, exec, sqlite)", env!("CARGO_PKG_VERSION"))
 }
 
-fn with_fields(command: Command, name: &'static str, about: &'static str) -> Clap {
-    let mut clap = Clap::new(name).about(about).after_help(exit::help());
+fn with_fields(mut clap: Clap, command: Command) -> Clap {
     for section in Section::ALL {
-        let fields = FIELDS.iter().filter(|field| field.section == section && field.belongs_to(command));
+        let fields = fields().filter(|field| field.section == section && field.belongs_to(command));
         clap = clap.args(fields.map(|field| argument(field, command).help_heading(section.title())));
     }
     let config = Arg::new("config")
@@ -128,14 +134,18 @@ fn counter(name: &'static str, short: char, help: &'static str) -> Arg {
 }
 
 fn argument(field: &'static Field, command: Command) -> Arg {
-    let argument = Arg::new(field.name)
-        .long(field.flag())
+    let argument = match field.positional {
+        true => Arg::new(field.name),
+        false => Arg::new(field.name).long(field.flag()),
+    };
+    let argument = argument
         .value_name(field.kind.placeholder())
         .value_parser(AnyText { words: field.kind.words() })
         .allow_hyphen_values(matches!(field.kind, Kind::Integer { .. }))
         .action(if field.kind.is_list() { ArgAction::Append } else { ArgAction::Set })
         .help(help(field, command));
     match field.kind {
+        _ if field.positional => argument.required(field.default == Default::Required),
         Kind::Switch => {
             argument.num_args(0..=1).default_missing_value("true").require_equals(true).hide_possible_values(true)
         }

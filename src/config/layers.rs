@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::field::{Command, FIELDS, Field};
+use super::field::{Command, Field, fields};
 use super::{Fault, suggest};
 
 /// The file that is read when nobody names another and it is there.
@@ -66,7 +66,7 @@ impl Surroundings<'_> {
         let file = self.read_file(faults);
         let dotenv = self.read_dotenv(faults, remarks);
         let mut values = RawValues::new();
-        for field in FIELDS.iter().filter(|field| field.belongs_to(command)) {
+        for field in fields().filter(|field| field.belongs_to(command)) {
             let raw = self
                 .flag(field)
                 .or_else(|| self.variable(field))
@@ -145,7 +145,7 @@ fn dotenv_fault(path: &Path, text: &str, error: &dotenvy::Error) -> Fault {
 
 fn from_dotenv(given: &BTreeMap<String, String>, path: &Path) -> RawValues {
     let mut values = RawValues::new();
-    for field in FIELDS {
+    for field in fields() {
         for variable in field.variables.iter().rev() {
             if let Some(text) = given.get(*variable).filter(|text| !text.is_empty()) {
                 let origin = Origin::DotEnv { path: path.to_owned(), variable };
@@ -158,7 +158,7 @@ fn from_dotenv(given: &BTreeMap<String, String>, path: &Path) -> RawValues {
 
 /// A variable that looks like ours and is not: worth a remark, but `.env` may serve other programs too.
 fn misspelt(name: &str, path: &Path) -> Option<String> {
-    let mut known = FIELDS.iter().flat_map(|field| field.variables);
+    let mut known = fields().flat_map(|field| field.variables);
     if known.clone().any(|variable| *variable == name) {
         return None;
     }
@@ -181,7 +181,7 @@ fn parse_file(path: &Path, text: &str, faults: &mut Vec<Fault>) -> RawValues {
     for (key, value) in table.into_inner() {
         let line = line_of(text, key.span().start);
         let origin = Origin::File { path: path.to_owned(), line };
-        let found = FIELDS.iter().find(|field| field.persistent() && field.name == key.get_ref().as_ref());
+        let found = fields().find(|field| field.persistent() && field.name == key.get_ref().as_ref());
         match (found, plain_text(value.get_ref())) {
             (None, _) => faults.push(Fault::of(origin, unknown_key(key.get_ref()))),
             (Some(field), None) => {
@@ -195,10 +195,10 @@ fn parse_file(path: &Path, text: &str, faults: &mut Vec<Fault>) -> RawValues {
 }
 
 fn unknown_key(key: &str) -> String {
-    if let Some(field) = FIELDS.iter().find(|field| field.name == key) {
+    if let Some(field) = fields().find(|field| field.name == key) {
         return format!("{key} belongs to one run: give it as the flag --{}", field.flag());
     }
-    let names = FIELDS.iter().filter(|field| field.persistent()).map(|field| field.name);
+    let names = fields().filter(|field| field.persistent()).map(|field| field.name);
     format!("unknown setting {key}{}", suggest(&key.replace('-', "_"), names))
 }
 

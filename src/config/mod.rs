@@ -4,6 +4,7 @@
 //! puts the checked values together and checks them against each other. All faults are reported at once, before
 //! anything connects. The command line calls [`resolve`].
 
+pub mod command;
 pub mod field;
 pub mod layers;
 mod table;
@@ -82,14 +83,35 @@ impl Resolved {
     ///
     /// # Errors
     /// Every fault there is.
-    pub fn settings(self) -> Result<Settings, Vec<Fault>> {
-        if self.faults.is_empty() { Ok(self.settings) } else { Err(self.faults) }
+    pub fn settings(&self) -> Result<&Settings, &[Fault]> {
+        if self.faults.is_empty() { Ok(&self.settings) } else { Err(&self.faults) }
     }
 
     /// A checked value of a setting that is no part of [`Settings`]: what only one command has.
     pub fn value(&self, name: &str) -> Option<Value> {
         let field = Field::named(name)?;
         field.kind.parse(&self.raw.get(field.name)?.text).ok()
+    }
+
+    /// The text of such a setting; empty when nobody gave one.
+    pub fn text(&self, name: &str) -> String {
+        match self.value(name) {
+            Some(Value::Text(text)) => text,
+            _ => String::new(),
+        }
+    }
+
+    /// The number of such a setting; 0 when nobody gave one.
+    pub fn number(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Some(Value::Number(number)) => number,
+            _ => 0,
+        }
+    }
+
+    /// Whether such a switch is on.
+    pub fn switch(&self, name: &str) -> bool {
+        matches!(self.value(name), Some(Value::Switch(true)))
     }
 
     /// Whether anybody gave the setting a value.

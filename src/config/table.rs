@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Resolved;
-use super::field::{Command, Default, FIELDS, Field, Section};
+use super::field::{Command, Default, Field, Section, fields};
 use super::layers::Raw;
 
 /// README's table of settings, as Markdown; a test compares it with the page.
@@ -15,7 +15,7 @@ pub fn settings_table_markdown() -> String {
     let mut page =
         String::from("| setting | flag | environment | values | default | meaning |\n|---|---|---|---|---|---|\n");
     for section in Section::ALL {
-        let fields = FIELDS.iter().filter(|field| field.section == section && field.persistent());
+        let fields = fields().filter(|field| field.section == section && field.persistent());
         for field in fields {
             let variables = field.variables.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             let (name, flag, default) = (field.name, field.flag(), markdown_default(field));
@@ -40,8 +40,7 @@ fn markdown_default(field: &Field) -> String {
 
 /// Every persistent setting of a command with its effective value and where that came from.
 pub(super) fn effective(resolved: &Resolved, command: Command) -> String {
-    let rows: Vec<[String; 3]> = FIELDS
-        .iter()
+    let rows: Vec<[String; 3]> = fields()
         .filter(|field| field.persistent() && field.belongs_to(command))
         .map(|field| effective_row(field, resolved.raw.get(field.name)))
         .collect();

@@ -46,7 +46,8 @@ fn later_sources_win_one_by_one() {
     let dotenv = (".env", "KAFKA_BATCH_SIZE=2\nKAFKA_MAX_WORKERS=2\nKAFKA_GROUP_ID=dotenv\n");
     let environment = [("KAFKA_BATCH_SIZE", "3"), ("KAFKA_MAX_WORKERS", "3")];
     let flags = [("batch_size", "4")];
-    let settings = resolved(Command::Consume, &[toml, dotenv], &environment, &flags).settings().unwrap().consumer;
+    let settings =
+        resolved(Command::Consume, &[toml, dotenv], &environment, &flags).settings().unwrap().consumer.clone();
     assert_eq!(
         (settings.batch_size, settings.max_workers, &*settings.group_id, &*settings.client_id),
         (4, 3, "dotenv", "toml")
@@ -90,8 +91,8 @@ fn what_is_missing_is_said_with_the_ways_to_give_it() {
 #[test]
 fn defaults_depend_on_the_command() {
     let needed = [("topics", "orders"), ("sqlite_db", "k.db")];
-    let consume = resolved(Command::Consume, &[], &[], &needed).settings().unwrap().consumer;
-    let sqlite = resolved(Command::Sqlite, &[], &[], &needed).settings().unwrap().consumer;
+    let consume = resolved(Command::Consume, &[], &[], &needed).settings().unwrap().consumer.clone();
+    let sqlite = resolved(Command::Sqlite, &[], &[], &needed).settings().unwrap().consumer.clone();
     assert_eq!((consume.delivery, consume.batch_size), (Delivery::AtLeastOnce, 50));
     assert_eq!((sqlite.delivery, sqlite.batch_size), (Delivery::ExactlyOnce, 1000));
 }
@@ -117,7 +118,7 @@ fn the_old_name_of_partition_workers_is_known() {
 
 #[test]
 fn a_program_and_the_command_line_begin_with_the_same_defaults() {
-    let from_table = resolved(Command::Consume, &[], &[], &[("topics", "orders")]).settings().unwrap().consumer;
+    let from_table = resolved(Command::Consume, &[], &[], &[("topics", "orders")]).settings().unwrap().consumer.clone();
     let topics = TopicSelection::names(["orders"]);
     let from_library = ConsumerConfig { topics, ..ConsumerConfig::default() };
     assert_eq!(format!("{from_table:#?}"), format!("{from_library:#?}"));
@@ -162,7 +163,7 @@ fn the_examples_are_accepted_as_they_are() {
     let from_dotenv = resolved(Command::Sqlite, &[(".env", dotenv)], &[], &[]);
     assert_eq!((faults(&from_dotenv), &from_dotenv.remarks), (Vec::new(), &Vec::new()));
     assert_eq!(
-        from_dotenv.settings().unwrap().sink,
+        from_dotenv.settings().unwrap().sink.clone(),
         SinkSettings::Sqlite { path: "konekt.db".into(), table: "processed_messages".into() }
     );
     assert_eq!(faults(&resolved(Command::Sqlite, &[("konekt.toml", toml)], &[], &[])), [] as [String; 0]);

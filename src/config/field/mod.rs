@@ -1,0 +1,207 @@
+//! Every setting, once, as data.
+//!
+//! From [`fields`] come the command line's flags and help (`cli::parser`), the keys of konekt.toml and the environment
+//! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints and README's table
+//! (`table.rs`). Names are those of the original Python system where it had the setting.
+
+mod delivery;
+mod failure;
+mod group;
+mod kafka;
+mod run;
+mod sink;
+
+pub use super::command::Command;
+use super::value::Kind;
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its key in konekt.toml and its name in messages.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// What holds when nobody says anything.
+    pub default: Default,
+    /// One sentence for help and README.
+    pub doc: &'static str,
+    /// Under which heading it stands.
+    pub section: Section,
+    /// The environment variables that set it, the first of them preferred. None: the setting belongs to one run, so
+    /// only a flag sets it, not konekt.toml.
+    pub variables: &'static [&'static str],
+    /// Whether its value may never be shown.
+    pub secret: bool,
+    /// The commands that know it.
+    pub commands: &'static [Command],
+    /// Whether it is given by its place on the command line instead of by a flag.
+    pub positional: bool,
+    flag: Option<&'static str>,
+}
+
+/// The settings, in the order of help, `konekt config` and README.
+pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
+    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS].into_iter().flatten()
+}
+
+impl Field {
+    /// The setting called `name`.
+    pub fn named(name: &str) -> Option<&'static Field> {
+        fields().find(|field| field.name == name)
+    }
+
+    /// The long flag, without dashes in front.
+    pub fn flag(&self) -> String {
+        self.flag.map_or_else(|| self.name.replace('_', "-"), str::to_owned)
+    }
+
+    /// Whether konekt.toml and the environment may set it.
+    pub fn persistent(&self) -> bool {
+        !self.variables.is_empty()
+    }
+
+    /// Whether it is part of `command`.
+    pub fn belongs_to(&self, command: Command) -> bool {
+        self.commands.contains(&command)
+    }
+
+    const fn new(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
+        Field {
+            name,
+            kind,
+            default,
+            doc,
+            section,
+            variables: &[],
+            secret: false,
+            commands: MOVING,
+            positional: false,
+            flag: None,
+        }
+    }
+
+    const fn variables(self, variables: &'static [&'static str]) -> Field {
+        Field { variables, ..self }
+    }
+
+    const fn commands(self, commands: &'static [Command]) -> Field {
+        Field { commands, ..self }
+    }
+
+    const fn flagged(self, flag: &'static str) -> Field {
+        Field { flag: Some(flag), ..self }
+    }
+}
+
+/// What a setting is when no source names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// This, written as a person would.
+    Is(&'static str),
+    /// It depends on the command: `consume`, or a database sink.
+    Differs { consume: &'static str, sink: &'static str },
+    /// Nothing; the setting is optional.
+    Nothing,
+    /// There is none: somebody has to say it.
+    Required,
+}
+
+impl Default {
+    /// The default for a command.
+    pub fn of(self, command: Command) -> Option<&'static str> {
+        match self {
+            Default::Is(text) => Some(text),
+            Default::Differs { consume, .. } if command == Command::Consume => Some(consume),
+            Default::Differs { sink, .. } => Some(sink),
+            Default::Nothing | Default::Required => None,
+        }
+    }
+}
+
+/// A heading in help and README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    Kafka,
+    Group,
+    Delivery,
+    Failure,
+    Sink,
+    Run,
+}
+
+impl Section {
+    /// All of them, in the order of help and README.
+    pub const ALL: [Section; 6] =
+        [Section::Kafka, Section::Group, Section::Delivery, Section::Failure, Section::Sink, Section::Run];
+
+    /// The heading's text.
+    pub fn title(self) -> &'static str {
+        match self {
+            Section::Kafka => "Kafka",
+            Section::Group => "Consumer group",
+            Section::Delivery => "Delivery and batches",
+            Section::Failure => "Failures",
+            Section::Sink => "Sink",
+            Section::Run => "Run",
+        }
+    }
+}
+
+/// Commands that move records.
+const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
+const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
+const LOGGING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config];
+
+const DAY_MS: u64 = 24 * 3_600_000;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+const fn milliseconds(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max, unit: "ms" }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max, unit: "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_flags_and_variables_are_unique() {
+        let mut seen = HashSet::new();
+        for field in fields() {
+            assert!(seen.insert(field.name.to_owned()), "setting {} twice", field.name);
+            for variable in field.variables {
+                assert!(seen.insert((*variable).to_owned()), "variable {variable} twice");
+            }
+            for command in field.commands {
+                let flag = format!("{command:?} --{}", field.flag());
+                assert!(seen.insert(flag.clone()), "{flag} twice");
+            }
+        }
+    }
+
+    #[test]
+    fn every_setting_is_described_in_one_sentence_and_known_to_a_command() {
+        for field in fields() {
+            assert!(field.doc.ends_with('.') && field.doc.len() <= 110, "{}: {:?}", field.name, field.doc);
+            assert!(!field.commands.is_empty(), "{} belongs to no command", field.name);
+        }
+    }
+
+    #[test]
+    fn every_default_is_a_value_that_would_be_accepted() {
+        for field in fields() {
+            for command in field.commands {
+                if let Some(text) = field.default.of(*command) {
+                    field.kind.parse(text).unwrap_or_else(|fault| panic!("{} = {text}: {fault}", field.name));
+                }
+            }
+        }
+    }
+}
