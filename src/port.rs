@@ -39,7 +39,7 @@ pub struct Chunk {
     /// The partition's visible end when this was fetched.
     pub log_end: i64,
     /// The records. Dropping it gives back the memory and the partition's credit to fetch more.
-    pub records: Box<dyn Encoded>,
+    pub records: Arc<dyn Encoded>,
 }
 
 impl fmt::Debug for Chunk {

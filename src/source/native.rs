@@ -110,7 +110,7 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
                 next,
                 records_max,
                 log_end,
-                records: Box::new(records),
+                records: Arc::new(records),
             })
         }
         Event::OutOfRange { partition, run, requested, log_start, log_end } => {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::assignment::{Assignment, Claim, Claimed};
 use super::backoff::Chance;
-use super::batcher::{Backlog, BatchLimits};
+use super::batcher::{Amount, Backlog, BatchLimits};
 use super::partition::{LaneId, Partition, PauseReason, Stage};
 use super::record::TopicPartition;
 use super::tally::{Statistics, Tally};
@@ -80,6 +80,8 @@ pub struct LaneReport {
     /// What is decoded and not yet written.
     pub waiting_records: usize,
     pub waiting_bytes: usize,
+    /// At most so much is left of the chunk that was taken and not decoded to its end.
+    pub open: Amount,
     /// Whether the position is behind what was taken, be it only markers.
     pub owes_position: bool,
     /// Records in the batch that was tried; 0 when only the position moved.

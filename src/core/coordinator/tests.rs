@@ -94,6 +94,7 @@ fn done(run: u64, through: i64, written: u64) -> LaneReport {
         skipped: 0,
         waiting_records: 0,
         waiting_bytes: 0,
+        open: Amount::default(),
         owes_position: false,
         attempted: written,
         written,
