@@ -176,6 +176,10 @@ impl Source for SimSource {
     fn commit(&mut self, positions: Vec<(TopicPartition, i64)>) {
         self.group_offsets.lock().extend(positions);
     }
+    fn survey(&mut self) {
+        let all = self.logs.keys().map(|name| self.assignment(name)).collect();
+        self.pending.push_back(SourceEvent::Surveyed(all));
+    }
     fn release(&mut self, partitions: Vec<TopicPartition>, positions: Vec<(TopicPartition, i64)>) {
         self.commit(positions);
         self.give_back(partitions);
