@@ -15,6 +15,7 @@ pub mod exec;
 pub mod handler;
 pub mod json;
 pub mod null;
+pub mod odbc;
 pub mod position;
 pub mod print;
 pub mod row;
