@@ -34,6 +34,7 @@ pub struct SqlServer<'a> {
     pub server: &'a str,
     /// None leaves it to the driver: 1433, or what the instance's browser service says.
     pub port: Option<u16>,
+    /// Empty: the login's own.
     pub database: &'a str,
     /// None: the login of the operating system (Windows, Kerberos).
     pub username: Option<&'a str>,
@@ -67,7 +68,9 @@ impl SqlServer<'_> {
             };
             text += if self.trust_server_certificate { "TrustServerCertificate=yes;" } else { "" };
         }
-        text += &attribute("Database", self.database);
+        text += &Some(self.database)
+            .filter(|name| !name.is_empty())
+            .map_or_else(String::new, |name| attribute("Database", name));
         text += &match self.username {
             Some(username) => attribute("UID", username) + &attribute("PWD", self.password),
             None => "Trusted_Connection=yes;".to_owned(),
@@ -125,6 +128,11 @@ fn driver_value(driver: &Driver) -> String {
         Some(file) if !driver.found_by_name => file.display().to_string(),
         _ => driver.name.clone(),
     }
+}
+
+/// The value of an attribute, without its braces.
+pub fn value_of(text: &str, key: &str) -> Option<String> {
+    pieces(text).into_iter().find(|piece| piece.key.eq_ignore_ascii_case(key)).map(|piece| piece.value())
 }
 
 /// The connection string as it may be shown: passwords, tokens and keys as `***`.

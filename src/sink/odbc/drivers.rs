@@ -63,6 +63,19 @@ pub struct Driver {
 }
 
 impl Driver {
+    /// A driver that is in no configuration file: its own file, or a name that the driver manager may know.
+    pub fn unregistered(name: &str) -> Driver {
+        Driver {
+            name: name.to_owned(),
+            registered: name.to_owned(),
+            description: String::new(),
+            file: Some(PathBuf::from(name)).filter(|file| file.is_absolute()),
+            version: None,
+            origin: PathBuf::new(),
+            found_by_name: false,
+        }
+    }
+
     /// Whether it is FreeTDS, which takes other connection attributes than Microsoft's drivers.
     pub fn is_freetds(&self) -> bool {
         self.name.eq_ignore_ascii_case(FREETDS) || is_freetds_file(Path::new(&self.registered))
