@@ -161,6 +161,8 @@ pub fn with_driver_settings(connection_string: &str, driver: &str, connect: Dura
         add("READ_TIMEOUT", query.as_secs().max(1).to_string());
         add("WRITE_TIMEOUT", query.as_secs().max(1).to_string());
     }
+    // MariaDB's driver reads on behind the end of a last value that has no semicolon.
+    text.push(';');
     text
 }
 
