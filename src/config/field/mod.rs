@@ -8,6 +8,7 @@ mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod odbc;
 mod run;
 mod sink;
 
@@ -41,7 +42,9 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS].into_iter().flatten()
+    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, odbc::FIELDS, run::FIELDS]
+        .into_iter()
+        .flatten()
 }
 
 impl Field {
@@ -86,6 +89,10 @@ impl Field {
 
     const fn commands(self, commands: &'static [Command]) -> Field {
         Field { commands, ..self }
+    }
+
+    const fn secret(self) -> Field {
+        Field { secret: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -148,9 +155,18 @@ impl Section {
 }
 
 /// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
+const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const LOGGING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config];
+const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+const LOGGING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
+    Command::Demo,
+    Command::Broker,
+    Command::Config,
+];
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;
