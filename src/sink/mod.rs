@@ -8,9 +8,10 @@
 //! | [`handler`] | a closure of the library's user | at least once |
 //! | [`null`] | nowhere: counts, for benchmarks | at least once |
 //!
-//! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON, and
-//! [`position`] holds the position row's SQL.
+//! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON,
+//! [`position`] holds the position row's SQL, and [`aside`] keeps the records that a table refuses.
 
+pub mod aside;
 pub mod exec;
 pub mod handler;
 pub mod json;

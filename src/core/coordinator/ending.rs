@@ -82,7 +82,7 @@ impl Coordinator {
     }
 
     fn complete(&self) -> bool {
-        let reached = |max: u64| self.tally.written() >= max;
+        let reached = |max: u64| self.tally.handled() >= max;
         if self.rules.max_messages.is_some_and(reached) {
             return true;
         }

@@ -10,9 +10,9 @@ use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
 use crate::sink::position::{self, PositionSql, SQLITE};
 
-/// The message table's columns that Konekt fills, in the order of [`Statements::insert`]'s parameters.
-/// `error_message` is there for dead letters, and stays NULL.
-const INSERTED: [&str; 10] = [
+/// The message table's columns, in the order of [`Statements::insert`]'s parameters; `error_message` is NULL but for dead
+/// letters.
+const INSERTED: [&str; 11] = [
     "topic",
     "partition",
     "consumer_group",
@@ -23,6 +23,7 @@ const INSERTED: [&str; 10] = [
     "message_value",
     "message_headers",
     "processing_status",
+    "error_message",
 ];
 
 /// The texts of the statements.
@@ -82,7 +83,7 @@ impl Database {
         if options.exactly_once {
             check_columns(&self.connection, options, position::TABLE, &position::COLUMNS)?;
             let sql = &self.statements.positions;
-            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance]);
+            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance, &sql.recount, &sql.pause]);
         }
         // Whatever else does not fit (a view, no unique id) shows when the statements are prepared.
         for statement in statements {
