@@ -58,6 +58,13 @@ impl Status {
     }
 }
 
+impl Row<'_> {
+    /// The same record as a dead letter.
+    pub fn failed(self) -> Self {
+        Self { status: Status::Failed, ..self }
+    }
+}
+
 /// Makes rows. It is kept from row to row for its buffers: a record that is plain text costs no allocation.
 #[derive(Default)]
 pub struct RowBuffer {

@@ -172,6 +172,7 @@ const POSITIONS: &[(&str, Needs)] = &[
     ("dead_lettered", Needs::Bits(64)),
     ("skipped", Needs::Bits(64)),
     ("updated_at", Needs::Moment),
+    ("paused", Needs::Bits(1)),
 ];
 
 fn column_faults(found: &[Column], wanted: &[(&str, Needs)]) -> Vec<String> {
