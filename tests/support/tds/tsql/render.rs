@@ -8,7 +8,7 @@ use super::lexer::Token;
 const BEFORE_TABLE: &[&str] = &["FROM", "JOIN", "INTO", "UPDATE"];
 
 /// Functions by other names.
-const FUNCTIONS: &[(&str, &str)] = &[("ISNULL", "ifnull"), ("COUNT_BIG", "count"), ("CHARINDEX", "char_index")];
+const FUNCTIONS: &[(&str, &str)] = &[("ISNULL", "ifnull"), ("COUNT_BIG", "count")];
 
 /// A statement, or an expression.
 pub fn rows(tokens: &[Token]) -> Result<String, SqlError> {
