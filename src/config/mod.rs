@@ -1,12 +1,15 @@
 //! Settings: raw text from four sources, checked into [`Settings`].
 //!
-//! [`field`] says what there is, [`layers`] gathers what was said and by whom, [`value`] reads one value, this module
+//! [`field`] says what there is, [`layers`] gathers what was said and by whom, `properties` knows what librdkafka's names
+//! mean here, [`value`] reads one value, this module (and `security` for its section)
 //! puts the checked values together and checks them against each other. All faults are reported at once, before
 //! anything connects. The command line calls [`resolve`].
 
 pub mod command;
 pub mod field;
 pub mod layers;
+mod properties;
+mod security;
 mod table;
 pub mod value;
 
@@ -181,6 +184,7 @@ impl Reader<'_> {
             connect_timeout_ms: self.number("connect_timeout_ms"),
             request_timeout_ms: self.number("request_timeout_ms"),
             metadata_max_age_ms: self.number("metadata_max_age_ms"),
+            security: self.security(),
             delivery: match self.text("delivery").as_str() {
                 "exactly-once" => Delivery::ExactlyOnce,
                 _ => Delivery::AtLeastOnce,

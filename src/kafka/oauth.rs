@@ -1,9 +1,9 @@
 //! Tokens for SASL OAUTHBEARER: asked of an issuer by OAuth's client credentials (RFC 6749, section 4.4), or read from a
 //! file that somebody else keeps fresh, as Kubernetes does.
 //!
-//! A token is kept until a fifth of its life is left, then renewed by whoever needs one next. A broker tells us to
-//! authenticate again before a token ends (KIP-368), so there is no thread for it. When the issuer does not answer, the
-//! old token serves until its end.
+//! A token is kept for half of its life, so that a session begun with it lasts, then renewed by whoever needs one next. A
+//! broker tells us to authenticate again before a token ends (KIP-368), so there is no thread for it. When the issuer does
+//! not answer, the old token serves until its end.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,7 +120,7 @@ impl Issued {
         let body = body.map_err(|error| fault(error.to_string()))?;
         let issued = read_answer(response.status().as_u16(), &body).map_err(fault)?;
         debug!("{url}: a token for {} s", issued.life.as_secs());
-        Ok(Token { text: issued.text, renew_at: asked_at + issued.life.mul_f64(0.8), ends_at: asked_at + issued.life })
+        Ok(Token { text: issued.text, renew_at: asked_at + issued.life / 2, ends_at: asked_at + issued.life })
     }
 }
 

@@ -187,8 +187,10 @@ fn date(time: UnixTime) -> String {
     text
 }
 
+/// The names of a certificate, which come as `DnsName("kafka.example")` and the like.
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "no name".into() } else { names.join(", ") }
+    let bare = |name: &String| name.split('"').nth(1).map_or(name.clone(), str::to_owned);
+    if names.is_empty() { "no name".into() } else { names.iter().map(bare).collect::<Vec<_>>().join(", ") }
 }
 
 fn verifier(options: &TlsOptions, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, SecurityFault> {
@@ -352,5 +354,169 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::super::error::Error;
+    use super::super::socket::Socket;
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::thread::{self, JoinHandle};
+    use std::time::{Duration, Instant};
+
+    type ServerStream = StreamOwned<ServerConnection, TcpStream>;
+
+    /// A TLS server for one connection, and the file with the certificate to trust.
+    struct Server {
+        address: String,
+        thread: JoinHandle<()>,
+        folder: tempfile::TempDir,
+    }
+
+    /// The certificate is made out for `names` and ends with the year before `until`.
+    fn serve(names: &[&str], until: i32, script: impl FnOnce(ServerStream) + Send + 'static) -> Server {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).into()).collect::<Vec<_>>()).unwrap();
+        params.not_after = date_time_ymd(until, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
+        let der = PrivatePkcs8KeyDer::from(key.serialize_der());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], der.into())
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let thread = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            script(StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream));
+        });
+        Server { address, thread, folder }
+    }
+
+    impl Server {
+        fn options(&self) -> TlsOptions {
+            TlsOptions { ca_location: Some(self.folder.path().join("ca.pem")), ..TlsOptions::default() }
+        }
+
+        fn open(&self, options: &TlsOptions) -> Result<Socket, Error> {
+            let limit = Duration::from_secs(10);
+            Socket::open(&self.address, Some(&Tls::new(options).unwrap()), limit, limit)
+        }
+    }
+
+    /// Ends when the client hangs up.
+    fn echo(mut stream: ServerStream) {
+        let mut buffer = vec![0; 100_000];
+        while let Ok(length) = stream.read(&mut buffer) {
+            if length == 0 || stream.write_all(&buffer[..length]).is_err() {
+                return;
+            }
+        }
+    }
+
+    const HERE: &[&str] = &["localhost", "127.0.0.1"];
+
+    #[test]
+    fn bytes_go_through_whole_however_many() {
+        let server = serve(HERE, 2120, echo);
+        let mut socket = server.open(&server.options()).unwrap();
+        for length in [1, 4, 16_384, 16_385, 3_000_000] {
+            let sent: Vec<u8> = (0..length).map(|at: usize| (at % 251) as u8).collect();
+            let mut received = vec![0; length];
+            // In pieces, since nobody reads while we write.
+            for (sent, received) in sent.chunks(50_000).zip(received.chunks_mut(50_000)) {
+                socket.write_all(sent).and_then(|()| socket.flush()).unwrap();
+                socket.within(Duration::from_secs(10)).read_exact(received).unwrap();
+            }
+            assert!(sent == received, "{length} bytes came back changed");
+        }
+        drop(socket);
+        server.thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_right_says_why() {
+        let other = serve(HERE, 2120, |_| {});
+        for (names, until, options, expected) in [
+            (HERE, 2021, None, "the broker's certificate expired on 2021-01-01 00:00:00 UTC"),
+            (&["a.example", "b.example"][..], 2120, None, "made out for a.example, b.example, not for 127.0.0.1"),
+            (HERE, 2120, Some(other.options()), "not signed by a CA that is trusted here"),
+        ] {
+            let server = serve(names, until, echo);
+            let options = options.unwrap_or_else(|| server.options());
+            let error = server.open(&options).err().expect("it must be refused");
+            assert!(matches!(error, Error::Security { .. }) && error.to_string().contains(expected), "{error}");
+            server.thread.join().unwrap();
+        }
+        drop(TcpStream::connect(&other.address));
+        other.thread.join().unwrap();
+    }
+
+    #[test]
+    fn weaker_verification_checks_what_is_left() {
+        for (verification, names, until, passes) in [
+            (Verification::ExceptName, &["a.example"][..], 2120, true),
+            (Verification::ExceptName, HERE, 2021, false),
+            (Verification::Nothing, &["a.example"], 2021, true),
+        ] {
+            let server = serve(names, until, echo);
+            let opened = server.open(&TlsOptions { verification, ..server.options() });
+            assert_eq!(opened.is_ok(), passes, "{verification:?} {names:?} {until}");
+            drop(opened);
+            server.thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn silence_ends_in_time_and_a_closed_socket_at_once() {
+        let server = serve(HERE, 2120, echo);
+        let mut socket = server.open(&server.options()).unwrap();
+        let silence = socket.within(Duration::from_millis(50)).read(&mut [0]).unwrap_err();
+        assert!(matches!(silence.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut), "{silence:?}");
+        let closer = socket.tcp().try_clone().unwrap();
+        let began = Instant::now();
+        let waiting =
+            thread::spawn(move || socket.within(Duration::from_secs(60)).read(&mut [0]).map_err(|e| e.kind()));
+        closer.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(waiting.join().unwrap(), Err(io::ErrorKind::UnexpectedEof));
+        assert!(began.elapsed() < Duration::from_secs(30));
+        server.thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_key_is_read_in_every_form_but_encrypted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        let block = |name: &str, head: &str| format!("-----BEGIN {name}-----\n{head}AAAA\n-----END {name}-----\n");
+        for (text, expected) in [
+            (block("PRIVATE KEY", ""), Ok(())),
+            (block("RSA PRIVATE KEY", ""), Ok(())),
+            (block("EC PRIVATE KEY", ""), Ok(())),
+            (block("ENCRYPTED PRIVATE KEY", ""), Err("the key is encrypted")),
+            (block("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\n\n"), Err("the key is encrypted")),
+            (block("CERTIFICATE", ""), Err("there is no private key in it")),
+            ("-----BEGIN PRIVATE KEY-----\nhunter2".into(), Err("it is not PEM")),
+            (String::new(), Err("there is no private key in it")),
+        ] {
+            std::fs::write(&path, &text).unwrap();
+            match (private_key(&path), expected) {
+                (Ok(_), Ok(())) => {}
+                (Err(fault), Err(part)) => {
+                    let fault = fault.to_string();
+                    assert!(fault.contains(part) && fault.contains("key.pem") && !fault.contains("hunter2"), "{fault}");
+                }
+                (read, _) => panic!("{text}: {}", read.is_ok()),
+            }
+        }
     }
 }
