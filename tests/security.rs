@@ -3,17 +3,11 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use serde_json::json;
 use support::audit::{Audit, expect_exactly};
+use support::issuer::{CLIENT, Issuer, token};
 use support::kafka::secured::{ALICE, BOB, SecuredKafka, secured, set_password};
 use support::konekt::{Konekt, Place, Running};
 use support::{or_skip, wait};
@@ -250,8 +244,6 @@ fn a_password_that_changes_while_it_runs_is_said_and_waited_out() {
     expect_exactly(&place.database(), &kafka.kafka, "rotated", "rotated", 2_000);
 }
 
-const CLIENT: [&str; 2] = ["konekt", "client-secret"];
-
 /// What to say to the broker to come in by a token of the issuer at `url`.
 fn by_token<'a>(url: &'a str, secret: &'a str) -> Vec<(&'static str, &'a str)> {
     vec![
@@ -310,90 +302,4 @@ fn an_issuer_that_refuses_and_a_token_that_is_refused_are_told_apart() {
     expect_refused(kafka, "brief", &by_token(&ended.url, CLIENT[1]), "SASL OAUTHBEARER: the broker refuses");
     let url = format!("http://{}/token", kafka.listener("ssl")); // it speaks TLS
     expect_refused(kafka, "brief", &by_token(&url, CLIENT[1]), "SASL OAUTHBEARER: no token from http://");
-}
-
-/// A token without a signature, as the broker's validator for tests takes it.
-fn token(life_seconds: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as i64;
-    let claims = json!({"sub": "dave", "iat": now - 100, "exp": now + life_seconds});
-    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}.", part(json!({"alg": "none"})), part(claims))
-}
-
-/// An issuer of tokens: one thread, HTTP. Dropping it ends it.
-struct Issuer {
-    url: String,
-    issued: Arc<AtomicUsize>,
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-    address: String,
-}
-
-impl Issuer {
-    fn start(life_seconds: i64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it is bound").to_string();
-        let (issued, stopping) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let (count, stop) = (issued.clone(), stopping.clone());
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stop.load(Ordering::Acquire) {
-                    return;
-                }
-                if answer(&stream.expect("a connection"), life_seconds).is_some() {
-                    count.fetch_add(1, Ordering::AcqRel);
-                }
-            }
-        });
-        Self { url: format!("http://{address}/token"), issued, stopping, thread: Some(thread), address }
-    }
-
-    fn issued(&self) -> usize {
-        self.issued.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Release);
-        TcpStream::connect(&self.address).ok();
-        self.thread.take().map(JoinHandle::join);
-    }
-}
-
-/// Answers one request; `Some` when it gave out a token.
-fn answer(stream: &TcpStream, life_seconds: i64) -> Option<()> {
-    let mut reader = BufReader::new(stream);
-    let mut headers = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? <= 2 {
-            break;
-        }
-        headers.push(line.trim().to_owned());
-    }
-    let header = |name: &str| {
-        headers.iter().find_map(|line| {
-            let (found, value) = line.split_once(": ")?;
-            found.eq_ignore_ascii_case(name).then_some(value)
-        })
-    };
-    let mut form = vec![0; header("content-length")?.parse().ok()?];
-    reader.read_exact(&mut form).ok()?;
-    let basic = format!("Basic {}", STANDARD.encode(CLIENT.join(":")));
-    let knows = header("authorization") == Some(basic.as_str());
-    let asks = form == b"grant_type=client_credentials&scope=read+kafka"
-        || form == b"grant_type=client_credentials&scope=read%20kafka";
-    let (status, body) = match (knows, asks) {
-        (true, true) => {
-            let body = json!({"access_token": token(life_seconds), "expires_in": life_seconds.max(0)});
-            ("200 OK", body)
-        }
-        (true, false) => ("400 Bad Request", json!({"error": "invalid_request"})),
-        (false, _) => ("401 Unauthorized", json!({"error": "invalid_client", "error_description": "no such client"})),
-    };
-    let body = body.to_string();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    (&*stream).write_all((head + &body).as_bytes()).ok()?;
-    status.starts_with("200").then_some(())
 }

@@ -57,12 +57,12 @@ fn read(command: Command, matches: &ArgMatches) -> Parsed {
         let values: Vec<&str> = matches.get_many::<String>(field.name)?.map(String::as_str).collect();
         Some((field.name, values.join(",")))
     });
+    // A command that connects to no brokers does not have the flag.
+    let properties = matches.try_get_many::<String>("property").ok().flatten().into_iter().flatten();
     Parsed {
         command,
         flags: flags.collect(),
-        properties: takes_properties(command)
-            .then(|| matches.get_many("property").into_iter().flatten().cloned().collect())
-            .unwrap_or_default(),
+        properties: properties.cloned().collect(),
         file: matches.get_one::<PathBuf>("config").cloned(),
         verbosity: matches.get_count("verbose").min(9) as i8 - matches.get_count("quiet").min(9) as i8,
         shell: None,
@@ -116,17 +116,12 @@ fn version() -> String {
     format!("{} (client: native; sinks: print, exec, sqlite)", env!("CARGO_PKG_VERSION"))
 }
 
-/// Whether it connects to brokers that a person names.
-fn takes_properties(command: Command) -> bool {
-    Field::named("bootstrap_servers").is_some_and(|field| field.belongs_to(command))
-}
-
 fn with_fields(mut clap: Clap, command: Command) -> Clap {
     for section in Section::ALL {
         let fields = fields().filter(|field| field.section == section && field.belongs_to(command));
         clap = clap.args(fields.map(|field| argument(field, command).help_heading(section.title())));
     }
-    if takes_properties(command) {
+    if Field::named("bootstrap_servers").is_some_and(|field| field.belongs_to(command)) {
         let property = Arg::new("property")
             .short('X')
             .value_name("NAME=VALUE")

@@ -1,5 +1,5 @@
-//! Why a server hung up: brokers close connections of the wrong protocol without a word. Before an error of that kind is
-//! shown to a person, the server is asked what it speaks.
+//! Why a server hung up, or answers in a strange tongue: brokers close connections of the wrong protocol without a word.
+//! Before an error of that kind is shown to a person, the server is asked what it speaks.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -14,12 +14,15 @@ use super::tls::NO_TLS;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The error, or the reason behind it where one can be found. Takes a connection or two, but only when the server at
-/// `address` has closed one.
+/// `address` has closed one or is no Kafka so far.
 pub(super) fn reason_of(error: Error, address: &str, options: &ConnectionOptions) -> Error {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    let hung_up =
-        matches!(error, Error::Io { kind: UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe, .. });
-    if !hung_up {
+    let is_unclear = match &error {
+        Error::Io { kind, .. } => matches!(kind, UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe),
+        Error::NotKafka { .. } => true,
+        _ => false,
+    };
+    if !is_unclear {
         return error;
     }
     let found = wrong_protocol(address, options).or_else(|| missing_sasl(address, options));

@@ -141,7 +141,7 @@ impl Write for TimedStream {
 pub(super) fn foreign_protocol(prefix: [u8; 4]) -> Option<&'static str> {
     match &prefix {
         b"HTTP" | b"<htm" | b"<!DO" => Some("an HTTP server answers"),
-        [0x15, 0x03, _, _] => Some("a TLS server answers (if it is a broker, set security_protocol=ssl or sasl_ssl)"),
+        [0x15, 0x03, _, _] => Some("a TLS server answers"),
         b"SSH-" => Some("an SSH server answers"),
         b"220 " | b"220-" => Some("an SMTP or FTP server answers"),
         b"-ERR" => Some("a Redis server answers"),

@@ -136,7 +136,8 @@ fn words(error: &rustls::Error, has_certificate: bool) -> String {
     use CertificateError as Certificate;
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage, PeerIncompatible};
     match error {
-        InvalidCertificate(Certificate::UnknownIssuer) => {
+        // The latter comes of a CA of the right name with another key.
+        InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
             "the broker's certificate is not signed by a CA that is trusted here; set ssl_ca_location to the PEM file of \
              its CA"
                 .into()

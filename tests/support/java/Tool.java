@@ -12,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.NewPartitions;
@@ -184,20 +185,17 @@ public final class Tool {
         long count = command.get("records").asLong();
         int partitions = command.get("partitions").asInt();
         int size = command.get("size").asInt();
-        List<Future<RecordMetadata>> last = new ArrayList<>();
+        var failed = new AtomicReference<Exception>();
         try (var producer = producer(Map.of("compression.type", command.get("codec").asText()))) {
             for (long sequence = first; sequence < first + count; sequence++) {
                 byte[] key = ("k" + sequence).getBytes(StandardCharsets.UTF_8);
                 var record = new ProducerRecord<>(topic, (int) (sequence % partitions), key, padded(sequence, size));
-                Future<RecordMetadata> written = producer.send(record);
-                if (sequence >= first + count - partitions) {
-                    last.add(written);
-                }
+                producer.send(record, (place, failure) -> failed.compareAndSet(null, failure));
             }
             producer.flush();
-            for (Future<RecordMetadata> written : last) {
-                written.get();
-            }
+        }
+        if (failed.get() != null) {
+            throw failed.get();
         }
         return JSON.createObjectNode().put("written", count);
     }
