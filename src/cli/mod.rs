@@ -7,6 +7,7 @@ mod broker;
 mod demo;
 pub mod exit;
 mod logging;
+mod odbc;
 mod parser;
 mod report;
 pub mod run;

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use super::field::{Section, fields};
 use super::layers::Origin;
 use super::{Fault, Reader, Value};
+use crate::core::secret::Secret;
 use crate::kafka::oauth::{ClientCredentials, TokenSource};
 use crate::kafka::sasl::Hash;
-use crate::kafka::security::{Credentials, Secret, Security, SecurityOptions, TlsOptions, Verification};
+use crate::kafka::security::{Credentials, Security, SecurityOptions, TlsOptions, Verification};
 
 const USER: [&str; 2] = ["sasl_username", "sasl_password"];
 const ISSUER: [&str; 3] =

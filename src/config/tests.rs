@@ -43,8 +43,8 @@ fn faults(resolved: &Resolved) -> Vec<String> {
 
 #[test]
 fn every_command_resolves_with_what_it_needs() {
-    let needed = [("topics", "orders"), ("sqlite_db", "k.db")];
-    for command in [Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config] {
+    let needed = [("topics", "orders"), ("sqlite_db", "k.db"), ("connection_string", "DSN=k")];
+    for command in crate::config::command::COMMANDS.iter().map(|entry| entry.command) {
         assert_eq!(faults(&resolved(command, &[], &[], &needed)), [] as [String; 0], "{command:?}");
     }
 }

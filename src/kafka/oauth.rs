@@ -17,8 +17,9 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::security::{Secret, SecurityFault};
+use super::security::SecurityFault;
 use super::tls::certificates;
+use crate::core::secret::Secret;
 use crate::door;
 
 /// How long the issuer may take, from connecting to the last byte.
@@ -110,7 +111,7 @@ impl Issued {
     fn ask(&self) -> Result<Token, String> {
         let ClientCredentials { token_endpoint_url: url, client_id, client_secret, scope, .. } = &self.credentials;
         let fault = |what: String| format!("no token from {url}: {what}");
-        let basic = BASE64.encode(format!("{client_id}:{}", client_secret.expose()));
+        let basic = BASE64.encode(format!("{client_id}:{}", client_secret.reveal()));
         let mut form = vec![("grant_type", "client_credentials")];
         form.extend(scope.as_deref().map(|scope| ("scope", scope)));
         let asked_at = door::now();
@@ -204,7 +205,7 @@ mod tests {
             (500, r#"{"access_token":"abc"}"#, Err("status 500: no reason given")),
         ] {
             let read = read_answer(status, body.as_bytes());
-            let read = read.map(|token| (token.text.expose().to_owned(), token.life.as_secs()));
+            let read = read.map(|token| (token.text.reveal().to_owned(), token.life.as_secs()));
             match (read, expected) {
                 (Ok((text, life)), Ok(expected)) => assert_eq!((text.as_str(), life), expected, "{body}"),
                 (Err(error), Err(part)) => assert!(error.contains(part) && !error.contains("abc"), "{body}: {error}"),
@@ -221,7 +222,7 @@ mod tests {
         assert!(tokens.current().unwrap_err().contains("cannot be read"));
         for text in ["one\n", "two"] {
             std::fs::write(&path, text).unwrap();
-            assert_eq!(tokens.current().unwrap().expose(), text.trim());
+            assert_eq!(tokens.current().unwrap().reveal(), text.trim());
         }
         std::fs::write(&path, "not one").unwrap();
         assert!(tokens.current().unwrap_err().contains("holds no token"));

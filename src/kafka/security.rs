@@ -16,31 +16,11 @@ use super::error::Error;
 use super::oauth::{TokenSource, Tokens};
 use super::sasl::{self, Exchange, Hash};
 use super::tls::Tls;
+use crate::core::secret::Secret;
 use crate::door;
 
 /// A refusal is believed for this long: many threads that try again at once would lock the account.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
-
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password, a token or the like.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// What to protect connections with. Neither is `security.protocol=PLAINTEXT`, both are `SASL_SSL`.
 #[derive(Clone, Debug, Default)]
@@ -202,12 +182,12 @@ impl Sasl {
     pub(super) fn begin(&self) -> Result<Exchange, String> {
         Ok(match (&self.credentials, &self.tokens) {
             (Credentials::OAuthBearer { extensions, .. }, Some(tokens)) => {
-                Exchange::oauth_bearer(tokens.current()?.expose(), extensions)
+                Exchange::oauth_bearer(tokens.current()?.reveal(), extensions)
             }
             (Credentials::Scram { hash, username, password }, _) => {
-                Exchange::scram(*hash, username, password.expose(), &sasl::nonce(door::secret_bytes()))
+                Exchange::scram(*hash, username, password.reveal(), &sasl::nonce(door::secret_bytes()))
             }
-            (Credentials::Plain { username, password }, _) => Exchange::plain(username, password.expose()),
+            (Credentials::Plain { username, password }, _) => Exchange::plain(username, password.reveal()),
             (Credentials::OAuthBearer { .. }, None) => return Err("there is no source of tokens".into()),
         })
     }

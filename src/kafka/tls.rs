@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 to brokers, by rustls: the client's configuration, the handshake, and what its failures mean.
 //!
 //! A certificate that is not as it should be says which of a person's settings may be wrong; a broker that refuses ours
-//! often says so only after the handshake (in TLS 1.3 always), so [`explain`] is asked about every failed read too.
+//! often says so only after the handshake (in TLS 1.3 always), so [`Tls::explain`] is asked about every failed read too.
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::Path;

@@ -8,6 +8,7 @@ mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod odbc;
 mod run;
 mod security;
 mod sink;
@@ -42,9 +43,18 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, security::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS]
-        .into_iter()
-        .flatten()
+    [
+        kafka::FIELDS,
+        security::FIELDS,
+        group::FIELDS,
+        delivery::FIELDS,
+        failure::FIELDS,
+        sink::FIELDS,
+        odbc::FIELDS,
+        run::FIELDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl Field {
@@ -164,9 +174,18 @@ impl Section {
 }
 
 /// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
+const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const LOGGING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config];
+const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+const LOGGING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
+    Command::Demo,
+    Command::Broker,
+    Command::Config,
+];
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;
