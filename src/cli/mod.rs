@@ -3,14 +3,17 @@
 //! Data goes to stdout, everything for people to stderr. `parser` reads the arguments, `crate::config` checks what they
 //! and the other sources say, [`run`] moves records, [`exit`] holds the codes.
 
+mod admin;
 mod broker;
 mod demo;
 pub mod exit;
 mod logging;
 mod parser;
+mod produce;
 mod report;
 pub mod run;
 mod signals;
+mod table;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -58,15 +61,18 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if parsed.command == Command::Config {
         return show(&resolved);
     }
-    // The demo is for a person who watches a progress bar.
-    let calm = i8::from(parsed.command == Command::Demo && parsed.verbosity == 0 && !resolved.said("log"));
+    // Whoever moves records wants to know what happens to them; others only want their answer.
+    let moves = matches!(parsed.command, Command::Consume | Command::Sqlite | Command::Broker);
+    let calm = i8::from(!moves && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
-        _ => run::run(settings),
+        Command::Produce => produce::run(&resolved, settings),
+        Command::Consume | Command::Sqlite => run::run(settings),
+        admin => admin::run(admin, &resolved, settings),
     }
 }
 

@@ -4,10 +4,12 @@
 //! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints and README's table
 //! (`table.rs`). Names are those of the original Python system where it had the setting.
 
+mod admin;
 mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod produce;
 mod run;
 mod sink;
 
@@ -37,11 +39,14 @@ pub struct Field {
     /// Whether it is given by its place on the command line instead of by a flag.
     pub positional: bool,
     flag: Option<&'static str>,
+    /// The flag's one letter, where it has one.
+    pub short: Option<char>,
 }
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS].into_iter().flatten()
+    let settings = [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS];
+    settings.into_iter().chain([produce::FIELDS, admin::FIELDS]).flatten()
 }
 
 impl Field {
@@ -77,6 +82,7 @@ impl Field {
             commands: MOVING,
             positional: false,
             flag: None,
+            short: None,
         }
     }
 
@@ -86,6 +92,14 @@ impl Field {
 
     const fn commands(self, commands: &'static [Command]) -> Field {
         Field { commands, ..self }
+    }
+
+    const fn short(self, letter: char) -> Field {
+        Field { short: Some(letter), ..self }
+    }
+
+    const fn positional(self) -> Field {
+        Field { positional: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -127,12 +141,22 @@ pub enum Section {
     Failure,
     Sink,
     Run,
+    Produce,
+    Admin,
 }
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 6] =
-        [Section::Kafka, Section::Group, Section::Delivery, Section::Failure, Section::Sink, Section::Run];
+    pub const ALL: [Section; 8] = [
+        Section::Produce,
+        Section::Admin,
+        Section::Kafka,
+        Section::Group,
+        Section::Delivery,
+        Section::Failure,
+        Section::Sink,
+        Section::Run,
+    ];
 
     /// The heading's text.
     pub fn title(self) -> &'static str {
@@ -143,6 +167,8 @@ impl Section {
             Section::Failure => "Failures",
             Section::Sink => "Sink",
             Section::Run => "Run",
+            Section::Produce => "Producing",
+            Section::Admin => "What to show or change",
         }
     }
 }
@@ -150,7 +176,37 @@ impl Section {
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const LOGGING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config];
+/// Commands that speak to brokers.
+const CONNECTING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::Produce,
+    Command::AdminCluster,
+    Command::AdminTopics,
+    Command::AdminGroups,
+    Command::AdminLag,
+    Command::AdminConfigs,
+    Command::AdminTopicCreate,
+    Command::AdminTopicDelete,
+    Command::AdminGroupReset,
+    Command::Config,
+];
+const LOGGING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::Demo,
+    Command::Broker,
+    Command::Produce,
+    Command::AdminCluster,
+    Command::AdminTopics,
+    Command::AdminGroups,
+    Command::AdminLag,
+    Command::AdminConfigs,
+    Command::AdminTopicCreate,
+    Command::AdminTopicDelete,
+    Command::AdminGroupReset,
+    Command::Config,
+];
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

@@ -286,11 +286,12 @@ impl Shared {
     /// Reports what is over with, then counts it.
     fn conclude(&self, deliveries: &[Delivery]) {
         for delivery in deliveries {
-            if let Err(error) = &delivery.result {
-                log::warn!("{}: {} records were not delivered: {error}", delivery.partition, delivery.record_count);
-            }
-            if let Some(on_delivery) = &self.on_delivery {
-                on_delivery(delivery);
+            match (&self.on_delivery, &delivery.result) {
+                (Some(on_delivery), _) => on_delivery(delivery),
+                (None, Err(error)) => {
+                    log::warn!("{}: {} records are given up: {error}", delivery.partition, delivery.record_count);
+                }
+                (None, Ok(_)) => {}
             }
         }
         self.state.lock().conclude(deliveries);
