@@ -13,7 +13,7 @@
 use base64::Engine;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{Deserialize, IgnoredAny};
+use serde::de::IgnoredAny;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};
