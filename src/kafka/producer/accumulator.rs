@@ -145,22 +145,20 @@ impl Batch {
         Delivery { partition, tags, record_count, result, bytes }
     }
 
-    /// Two batches of half the records each.
-    fn split(self) -> Result<[Batch; 2], Batch> {
-        let Content::Closed(closed) = &self.content else { return Err(self) };
+    /// Two batches of half the records each, which leave this one empty; `None` when its records cannot be read again.
+    fn split(&mut self) -> Option<[Batch; 2]> {
+        let Content::Closed(closed) = &self.content else { return None };
         let first_count = self.record_count / 2;
-        let Ok(builders) = closed.split_at(first_count) else { return Err(self) };
-        let (mut tags, opened_at) = (self.tags, self.opened_at);
-        let second_tags = tags.split_off(first_count.min(tags.len()));
-        let first_bytes = builders[0].bytes();
-        let bytes = [first_bytes, self.bytes.saturating_sub(first_bytes)];
-        let mut parts = builders.into_iter().zip([tags, second_tags]).zip(bytes);
-        let mut part = || {
-            let ((builder, tags), bytes) = parts.next().expect("there are two");
+        let [first, second] = closed.split_at(first_count).ok()?;
+        let second_tags = self.tags.split_off(first_count.min(self.tags.len()));
+        let first_tags = std::mem::take(&mut self.tags);
+        let first_bytes = first.bytes().min(self.bytes);
+        let second_bytes = self.bytes - first_bytes;
+        let half = |builder: RecordBatchBuilder, tags, bytes| {
             let record_count = builder.len();
-            Batch { content: Content::Open(builder), tags, record_count, bytes, ..Batch::new(opened_at) }
+            Batch { content: Content::Open(builder), tags, record_count, bytes, ..Batch::new(self.opened_at) }
         };
-        Ok([part(), part()])
+        Some([half(first, first_tags, first_bytes), half(second, second_tags, second_bytes)])
     }
 }
 
@@ -348,14 +346,12 @@ impl Accumulator {
             Verdict::Split => {
                 queues.batch_bytes = queues.batch_bytes.min(batch.bytes / 2).max(1);
                 queue.give_up_sequence(&batch, &mut self.identity);
-                match batch.split() {
-                    Ok([first, second]) => {
-                        queue.batches.push_front(second);
-                        queue.batches.push_front(first);
-                        return None;
-                    }
-                    Err(whole) => return Some(whole.end(partition, Err(error))),
+                if let Some([first, second]) = batch.split() {
+                    queue.batches.push_front(second);
+                    queue.batches.push_front(first);
+                    return None;
                 }
+                return Some(batch.end(partition, Err(error)));
             }
             Verdict::Failed => {}
             Verdict::Fatal => self.fatal = Some(error.clone()),
