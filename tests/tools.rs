@@ -190,7 +190,7 @@ fn a_signal_delivers_what_was_read() {
     let line = [vec![b'x'; 999], vec![b'\n']].concat();
     writer.write_all(&line.repeat(700)).expect("it reads");
     let delivered = wait::until("the first batch is there", SOON, || broker.log_end("t", 0).filter(|end| *end > 0));
-    let ended = run.stop("INT", SOON).expect_code(0).expect_stderr("wait for acknowledgement");
+    let ended = run.stop("INT", SOON).expect_code(0).expect_stderr("wait for it");
     let end = broker.log_end("t", 0).expect("the partition");
     assert!(end > delivered, "nothing followed the first {delivered} records");
     ended.expect_stderr(&format!("{end} records acknowledged"));

@@ -76,8 +76,12 @@ impl Run {
                 recv(reading) -> failed => return failed.ok().flatten(),
                 recv(stopped) -> _ => {
                     self.stop.store(true, Ordering::Relaxed);
-                    let waiting = grouped(self.producer.counts().pending());
-                    exit::say(format_args!("konekt: stopping; {waiting} records wait for acknowledgement (again to abandon them)"));
+                    let counts = self.producer.counts();
+                    exit::say(format_args!(
+                        "konekt: stopping; {} records are acknowledged, {} wait for it (again to abandon them)",
+                        grouped(counts.acknowledged),
+                        grouped(counts.pending())
+                    ));
                     return None;
                 }
                 default(TICK) => bar.set_position(self.producer.counts().acknowledged),

@@ -66,7 +66,7 @@ fn on_signal() {
                     door::sleep(GRACE);
                     say("konekt: abandoned; what was not committed is read again");
                 }
-                None => say("konekt: abandoned; what was not acknowledged may or may not be there"),
+                None => say("konekt: abandoned"),
             }
             std::process::exit(Exit::Abandoned as i32);
         }

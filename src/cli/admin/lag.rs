@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crossbeam::channel::Receiver;
+use crossbeam::channel::{Receiver, never};
 use serde::Serialize;
 
 use super::{failure, groups, names, selects, show, topic_selection};
@@ -32,8 +32,9 @@ type Samples = BTreeMap<String, Sample>;
 
 /// Looks twice and prints, or goes on with it.
 pub fn lag(cluster: &Cluster, resolved: &Resolved) -> Result<(), Failure> {
-    let stopped = signals::listen()?;
     let watches = resolved.switch("watch");
+    // Without it a signal ends the process at once, which is what is wanted.
+    let stopped = if watches { signals::listen()? } else { never() };
     let interval = Duration::from_millis(resolved.number("interval_ms"));
     let mut earlier = None;
     loop {

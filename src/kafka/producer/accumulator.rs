@@ -14,21 +14,20 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::batch::{Batch, record_bytes};
 use super::partitioner::{Sticky, partition_for_key};
 use super::{Delivery, NewRecord, ProducerCounts, ProducerOptions};
 use crate::core::backoff::Schedule;
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::Metadata;
 use crate::kafka::error::{Code, Error};
-use crate::kafka::wire::builder::{ClosedBatch, RecordBatchBuilder, Stamp};
+use crate::kafka::wire::builder::Stamp;
 
 /// Waits before a batch is tried again, as `retry.backoff.ms` and `retry.backoff.max.ms` of the Java client.
 const RETRY: Schedule = Schedule::new(Duration::from_millis(100), Duration::from_secs(1));
 /// The most that one request carries; one larger batch still passes, alone. Brokers take 100 MiB
 /// (`socket.request.max.bytes`).
 const REQUEST_BYTES_MAX: usize = 16 << 20;
-/// What a record takes beside its key, value and headers: lengths, deltas and attributes.
-const RECORD_OVERHEAD_BYTES: usize = 24;
 
 /// Who we are to the brokers; per partition, as a partition may have to begin a new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,27 +73,6 @@ struct PartitionQueue {
     next_sequence: i32,
 }
 
-/// Consecutive records of one partition.
-pub(super) struct Batch {
-    content: Content,
-    tags: Vec<u64>,
-    record_count: usize,
-    /// Before compression; what it counts for in `buffered_bytes`.
-    bytes: usize,
-    opened_at: Instant,
-    attempts: u32,
-    stamp: Option<Stamp>,
-    /// An attempt ended without an answer.
-    may_be_written: bool,
-    last_error: Option<Error>,
-}
-
-enum Content {
-    /// Takes further records, as long as it stands in its queue.
-    Open(RecordBatchBuilder),
-    Closed(ClosedBatch),
-}
-
 /// A batch that a sender has in hand.
 pub(super) struct Sending {
     pub(super) partition: TopicPartition,
@@ -106,67 +84,6 @@ pub(super) enum Work {
     Send(Vec<Sending>),
     /// Nothing before this time, unless something changes.
     Wait(Option<Instant>),
-}
-
-impl Batch {
-    /// Fixes the records and compresses them; does nothing when that is done already.
-    pub(super) fn close(&mut self, options: &ProducerOptions) -> Result<(), Error> {
-        let Content::Open(builder) = &mut self.content else { return Ok(()) };
-        let codec = options.compression;
-        let closed = builder.close(codec).map_err(|error| Error::Invalid(format!("{codec} failed: {error}")))?;
-        self.content = Content::Closed(closed);
-        Ok(())
-    }
-
-    /// Its bytes for a request; empty while it is open.
-    pub(super) fn encode(&self) -> bytes::Bytes {
-        match (&self.content, self.stamp) {
-            (Content::Closed(closed), Some(stamp)) => closed.encode(stamp),
-            _ => bytes::Bytes::new(),
-        }
-    }
-
-    fn new(now: Instant) -> Batch {
-        Batch {
-            content: Content::Open(RecordBatchBuilder::default()),
-            tags: Vec::new(),
-            record_count: 0,
-            bytes: 0,
-            opened_at: now,
-            attempts: 0,
-            stamp: None,
-            may_be_written: false,
-            last_error: None,
-        }
-    }
-
-    fn end(self, partition: TopicPartition, result: Result<Option<i64>, Error>) -> Delivery {
-        let Batch { tags, record_count, bytes, .. } = self;
-        Delivery { partition, tags, record_count, result, bytes }
-    }
-
-    /// Two batches of half the records each, which leave this one empty; `None` when its records cannot be read again.
-    fn split(&mut self) -> Option<[Batch; 2]> {
-        let Content::Closed(closed) = &self.content else { return None };
-        let first_count = self.record_count / 2;
-        let [first, second] = closed.split_at(first_count).ok()?;
-        let second_tags = self.tags.split_off(first_count.min(self.tags.len()));
-        let first_tags = std::mem::take(&mut self.tags);
-        let first_bytes = first.bytes().min(self.bytes);
-        let second_bytes = self.bytes - first_bytes;
-        let half = |builder: RecordBatchBuilder, tags, bytes| {
-            let record_count = builder.len();
-            Batch { content: Content::Open(builder), tags, record_count, bytes, ..Batch::new(self.opened_at) }
-        };
-        Some([half(first, first_tags, first_bytes), half(second, second_tags, second_bytes)])
-    }
-}
-
-/// What a record counts for in memory and batches; never less than it takes.
-pub(super) fn record_bytes(record: &NewRecord<'_>) -> usize {
-    let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + length(*value) + 10).sum();
-    length(record.key) + length(record.value) + headers + RECORD_OVERHEAD_BYTES
 }
 
 impl Accumulator {
@@ -245,28 +162,26 @@ impl Accumulator {
         let index = queues.choose(topic, record, bytes)?;
         let batch_bytes = queues.batch_bytes;
         let queue = &mut queues.partitions[index];
-        let fits = |batch: &&mut Batch| batch.is_open() && batch.bytes + bytes <= batch_bytes;
-        let is_new = queue.batches.back_mut().as_ref().is_none_or(|batch| !fits(batch));
-        if is_new {
-            queue.batches.push_back(Batch::new(now));
-        }
-        let Some(Batch { content: Content::Open(builder), tags, record_count, bytes: filled, .. }) =
-            queue.batches.back_mut()
-        else {
-            return Err(Error::Closed);
+        let last = queue.batches.back_mut().filter(|batch| batch.is_open() && batch.bytes + bytes <= batch_bytes);
+        let is_new = last.is_none();
+        let is_full = match last {
+            Some(batch) => {
+                batch.append(record, bytes, timestamp_ms, self.keeps_tags);
+                batch.bytes >= batch_bytes
+            }
+            None => {
+                let mut batch = Batch::new(now);
+                batch.append(record, bytes, timestamp_ms, self.keeps_tags);
+                queue.batches.push_back(batch);
+                false
+            }
         };
-        builder.append(record.key, record.value, record.headers, timestamp_ms);
-        *record_count += 1;
-        *filled += bytes;
-        if self.keeps_tags {
-            tags.push(record.tag);
-        }
         self.buffered_bytes += bytes;
         self.counts.sent += 1;
         if queue.leader.is_none() {
             self.metadata_wanted = true;
         }
-        Ok(is_new || *filled >= batch_bytes)
+        Ok(is_new || is_full)
     }
 
     /// What the sender to `node` can send now, or when it may look again.
@@ -411,12 +326,6 @@ impl TopicQueues {
                 Ok(self.sticky.choose(bytes, self.batch_bytes, count, has_leader))
             }
         }
-    }
-}
-
-impl Batch {
-    fn is_open(&self) -> bool {
-        matches!(self.content, Content::Open(_))
     }
 }
 

@@ -18,6 +18,7 @@
 //! APIs: Produce (0), InitProducerId (22). Sources: KIP-98 and KIP-360 (idempotence), KIP-794 (partitioner).
 
 mod accumulator;
+mod batch;
 mod partitioner;
 mod router;
 mod sender;
@@ -30,7 +31,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use self::accumulator::{Accumulator, record_bytes};
+use self::accumulator::Accumulator;
+use self::batch::record_bytes;
 pub use self::partitioner::partition_for_key;
 use super::cluster::{Cluster, Metadata, TopicsWanted};
 use super::error::{Code, Error};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
-use log::debug;
+use log::{Level, info, log};
 use rayon::prelude::*;
 
 use super::accumulator::{Sending, Work};
@@ -20,7 +20,7 @@ use crate::kafka::interrupt::Interrupt;
 
 /// Sends until the producer is dropped.
 pub(super) fn run(shared: &Shared, node: i32, interrupt: Interrupt) {
-    let mut sender = Sender { shared, node, interrupt, connection: None, throttled_until: None };
+    let mut sender = Sender { shared, node, interrupt, connection: None, throttled_until: None, is_failing: false };
     while let Some(batches) = sender.take() {
         sender.turn(batches);
     }
@@ -34,6 +34,8 @@ struct Sender<'a> {
     connection: Option<Connection>,
     /// The broker asked for silence until then (KIP-219).
     throttled_until: Option<Instant>,
+    /// Whether the last request got no answer: said once, not at every attempt.
+    is_failing: bool,
 }
 
 /// A batch and what the broker said of it.
@@ -90,12 +92,17 @@ impl Sender<'_> {
         let request = request(&batches, self.shared.cluster.options().request_timeout);
         match self.call(&request) {
             Ok((address, answer)) => {
+                if std::mem::take(&mut self.is_failing) {
+                    info!("producer: {address} answers again");
+                }
                 let throttle = Duration::from_millis(answer.throttle_time_ms.max(0) as u64);
                 self.throttled_until = (!throttle.is_zero()).then(|| door::now() + throttle);
                 read(&address, &answer, batches)
             }
             Err(error) => {
-                debug!("node {}: {} batches: {error}", self.node, batches.len());
+                let level = if self.is_failing { Level::Debug } else { Level::Warn };
+                log!(level, "producer: {} batches are tried again: {error}", batches.len());
+                self.is_failing = true;
                 self.connection = None;
                 batches.into_iter().map(|sending| (sending, Err(error.clone()))).collect()
             }

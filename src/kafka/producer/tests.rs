@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::messages::produce_request::PartitionProduceData;
@@ -80,9 +80,10 @@ fn broker(judge: impl Fn(&Seen<'_>) -> i16 + Send + Sync + 'static) -> (Scripted
             call.answer(ProduceResponse::default().with_responses(vec![topic.with_partition_responses(answers)]))
         }
     };
-    let offered = [(ApiKey::Metadata, 12), (ApiKey::Produce, 13), (ApiKey::InitProducerId, 5)];
-    (ScriptedBroker::start(&offered, script), logs)
+    (ScriptedBroker::start(&OFFERED, script), logs)
 }
+
+const OFFERED: [(ApiKey, i16); 3] = [(ApiKey::Metadata, 12), (ApiKey::Produce, 13), (ApiKey::InitProducerId, 5)];
 
 const LOST: i16 = i16::MAX;
 
@@ -162,6 +163,37 @@ fn a_log_that_lost_the_sequence_gets_a_new_epoch() {
         let stamps = logs.lock()[&0].stamps.clone();
         assert!(stamps.iter().all(|(epoch, _)| *epoch == 0), "the others go on: {stamps:?}");
     }
+}
+
+#[test]
+fn a_leader_that_moves_is_followed() {
+    let (new, logs) = broker(|_| 0);
+    let new_port: i32 = new.address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let has_moved = AtomicBool::new(false);
+    let old = ScriptedBroker::start(&OFFERED, move |call, port| match call.key {
+        ApiKey::Metadata => {
+            let mut metadata = one_broker(port, "t", 3);
+            let other = metadata.brokers[0].clone().with_node_id(2.into()).with_port(new_port);
+            metadata.brokers.push(other);
+            if has_moved.load(Ordering::Relaxed) {
+                metadata.topics[0].partitions.iter_mut().for_each(|partition| partition.leader_id = 2.into());
+            }
+            call.answer(metadata)
+        }
+        ApiKey::InitProducerId => call.answer(InitProducerIdResponse::default().with_producer_id(9.into())),
+        // It gives its leadership up in the middle of a request.
+        _ => {
+            has_moved.store(true, Ordering::Relaxed);
+            Answer::HangUp
+        }
+    });
+    let (producer, _) = producer(&old, small_batches());
+    for number in 0..60 {
+        send(&producer, Some(0), &format!("{number:04}"), 0).unwrap();
+    }
+    producer.flush(SOON).unwrap();
+    let expected: Vec<String> = (0..60).map(|number| format!("{number:04}")).collect();
+    assert_eq!(logs.lock()[&0].values, expected);
 }
 
 /// The code for the batch's first attempt, which is among the first in all.
