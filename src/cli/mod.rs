@@ -8,6 +8,7 @@ mod broker;
 mod demo;
 pub mod exit;
 mod logging;
+mod odbc;
 mod parser;
 mod produce;
 mod report;
@@ -61,9 +62,9 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if parsed.command == Command::Config {
         return show(&resolved);
     }
-    // Whoever moves records wants to know what happens to them; others only want their answer.
-    let moves = matches!(parsed.command, Command::Consume | Command::Sqlite | Command::Broker);
-    let calm = i8::from(!moves && parsed.verbosity == 0 && !resolved.said("log"));
+    // These are for a person who watches a progress bar or waits for an answer.
+    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce) || parsed.command.is_admin();
+    let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
@@ -71,8 +72,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::Broker => broker::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
-        Command::Consume | Command::Sqlite => run::run(settings),
-        admin => admin::run(admin, &resolved, settings),
+        command if command.is_admin() => admin::run(command, &resolved, settings),
+        _ => run::run(settings),
     }
 }
 

@@ -9,6 +9,7 @@ mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod odbc;
 mod produce;
 mod run;
 mod sink;
@@ -45,8 +46,9 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    let settings = [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS];
-    settings.into_iter().chain([produce::FIELDS, admin::FIELDS]).flatten()
+    let moving =
+        [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, odbc::FIELDS, run::FIELDS];
+    moving.into_iter().chain([produce::FIELDS, admin::FIELDS]).flatten()
 }
 
 impl Field {
@@ -100,6 +102,10 @@ impl Field {
 
     const fn positional(self) -> Field {
         Field { positional: true, ..self }
+    }
+
+    const fn secret(self) -> Field {
+        Field { secret: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -174,12 +180,15 @@ impl Section {
 }
 
 /// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
+const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
+const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 /// Commands that speak to brokers.
 const CONNECTING: &[Command] = &[
     Command::Consume,
     Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
     Command::Produce,
     Command::AdminCluster,
     Command::AdminTopics,
@@ -194,6 +203,8 @@ const CONNECTING: &[Command] = &[
 const LOGGING: &[Command] = &[
     Command::Consume,
     Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
     Command::Demo,
     Command::Broker,
     Command::Produce,

@@ -5,6 +5,7 @@
 //! does not reach the record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -93,11 +94,15 @@ enum Look {
     Nothing,
 }
 
-fn look(records: &FetchedRecords, question: Question) -> Look {
+fn look(records: &Arc<FetchedRecords>, question: Question) -> Look {
     let mut decoded = RecordBuffer::default();
-    let is_sound = records.decode(question.offset, &mut decoded).is_ok();
-    if !decoded.is_empty() {
-        return Look::Found(decoded.get(0).timestamp_ms);
+    let mut decoder = Arc::clone(records).decoder(question.offset);
+    let mut is_sound = true;
+    while is_sound && let Some(batch) = decoder.decode(&mut decoded) {
+        if !decoded.is_empty() {
+            return Look::Found(decoded.get(0).timestamp_ms);
+        }
+        is_sound = batch.is_ok();
     }
     let cut_off = survey(&records.bytes, question.offset).ok().and_then(|survey| survey.cut_off_bytes);
     match cut_off.and_then(|bytes| i32::try_from(records.bytes.len() + bytes).ok()) {
@@ -135,7 +140,7 @@ fn request(metadata: &Metadata, questions: &BTreeMap<TopicPartition, Question>, 
         .with_topics(topics.into_iter().map(topic).collect())
 }
 
-fn read(metadata: &Metadata, answer: FetchResponse, by_id: bool) -> Vec<(TopicPartition, FetchedRecords)> {
+fn read(metadata: &Metadata, answer: FetchResponse, by_id: bool) -> Vec<(TopicPartition, Arc<FetchedRecords>)> {
     let name_of = |id: Uuid| metadata.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.clone());
     let mut records = Vec::new();
     for topic in answer.responses {
@@ -144,7 +149,7 @@ fn read(metadata: &Metadata, answer: FetchResponse, by_id: bool) -> Vec<(TopicPa
         for data in topic.partitions {
             let bytes = data.records.filter(|_| data.error_code == 0).unwrap_or_default();
             let fetched = FetchedRecords { bytes, aborted: vec![], isolation: Isolation::ReadUncommitted, held: None };
-            records.push((TopicPartition::new(name.clone(), data.partition_index), fetched));
+            records.push((TopicPartition::new(name.clone(), data.partition_index), Arc::new(fetched)));
         }
     }
     records
