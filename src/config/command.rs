@@ -9,6 +9,15 @@ pub enum Command {
     Odbc,
     Demo,
     Broker,
+    Produce,
+    AdminCluster,
+    AdminTopics,
+    AdminGroups,
+    AdminLag,
+    AdminConfigs,
+    AdminTopicCreate,
+    AdminTopicDelete,
+    AdminGroupReset,
     Config,
     Completions,
 }
@@ -17,7 +26,7 @@ pub enum Command {
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub command: Command,
-    /// One word, or a group's word and one of its own: `sink sqlite`.
+    /// One word, or its group's words and one of its own: `sink sqlite`.
     pub path: &'static str,
     pub about: &'static str,
 }
@@ -34,12 +43,37 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::Odbc, "sink odbc", "Write records into any database with an ODBC driver, exactly once"),
     entry(Command::Demo, "demo", "Show it all on this machine, without Kafka"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
+    entry(Command::Produce, "produce", "Write lines of stdin to a topic: text, or records as JSON"),
+    entry(Command::AdminCluster, "admin cluster", "Show the brokers and what they lead"),
+    entry(Command::AdminTopics, "admin topics", "Show topics; with --topics also their partitions"),
+    entry(Command::AdminGroups, "admin groups", "Show groups; with --group also their members"),
+    entry(Command::AdminLag, "admin lag", "Show how far groups are behind: records, time, time to catch up"),
+    entry(Command::AdminConfigs, "admin configs", "Show the settings of topics or of a broker"),
+    entry(Command::AdminTopicCreate, "admin topic create", "Create a topic"),
+    entry(
+        Command::AdminTopicDelete,
+        "admin topic delete",
+        "Delete a topic with its records (dry run without --execute)",
+    ),
+    entry(Command::AdminGroupReset, "admin group reset-offsets", "Move a group's offsets (dry run without --execute)"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
 ];
 
-/// The first words of commands with two.
-pub const GROUPS: &[(&str, &str)] = &[("sink", "Write records into a database")];
+impl Command {
+    /// Whether it is one of `konekt admin …`.
+    pub fn is_admin(self) -> bool {
+        COMMANDS.iter().any(|entry| entry.command == self && entry.path.starts_with("admin "))
+    }
+}
+
+/// The words before the last one of commands with several.
+pub const GROUPS: &[(&str, &str)] = &[
+    ("sink", "Write records into a database"),
+    ("admin", "Ask and change the cluster"),
+    ("admin topic", "Create and delete topics"),
+    ("admin group", "Move a group's offsets"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -52,7 +86,8 @@ mod tests {
         let mut paths = HashSet::new();
         for entry in COMMANDS {
             assert!(paths.insert(entry.path), "{} twice", entry.path);
-            if let Some((group, _)) = entry.path.split_once(' ') {
+            for (end, _) in entry.path.match_indices(' ') {
+                let group = &entry.path[..end];
                 assert!(GROUPS.iter().any(|(name, _)| *name == group), "group {group} has no line in help");
             }
         }

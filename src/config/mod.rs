@@ -274,7 +274,7 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc => SinkSettings::Odbc(self.odbc()),
-            Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
+            _ => SinkSettings::None,
         }
     }
 
@@ -338,14 +338,20 @@ impl Reader<'_> {
     fn miss(&mut self, field: &Field) {
         let needed = field.default == field::Default::Required && field.belongs_to(self.command);
         if needed && self.command != Command::Config {
-            let sources: Vec<String> = field.variables.iter().map(|variable| format!("set {variable}")).collect();
-            let ways = format!("give --{}, {}, or write it into konekt.toml", field.flag(), sources.join(", "));
+            let sources = field.variables.iter().map(|variable| format!(", set {variable}")).collect::<String>();
+            let file = if field.persistent() { ", or write it into konekt.toml" } else { "" };
+            let ways = format!("give --{}{sources}{file}", field.flag());
             self.faults.push(Fault::of(field.name, format!("is missing: {ways}")));
         }
     }
 
     /// Values that this command has and [`Settings`] does not: one command's own, or another sink's in `konekt config`.
     fn refuse_bad_values_of_the_rest(&mut self) {
+        for field in field::fields().filter(|field| !self.raw.contains_key(field.name)) {
+            if !self.faults.iter().any(|fault| fault.place == field.name) {
+                self.miss(field);
+            }
+        }
         for (name, raw) in self.raw {
             let already = self.faults.iter().any(|fault| fault.place == raw.origin.to_string());
             if let Some(Err(message)) = Field::named(name).map(|field| parse(field, &raw.text))

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::suggest;
+use crate::ops::reset::Target;
 use crate::source::native::TopicSelection;
 
 /// The set of values of a setting.
@@ -14,8 +15,18 @@ pub enum Kind {
     Address,
     /// `host:port,host:port`.
     Addresses,
+    /// One topic's name.
+    Topic,
     /// Topic names, or one `/pattern/`.
     Topics,
+    /// Names of groups.
+    Names,
+    /// `name=value`, one of each time the flag is given.
+    Pairs,
+    /// Any text, blanks included; `\\t` and `\\0` are the characters they stand for.
+    Separator,
+    /// Where offsets move to.
+    Target,
     /// `name:partitions,name:partitions`.
     NewTopics,
     /// Names of assignment strategies, best first.
@@ -57,14 +68,21 @@ pub enum Value {
     Words(Vec<String>),
     Topics(TopicSelection),
     NewTopics(Vec<(String, i32)>),
+    Pairs(Vec<(String, String)>),
+    Target(Target),
     Number(u64),
     Switch(bool),
 }
 
 impl Kind {
-    /// Whether repeated flags and lists in the file are joined with commas.
-    pub fn is_list(self) -> bool {
-        matches!(self, Kind::Addresses | Kind::Topics | Kind::NewTopics | Kind::Strategies)
+    /// What stands between the values of a repeated flag or of a list in the file; `None`: there is one value.
+    pub fn separator(self) -> Option<&'static str> {
+        match self {
+            Kind::Addresses | Kind::Topics | Kind::NewTopics | Kind::Strategies | Kind::Names => Some(","),
+            // Values may have commas in them.
+            Kind::Pairs => Some("\n"),
+            _ => None,
+        }
     }
 
     /// Reads a value.
@@ -72,6 +90,9 @@ impl Kind {
     /// # Errors
     /// What is wrong with it and what was expected, to be put behind the setting's name and its value.
     pub fn parse(self, text: &str) -> Result<Value, String> {
+        if let Kind::Separator = self {
+            return separator(text).map(Value::Text);
+        }
         let text = text.trim();
         if text.is_empty() {
             return Err("is empty".to_owned());
@@ -80,7 +101,12 @@ impl Kind {
             Kind::Text | Kind::Output => Ok(Value::Text(text.to_owned())),
             Kind::Address => address(text).map(Value::Text),
             Kind::Addresses => pieces(text, address).map(Value::Words),
+            Kind::Separator => separator(text).map(Value::Text),
+            Kind::Topic => topic_name(text).map(Value::Text),
             Kind::Topics => topics(text).map(Value::Topics),
+            Kind::Names => pieces(text, name).map(Value::Words),
+            Kind::Pairs => text.split('\n').map(pair).collect::<Result<_, _>>().map(Value::Pairs),
+            Kind::Target => text.parse().map(Value::Target),
             Kind::NewTopics => pieces(text, new_topic).map(Value::NewTopics),
             Kind::Strategies => pieces(text, |piece| choice(piece, STRATEGIES)).map(Value::Words),
             Kind::Choice(words) => choice(text, words).map(Value::Text),
@@ -106,7 +132,12 @@ impl Kind {
             Kind::Text => "TEXT",
             Kind::Address => "HOST:PORT",
             Kind::Addresses => "HOST:PORT,…",
+            Kind::Topic => "TOPIC",
             Kind::Topics => "TOPIC,…|/PATTERN/",
+            Kind::Names => "NAME,…",
+            Kind::Pairs => "NAME=VALUE",
+            Kind::Separator => "TEXT",
+            Kind::Target => "TARGET",
             Kind::NewTopics => "TOPIC:PARTITIONS,…",
             Kind::Strategies => "STRATEGY,…",
             Kind::Choice(_) => "CHOICE",
@@ -128,7 +159,12 @@ impl fmt::Display for Kind {
             Kind::Text => f.write_str("text"),
             Kind::Address => f.write_str("host:port"),
             Kind::Addresses => f.write_str("list of host:port"),
+            Kind::Topic => f.write_str("topic"),
             Kind::Topics => f.write_str("list, or /pattern/"),
+            Kind::Names => f.write_str("list"),
+            Kind::Pairs => f.write_str("name=value"),
+            Kind::Separator => f.write_str("text"),
+            Kind::Target => f.write_str("earliest, latest, offset, shift or time"),
             Kind::NewTopics => f.write_str("list of name:partitions"),
             Kind::Strategies => write!(f, "list of {}", STRATEGIES.join(", ")),
             Kind::Choice(words) => f.write_str(&words.join(", ")),
@@ -155,6 +191,21 @@ pub fn human_bytes(bytes: u64) -> String {
 
 fn pieces<T>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     text.split(',').map(|piece| one(piece.trim())).collect()
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("has an empty name".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn separator(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.replace("\\t", "\t").replace("\\0", "\0")) }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not name=value")),
+    }
 }
 
 fn choice(text: &str, words: &[&str]) -> Result<String, String> {
@@ -257,6 +308,8 @@ mod tests {
             Ok(Value::Topics(TopicSelection::Pattern(regex))) => regex.to_string(),
             Ok(Value::Topics(TopicSelection::Partitions(partitions))) => format!("{partitions:?}"),
             Ok(Value::NewTopics(topics)) => format!("{topics:?}"),
+            Ok(Value::Pairs(pairs)) => format!("{pairs:?}"),
+            Ok(Value::Target(target)) => target.to_string(),
             Ok(Value::Number(number)) => number.to_string(),
             Ok(Value::Switch(on)) => on.to_string(),
             Err(fault) => format!("! {fault}"),
@@ -284,6 +337,13 @@ mod tests {
             (Kind::Topics, "a,/b/", "! \"/b/\": a pattern stands alone, between slashes"),
             (Kind::Topics, "a b", "! \"a b\" is no topic name: 1 to 249 of letters, digits, '.', '_' and '-'"),
             (Kind::Topics, "  ", "! is empty"),
+            (Kind::Topic, "a,b", "! \"a,b\" is no topic name: 1 to 249 of letters, digits, '.', '_' and '-'"),
+            (Kind::Names, "a, b c", "a|b c"),
+            (Kind::Pairs, "a=1,b=2\nc=", "[(\"a\", \"1,b=2\"), (\"c\", \"\")]"),
+            (Kind::Pairs, "a", "! \"a\" is not name=value"),
+            (Kind::Separator, " \\t", " \t"),
+            (Kind::Separator, "", "! is empty"),
+            (Kind::Target, "-100", "-100"),
             (Kind::NewTopics, "orders:8,users", "[(\"orders\", 8), (\"users\", 1)]"),
             (Kind::NewTopics, "orders:0", "! topic orders: \"0\" is not a whole number from 1 to 10000 partitions"),
             (Kind::Choice(&["json", "text"]), "JSON", "json"),

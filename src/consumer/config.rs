@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{DeadLetterPlaces, Delivery, EngineConfig, OffsetReset};
+use crate::kafka::connection::ConnectionOptions;
 use crate::kafka::security::Security;
 use crate::port::{DeadLetters, MemoryBudget};
 use crate::source::native::{Assignor, Isolation, NativeOptions, TopicSelection};
@@ -158,6 +159,11 @@ impl ConsumerConfig {
             max_messages: self.max_messages,
             memory,
         }
+    }
+
+    /// How connections are made with these settings, for what needs a cluster and no consumer.
+    pub fn connection(&self) -> ConnectionOptions {
+        self.native(MemoryBudget::new(self.memory_limit)).connection()
     }
 
     /// The Kafka client's share of the settings, drawing on `memory`.

@@ -53,7 +53,7 @@ impl Place {
                 command.env(name, value);
             }
         }
-        Konekt { command, folder: self.folder.path().to_path_buf() }
+        Konekt { command, folder: self.folder.path().to_path_buf(), input: Stdio::null() }
     }
 
     /// `konekt sink sqlite` of `topics` into [`database`](Self::database).
@@ -87,6 +87,7 @@ impl Place {
 pub struct Konekt {
     command: Command,
     folder: PathBuf,
+    input: Stdio,
 }
 
 impl Konekt {
@@ -102,12 +103,18 @@ impl Konekt {
         self
     }
 
+    /// Its standard input: a file, or a pipe that the test writes to.
+    pub fn input(mut self, input: impl Into<Stdio>) -> Self {
+        self.input = input.into();
+        self
+    }
+
     /// Starts it; its output goes to files.
     pub fn start(mut self) -> Running {
         let nth = std::fs::read_dir(&self.folder).expect("the folder of the run").count();
         let stdout = self.folder.join(format!("{nth}.stdout"));
         let stderr = self.folder.join(format!("{nth}.stderr"));
-        self.command.stdin(Stdio::null());
+        self.command.stdin(self.input);
         self.command.stdout(File::create(&stdout).expect("a file for stdout"));
         self.command.stderr(File::create(&stderr).expect("a file for stderr"));
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));

@@ -4,11 +4,13 @@
 //! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints and README's table
 //! (`table.rs`). Names are those of the original Python system where it had the setting.
 
+mod admin;
 mod delivery;
 mod failure;
 mod group;
 mod kafka;
 mod odbc;
+mod produce;
 mod run;
 mod security;
 mod sink;
@@ -39,11 +41,13 @@ pub struct Field {
     /// Whether it is given by its place on the command line instead of by a flag.
     pub positional: bool,
     flag: Option<&'static str>,
+    /// The flag's one letter, where it has one.
+    pub short: Option<char>,
 }
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [
+    let moving = [
         kafka::FIELDS,
         security::FIELDS,
         group::FIELDS,
@@ -52,9 +56,8 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         sink::FIELDS,
         odbc::FIELDS,
         run::FIELDS,
-    ]
-    .into_iter()
-    .flatten()
+    ];
+    moving.into_iter().chain([produce::FIELDS, admin::FIELDS]).flatten()
 }
 
 impl Field {
@@ -90,6 +93,7 @@ impl Field {
             commands: MOVING,
             positional: false,
             flag: None,
+            short: None,
         }
     }
 
@@ -99,6 +103,14 @@ impl Field {
 
     const fn commands(self, commands: &'static [Command]) -> Field {
         Field { commands, ..self }
+    }
+
+    const fn short(self, letter: char) -> Field {
+        Field { short: Some(letter), ..self }
+    }
+
+    const fn positional(self) -> Field {
+        Field { positional: true, ..self }
     }
 
     const fn secret(self) -> Field {
@@ -145,11 +157,15 @@ pub enum Section {
     Failure,
     Sink,
     Run,
+    Produce,
+    Admin,
 }
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 7] = [
+    pub const ALL: [Section; 9] = [
+        Section::Produce,
+        Section::Admin,
         Section::Kafka,
         Section::Security,
         Section::Group,
@@ -169,6 +185,8 @@ impl Section {
             Section::Failure => "Failures",
             Section::Sink => "Sink",
             Section::Run => "Run",
+            Section::Produce => "Producing",
+            Section::Admin => "What to show or change",
         }
     }
 }
@@ -177,6 +195,23 @@ impl Section {
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
 const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+/// Commands that speak to brokers.
+const CONNECTING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
+    Command::Produce,
+    Command::AdminCluster,
+    Command::AdminTopics,
+    Command::AdminGroups,
+    Command::AdminLag,
+    Command::AdminConfigs,
+    Command::AdminTopicCreate,
+    Command::AdminTopicDelete,
+    Command::AdminGroupReset,
+    Command::Config,
+];
 const LOGGING: &[Command] = &[
     Command::Consume,
     Command::Sqlite,
@@ -184,6 +219,15 @@ const LOGGING: &[Command] = &[
     Command::Odbc,
     Command::Demo,
     Command::Broker,
+    Command::Produce,
+    Command::AdminCluster,
+    Command::AdminTopics,
+    Command::AdminGroups,
+    Command::AdminLag,
+    Command::AdminConfigs,
+    Command::AdminTopicCreate,
+    Command::AdminTopicDelete,
+    Command::AdminGroupReset,
     Command::Config,
 ];
 
