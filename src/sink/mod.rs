@@ -9,9 +9,11 @@
 //! | [`null`] | nowhere: counts, for benchmarks | at least once |
 //!
 //! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON,
-//! [`position`] holds the position row's SQL, and [`aside`] keeps the records that a table refuses.
+//! [`position`] holds the position row's SQL, [`aside`] keeps the
+//! records that a table refuses, and [`dead_letter`] is where those go that no table keeps.
 
 pub mod aside;
+pub mod dead_letter;
 pub mod exec;
 pub mod handler;
 pub mod json;

@@ -9,6 +9,7 @@
 //! - What is base64 is named in the member `konekt.encoding` of that object, an array of strings:
 //!   `"key"`, `"value"`, and for a header's value the JSON pointer (RFC 6901) to it within the object: `"/trace"`, or
 //!   `"/trace/1"` where the name repeats. A header *name* that is not UTF-8 is base64 too and listed as `"name:/…"`.
+//!   A FAILED row, whose status cannot say that the value was null, says so there: `"value:null"`.
 //!   A header that is itself called `konekt.encoding` is treated like one, so that the member is always ours.
 
 use std::borrow::Cow;
@@ -21,6 +22,8 @@ use crate::core::record::{Headers, Record};
 
 /// The member of the headers JSON that names what is stored as base64.
 pub const ENCODING: &str = "konekt.encoding";
+/// What it says of a FAILED row whose record had no value.
+pub const NULL_VALUE: &str = "value:null";
 
 /// The text columns of one record's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +60,6 @@ impl Status {
     }
 }
 
-impl Row<'_> {
-    /// The same record as a dead letter.
-    pub fn failed(self) -> Self {
-        Self { status: Status::Failed, ..self }
-    }
-}
-
 /// Makes rows. It is kept from row to row for its buffers: a record that is plain text costs no allocation.
 #[derive(Default)]
 pub struct RowBuffer {
@@ -75,6 +71,16 @@ pub struct RowBuffer {
 impl RowBuffer {
     /// The row of a record, borrowed from the record where it is text and from this buffer where it is not.
     pub fn row<'a>(&'a mut self, record: &Record<'a>) -> Row<'a> {
+        let status = if record.value.is_some() { Status::Success } else { Status::Tombstone };
+        self.row_with(record, status)
+    }
+
+    /// The same as a dead letter.
+    pub fn failed_row<'a>(&'a mut self, record: &Record<'a>) -> Row<'a> {
+        self.row_with(record, Status::Failed)
+    }
+
+    fn row_with<'a>(&'a mut self, record: &Record<'a>, status: Status) -> Row<'a> {
         let (value, value_encoded) = text_or_base64(record.value.unwrap_or_default(), &mut self.value);
         let (key, key_encoded) = match record.key {
             Some(key) => {
@@ -83,8 +89,9 @@ impl RowBuffer {
             }
             None => (None, false),
         };
-        let status = if record.value.is_some() { Status::Success } else { Status::Tombstone };
-        Row { key, value, headers: self.headers.text(record.headers, key_encoded, value_encoded), status }
+        let null = status == Status::Failed && record.value.is_none();
+        let encoded = [(key_encoded, "key"), (value_encoded, "value"), (null, NULL_VALUE)];
+        Row { key, value, headers: self.headers.text(record.headers, &encoded), status }
     }
 }
 
@@ -114,16 +121,16 @@ struct HeadersJson {
 }
 
 impl HeadersJson {
-    fn text(&mut self, headers: Headers<'_>, key_encoded: bool, value_encoded: bool) -> Option<&str> {
-        if headers.is_empty() && !key_encoded && !value_encoded {
+    /// The JSON; `fields` are those of the record that `konekt.encoding` is to name, where true.
+    fn text(&mut self, headers: Headers<'_>, fields: &[(bool, &str)]) -> Option<&str> {
+        let mut named = fields.iter().filter(|(is_so, _)| *is_so).peekable();
+        if headers.is_empty() && named.peek().is_none() {
             return None;
         }
         self.json.clear();
         self.encoded.clear();
-        for (field, encoded) in [("key", key_encoded), ("value", value_encoded)] {
-            if encoded {
-                self.note(field);
-            }
+        for (_, field) in named {
+            self.note(field);
         }
         self.json.push(b'{');
         if !headers.is_empty() {
@@ -306,12 +313,23 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_row_knows_a_tombstone() {
+        let mut buffer = RowBuffer::default();
+        let record =
+            |value| Record { offset: 0, timestamp_ms: 0, key: None, value, headers: Headers::from_encoded(0, &[]) };
+        let row = buffer.failed_row(&record(Some(b"v")));
+        assert_eq!((row.value, row.headers, row.status), ("v", None, Status::Failed));
+        let row = buffer.failed_row(&record(None));
+        assert_eq!((row.value, row.headers), ("", Some(r#"{"konekt.encoding":["value:null"]}"#)));
+    }
+
+    #[test]
     fn many_headers_do_not_take_the_square_of_their_number() {
         let names: Vec<String> = (0..100_000).map(|n| format!("{}", n % 50_000)).collect();
         let pairs: Vec<Header<'_>> = names.iter().map(|name| (name.as_bytes(), Some(&b"v"[..]))).collect();
         let (count, encoded) = headers_of(&pairs);
         let mut json = HeadersJson::default();
-        let text = json.text(Headers::from_encoded(count, &encoded), false, false).unwrap();
+        let text = json.text(Headers::from_encoded(count, &encoded), &[]).unwrap();
         let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
         assert_eq!(members.len(), 50_000);
         assert_eq!(members["7"], serde_json::json!(["v", "v"]));

@@ -1,0 +1,82 @@
+//! Dead letters in a topic, in the partition that their key chooses; acknowledged by all in-sync replicas.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Marks;
+use crate::core::verdict::ErrorClass;
+use crate::kafka::cluster::{Cluster, TopicsWanted};
+use crate::kafka::error::{Code, Error};
+use crate::kafka::producer::{Producer, ProducerOptions};
+use crate::port::{Clock, DeadLetters, Letter, SinkError};
+
+/// Sends letters to a topic.
+pub struct TopicLetters {
+    topic: Arc<str>,
+    cluster: Cluster,
+    clock: Arc<dyn Clock>,
+    sender: Mutex<Sender>,
+}
+
+struct Sender {
+    marks: Marks,
+    /// `None` after a failure: a new one has nothing left of that.
+    producer: Option<Producer>,
+}
+
+/// How long a put may take. A database's transaction may be open meanwhile; what fails is tried again later.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl TopicLetters {
+    /// Letters of a consumer group in a topic of `cluster`.
+    pub fn new(cluster: Cluster, topic: impl Into<Arc<str>>, group: &str, clock: Arc<dyn Clock>) -> Self {
+        let sender = Sender { marks: Marks::new(group), producer: None };
+        Self { topic: topic.into(), cluster, clock, sender: Mutex::new(sender) }
+    }
+
+    /// Says in the log when the topic is not there: it may be made before the first letter comes.
+    pub fn check(&self) {
+        let topics = std::slice::from_ref(&self.topic);
+        let known = self.cluster.refresh(TopicsWanted::Names(topics));
+        if let Ok(metadata) = known
+            && metadata.topics.get(&self.topic).is_none_or(|topic| topic.partitions.is_empty())
+        {
+            log::warn!("the topic for dead letters, {}, is not there yet: create it before it is needed", self.topic);
+        }
+    }
+
+    fn send(&self, producer: &mut Producer, marks: &mut Marks, letters: &[Letter<'_>]) -> Result<(), Error> {
+        let now_ms = self.clock.unix_ms();
+        for letter in letters {
+            let headers: Vec<_> = marks.headers(letter, now_ms).iter().collect();
+            let record = &letter.record;
+            producer.send(&self.topic, None, record.key, record.value, &headers, record.timestamp_ms)?;
+        }
+        producer.flush().map(drop)
+    }
+}
+
+impl DeadLetters for TopicLetters {
+    fn put(&self, letters: &[Letter<'_>]) -> Result<(), SinkError> {
+        let mut sender = self.sender.lock();
+        let Sender { marks, producer } = &mut *sender;
+        let mut current = producer.take().unwrap_or_else(|| {
+            let options = ProducerOptions { delivery_timeout: PATIENCE, ..ProducerOptions::default() };
+            Producer::new(self.cluster.clone(), options)
+        });
+        self.send(&mut current, marks, letters).map_err(|error| refused(&self.topic, &error))?;
+        *producer = Some(current);
+        Ok(())
+    }
+}
+
+fn refused(topic: &str, error: &Error) -> SinkError {
+    let absent = error.code() == Some(Code::UNKNOWN_TOPIC_OR_PARTITION);
+    let (class, cure) = match error.is_retriable() && !absent {
+        true => (ErrorClass::Transient, "it is tried again"),
+        false => (ErrorClass::Data, "mend that, or name a file for what the topic refuses: --dead-letter-file"),
+    };
+    SinkError::new(class, format!("dead letters cannot be sent to the topic {topic}: {error}; {cure}"))
+}
