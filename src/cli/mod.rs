@@ -5,9 +5,11 @@
 
 mod broker;
 mod demo;
+mod dlq;
 pub mod exit;
 mod logging;
 mod parser;
+mod positions;
 mod report;
 pub mod run;
 mod signals;
@@ -66,6 +68,13 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     match parsed.command {
         Command::Broker => broker::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
+        command @ (Command::PositionsShow
+        | Command::PositionsRewind
+        | Command::PositionsForward
+        | Command::PositionsForget) => positions::run(command, &resolved, settings),
+        command @ (Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay) => {
+            dlq::run(command, &resolved, settings)
+        }
         _ => run::run(settings),
     }
 }

@@ -5,6 +5,14 @@
 pub enum Command {
     Consume,
     Sqlite,
+    PositionsShow,
+    PositionsRewind,
+    PositionsForward,
+    PositionsForget,
+    DlqList,
+    DlqShow,
+    DlqStats,
+    DlqReplay,
     Demo,
     Broker,
     Config,
@@ -28,6 +36,14 @@ const fn entry(command: Command, path: &'static str, about: &'static str) -> Ent
 pub const COMMANDS: &[Entry] = &[
     entry(Command::Consume, "consume", "Print records, or hand them to a command (--exec)"),
     entry(Command::Sqlite, "sink sqlite", "Write records into a SQLite file, exactly once"),
+    entry(Command::PositionsShow, "positions show", "Show how far each partition is"),
+    entry(Command::PositionsRewind, "positions rewind", "Move positions back, to read records again"),
+    entry(Command::PositionsForward, "positions forward", "Move positions ahead, to leave records out"),
+    entry(Command::PositionsForget, "positions forget", "Remove positions, to start anew"),
+    entry(Command::DlqList, "dlq ls", "List dead letters, one a line"),
+    entry(Command::DlqShow, "dlq show", "Show dead letters whole, as JSON lines"),
+    entry(Command::DlqStats, "dlq stats", "Count dead letters per topic and class"),
+    entry(Command::DlqReplay, "dlq replay", "Try dead letters again"),
     entry(Command::Demo, "demo", "Show it all on this machine, without Kafka"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
@@ -35,7 +51,11 @@ pub const COMMANDS: &[Entry] = &[
 ];
 
 /// The first words of commands with two.
-pub const GROUPS: &[(&str, &str)] = &[("sink", "Write records into a database")];
+pub const GROUPS: &[(&str, &str)] = &[
+    ("sink", "Write records into a database"),
+    ("positions", "Look at and change the positions that a database keeps"),
+    ("dlq", "Look at dead letters and try them again"),
+];
 
 #[cfg(test)]
 mod tests {

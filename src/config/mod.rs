@@ -226,7 +226,7 @@ impl Reader<'_> {
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
-            Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
+            _ => SinkSettings::None,
         }
     }
 

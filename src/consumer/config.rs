@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{DeadLetterPlaces, Delivery, EngineConfig, OffsetReset};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::error::Error as KafkaError;
 use crate::port::{DeadLetters, MemoryBudget};
 use crate::source::native::{Assignor, Isolation, NativeOptions, TopicSelection};
 
@@ -154,6 +156,15 @@ impl ConsumerConfig {
             max_messages: self.max_messages,
             memory,
         }
+    }
+
+    /// Finds the cluster, for tools that do not consume.
+    ///
+    /// # Errors
+    /// When no broker answers within `connect_timeout_ms`.
+    pub fn cluster(&self) -> Result<Cluster, KafkaError> {
+        let options = self.native(MemoryBudget::new(self.memory_limit));
+        Cluster::connect(&options.bootstrap, options.connection())
     }
 
     /// The Kafka client's share of the settings, drawing on `memory`.

@@ -20,6 +20,47 @@ pub fn utc_text(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}", ms % 1000)
 }
 
+/// The moment that a text names, in UTC: `YYYY-MM-DD`, and behind it, if at all, a `T` or a space and `HH:MM`, `HH:MM:SS`
+/// or `HH:MM:SS.mmm`, and a `Z`. `None` for anything else.
+///
+/// ```
+/// use konekt::core::civil::parse_utc;
+///
+/// assert_eq!(parse_utc("2024-02-29T12:34:56.789Z"), Some(1_709_210_096_789));
+/// assert_eq!(parse_utc("2024-02-30"), None);
+/// ```
+pub fn parse_utc(text: &str) -> Option<i64> {
+    let text = text.strip_suffix('Z').unwrap_or(text);
+    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let number = |digits: &str, width: usize| {
+        let fits = digits.len() == width && digits.bytes().all(|byte| byte.is_ascii_digit());
+        fits.then(|| digits.parse::<i64>().ok()).flatten()
+    };
+    let mut parts = date.splitn(3, '-');
+    let (year, month, day) = (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    let (clock, ms) = match time.split_once('.') {
+        Some((clock, ms)) => (clock, number(ms, 3)?),
+        None => (time, 0),
+    };
+    let mut parts = clock.splitn(3, ':');
+    let (hour, minute) = (number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    let second = parts.next().map_or(Some(0), |second| number(second, 2))?;
+    let days = days_from_civil(year, month, day);
+    let is_real = civil_from_days(days) == (year, month, day) && hour < 24 && minute < 60 && second < 60;
+    is_real.then_some(days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000 + ms)
+}
+
+/// The day counted from 1970-01-01; the inverse of [`civil_from_days`].
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = (month + 9).rem_euclid(12);
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 const YEAR_0_MS: i64 = -62_167_219_200_000;
 const YEAR_9999_END_MS: i64 = 253_402_300_799_999;
 
@@ -77,6 +118,21 @@ mod tests {
                 (_, day) if day == last => (year, month + 1, 1),
                 _ => (year, month, day + 1),
             };
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        for day in 0..40_000 {
+            let unix_ms = day * DAY_MS + day * 1_234;
+            assert_eq!(parse_utc(&utc_text(unix_ms)), Some(unix_ms));
+        }
+        assert_eq!(parse_utc("1970-01-02"), Some(DAY_MS));
+        assert_eq!(parse_utc("1970-01-01 00:01Z"), Some(60_000));
+        for text in
+            ["", "12", "1970-1-1", "1970-01-01T24:00", "1970-13-01", "1970-00-10", "1970-01-01T00:00+01:00", "z"]
+        {
+            assert_eq!(parse_utc(text), None, "{text}");
         }
     }
 }

@@ -1,4 +1,6 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
 pub mod demo;
+pub mod dlq;
 pub mod orders;
+pub mod positions;

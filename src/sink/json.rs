@@ -10,11 +10,12 @@
 //! null there. Header names may repeat, so headers are pairs in the order they were written. The line is a documented
 //! contract: members may be added, never renamed.
 
+use base64::Engine as _;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};
+use crate::core::record::{Headers, MessageBatch, OwnedRecord, Record, TopicPartition};
 
 /// Appends each record of a batch as a line.
 pub fn put_batch(into: &mut Vec<u8>, batch: &MessageBatch<'_>) {
@@ -38,6 +39,51 @@ pub fn put_record(into: &mut Vec<u8>, partition: &TopicPartition, record: &Recor
     let written = serde_json::to_writer(&mut *into, &line);
     debug_assert!(written.is_ok());
     into.push(b'\n');
+}
+
+/// Reads a line that [`put_record`] wrote.
+///
+/// # Errors
+/// Which member is not what it should be.
+pub fn read_record(line: &str) -> Result<OwnedRecord, String> {
+    let read: ReadLine = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let bytes = |text: Option<ReadText>| text.map(ReadText::bytes).transpose();
+    let header = |(name, value): (ReadText, _)| Ok((name.bytes()?, bytes(value)?));
+    Ok(OwnedRecord {
+        partition: TopicPartition::new(read.topic, read.partition),
+        offset: read.offset,
+        timestamp_ms: read.timestamp.unwrap_or(-1),
+        key: bytes(read.key)?,
+        value: bytes(read.value)?,
+        headers: read.headers.into_iter().map(header).collect::<Result<_, String>>()?,
+    })
+}
+
+#[derive(serde::Deserialize)]
+struct ReadLine {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    timestamp: Option<i64>,
+    key: Option<ReadText>,
+    value: Option<ReadText>,
+    headers: Vec<(ReadText, Option<ReadText>)>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum ReadText {
+    Text(String),
+    Encoded { base64: String },
+}
+
+impl ReadText {
+    fn bytes(self) -> Result<Vec<u8>, String> {
+        match self {
+            ReadText::Text(text) => Ok(text.into_bytes()),
+            ReadText::Encoded { base64 } => BASE64.decode(base64).map_err(|error| format!("base64: {error}")),
+        }
+    }
 }
 
 #[derive(serde::Serialize)]
@@ -122,7 +168,9 @@ mod tests {
         for (record, expected) in cases {
             let mut line = Vec::new();
             put_record(&mut line, &partition, &record);
-            assert_eq!(String::from_utf8(line).unwrap(), expected);
+            let line = String::from_utf8(line).unwrap();
+            assert_eq!(line, expected);
+            assert_eq!(read_record(&line), Ok(OwnedRecord::copy(&partition, &record)));
         }
     }
 }

@@ -19,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::core::record::{Headers, Record};
+use crate::port::SinkError;
 
 /// The member of the headers JSON that names what is stored as base64.
 pub const ENCODING: &str = "konekt.encoding";
@@ -58,6 +59,37 @@ impl Status {
             Status::Failed => "FAILED",
         }
     }
+}
+
+/// A dead letter in a message table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRow {
+    pub id: String,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<String>,
+    pub value: String,
+    pub headers: Option<String>,
+    pub group: String,
+    /// When it was written, in UTC.
+    pub at: String,
+    pub message: String,
+}
+
+/// The dead letters of a message table, as a person sees and handles them.
+pub trait FailedRows {
+    /// All of them, in the order of topic, partition and offset.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn list(&mut self) -> Result<Vec<FailedRow>, SinkError>;
+
+    /// Makes a good row of it, if the table takes that now. False when it is none of the FAILED rows any more.
+    ///
+    /// # Errors
+    /// Why the table still refuses it, or the database's failure.
+    fn retry(&mut self, row: &FailedRow) -> Result<bool, SinkError>;
 }
 
 /// Makes rows. It is kept from row to row for its buffers: a record that is plain text costs no allocation.

@@ -39,14 +39,16 @@ pub(super) const FIELDS: &[Field] = &[
     .variables(&["KONEKT_DEAD_LETTER_TABLE"])
     .commands(TO_SQLITE),
     field("dead_letter_topic", Kind::Text, Default::Nothing, "Send records that cannot be written to this topic.")
-        .variables(&["KAFKA_DEAD_LETTER_TOPIC"]),
+        .variables(&["KAFKA_DEAD_LETTER_TOPIC"])
+        .commands(&joined::<7>(&[MOVING, DLQ])),
     field(
         "dead_letter_file",
         Kind::Text,
         Default::Nothing,
         "Append them to this file, as JSON lines; with table or topic: only those that these refuse.",
     )
-    .variables(&["KONEKT_DEAD_LETTER_FILE"]),
+    .variables(&["KONEKT_DEAD_LETTER_FILE"])
+    .commands(&joined::<7>(&[MOVING, DLQ])),
     field(
         "dead_letter_share_max",
         Kind::Integer { min: 0, max: 100, unit: "%" },

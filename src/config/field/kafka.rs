@@ -13,7 +13,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("localhost:9092"),
         "Brokers to ask first, as host:port; one that answers is enough.",
     )
-    .variables(&["KAFKA_BOOTSTRAP_SERVERS"]),
+    .variables(&["KAFKA_BOOTSTRAP_SERVERS"])
+    .commands(ON_KAFKA),
     field(
         "topics",
         Kind::Topics,

@@ -8,6 +8,7 @@ mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod operate;
 mod run;
 mod sink;
 
@@ -41,7 +42,9 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS].into_iter().flatten()
+    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS, operate::FIELDS]
+        .into_iter()
+        .flatten()
 }
 
 impl Field {
@@ -150,7 +153,28 @@ impl Section {
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const LOGGING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config];
+/// All of these, in one list.
+const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
+    let (mut all, mut at, mut list) = ([Command::Config; N], 0, 0);
+    while list < lists.len() {
+        let mut index = 0;
+        while index < lists[list].len() {
+            all[at] = lists[list][index];
+            (at, index) = (at + 1, index + 1);
+        }
+        list += 1;
+    }
+    assert!(at == N, "the list's length is not what it says");
+    all
+}
+
+const POSITIONS: &[Command] =
+    &[Command::PositionsShow, Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
+const DLQ: &[Command] = &[Command::DlqList, Command::DlqShow, Command::DlqStats, Command::DlqReplay];
+/// Commands that look after what others have moved.
+const OPERATING: &[Command] = &joined::<8>(&[POSITIONS, DLQ]);
+const ON_KAFKA: &[Command] = &joined::<11>(&[MOVING, OPERATING]);
+const LOGGING: &[Command] = &joined::<13>(&[MOVING, OPERATING, &[Command::Demo, Command::Broker]]);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

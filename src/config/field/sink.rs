@@ -9,14 +9,14 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 pub(super) const FIELDS: &[Field] = &[
     field("sqlite_db", Kind::Text, Default::Required, "The SQLite file; it is made when absent.")
         .variables(&["SQLITE_DB"])
-        .commands(TO_SQLITE)
+        .commands(&joined::<6>(&[TO_SQLITE, POSITIONS]))
         .flagged("db"),
     field("table", Kind::Text, Default::Is("processed_messages"), "The table; it is made when absent.")
         .variables(&["KONEKT_TABLE"])
-        .commands(TO_SQLITE),
+        .commands(&joined::<6>(&[TO_SQLITE, DLQ])),
     field("format", Kind::Choice(&["text", "json"]), Default::Is("text"), "How records are printed.")
         .variables(&["KONEKT_FORMAT"])
-        .commands(&[Command::Consume, Command::Config]),
+        .commands(&[Command::Consume, Command::PositionsShow, Command::DlqList, Command::DlqStats, Command::Config]),
     field(
         "exec",
         Kind::Text,

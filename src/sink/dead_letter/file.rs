@@ -75,8 +75,11 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Appends whole lines, under the file's lock, which ends with the file.
-fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+/// Appends whole lines for good, under the file's lock, which ends with the file.
+///
+/// # Errors
+/// When nothing of it was appended.
+pub fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
     let mut file = open(path)?;
     file.lock()?;
     let length = file.seek(SeekFrom::End(0))?;

@@ -8,8 +8,8 @@ mod file;
 mod marks;
 mod topic;
 
-pub use file::FileLetters;
-pub use marks::{Marks, REPLAYS, restored, text_of};
+pub use file::{FileLetters, append};
+pub use marks::{Header, Marks, REPLAYS, restored, text_of};
 pub use topic::TopicLetters;
 
 use crate::core::verdict::ErrorClass;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::Marks;
 use crate::core::verdict::ErrorClass;
 use crate::kafka::cluster::{Cluster, TopicsWanted};
-use crate::kafka::error::{Code, Error};
+use crate::kafka::error::Error;
 use crate::kafka::producer::{Producer, ProducerOptions};
 use crate::port::{Clock, DeadLetters, Letter, SinkError};
 
@@ -38,12 +38,25 @@ impl TopicLetters {
 
     /// Says in the log when the topic is not there: it may be made before the first letter comes.
     pub fn check(&self) {
-        let topics = std::slice::from_ref(&self.topic);
-        let known = self.cluster.refresh(TopicsWanted::Names(topics));
-        if let Ok(metadata) = known
-            && metadata.topics.get(&self.topic).is_none_or(|topic| topic.partitions.is_empty())
-        {
-            log::warn!("the topic for dead letters, {}, is not there yet: create it before it is needed", self.topic);
+        if let Err(error) = self.find_topic() {
+            log::warn!("{error}");
+        }
+    }
+
+    /// A producer would wait for a topic that is not there, and with it all records behind the bad one.
+    fn find_topic(&self) -> Result<(), SinkError> {
+        let metadata = self.cluster.refresh(TopicsWanted::Names(std::slice::from_ref(&self.topic)));
+        let metadata = metadata.map_err(|error| refused(&self.topic, &error))?;
+        match metadata.topics.get(&self.topic).is_some_and(|topic| !topic.partitions.is_empty()) {
+            true => Ok(()),
+            false => Err(SinkError::new(
+                ErrorClass::Data,
+                format!(
+                    "dead letters cannot be sent to the topic {}: it does not exist; create it, or name a file as well: \
+                     --dead-letter-file",
+                    self.topic
+                ),
+            )),
         }
     }
 
@@ -62,10 +75,14 @@ impl DeadLetters for TopicLetters {
     fn put(&self, letters: &[Letter<'_>]) -> Result<(), SinkError> {
         let mut sender = self.sender.lock();
         let Sender { marks, producer } = &mut *sender;
-        let mut current = producer.take().unwrap_or_else(|| {
-            let options = ProducerOptions { delivery_timeout: PATIENCE, ..ProducerOptions::default() };
-            Producer::new(self.cluster.clone(), options)
-        });
+        let mut current = match producer.take() {
+            Some(producer) => producer,
+            None => {
+                self.find_topic()?;
+                let options = ProducerOptions { delivery_timeout: PATIENCE, ..ProducerOptions::default() };
+                Producer::new(self.cluster.clone(), options)
+            }
+        };
         self.send(&mut current, marks, letters).map_err(|error| refused(&self.topic, &error))?;
         *producer = Some(current);
         Ok(())
@@ -73,10 +90,9 @@ impl DeadLetters for TopicLetters {
 }
 
 fn refused(topic: &str, error: &Error) -> SinkError {
-    let absent = error.code() == Some(Code::UNKNOWN_TOPIC_OR_PARTITION);
-    let (class, cure) = match error.is_retriable() && !absent {
+    let (class, cure) = match error.is_retriable() {
         true => (ErrorClass::Transient, "it is tried again"),
-        false => (ErrorClass::Data, "mend that, or name a file for what the topic refuses: --dead-letter-file"),
+        false => (ErrorClass::Data, "mend that, or name a file as well for what the topic refuses: --dead-letter-file"),
     };
     SinkError::new(class, format!("dead letters cannot be sent to the topic {topic}: {error}; {cure}"))
 }
