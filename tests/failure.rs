@@ -302,8 +302,6 @@ fn an_owner_at_work_is_fenced_by_a_change_and_goes_on_from_there() {
         scene.place.konekt(&["positions", "rewind", "--db", "out.db", "--group-id", "g", "--to", "0", "--yes"]);
     rewind.run().expect_code(0);
     // The owner notices when it next writes.
-    let mut batch = RecordBatchBuilder::default();
-    batch.append(None, Some(b"good"), &[], 1);
     for partition in 0..PARTITIONS {
         let mut batch = RecordBatchBuilder::default();
         batch.append(None, Some(b"good"), &[], 1);
@@ -311,6 +309,21 @@ fn an_owner_at_work_is_fenced_by_a_change_and_goes_on_from_there() {
     }
     wait::until("it is written again", soon, || (rows(&scene) == RECORDS * 2 + 2).then_some(()));
     run.stop("TERM", soon).expect_code(0).expect_stderr("fenced");
+}
+
+#[test]
+fn a_worker_that_hangs_is_reported_while_the_process_shows_life() {
+    let scene = Scene::new("");
+    let run =
+        scene.konekt(&["consume", "--topics", "orders", "--exec", "cat >/dev/null; sleep 3", "--max-messages", "1"]);
+    let run = run.arguments(&["--message-timeout-seconds", "1", "--heartbeat-file", "alive"]).start();
+    let sign = || std::fs::read_to_string(scene.place.file("alive")).ok().filter(|text| text.ends_with('\n'));
+    let soon = Duration::from_secs(60);
+    let first = wait::until("there is a sign of life", soon, sign);
+    wait::until("there is another", soon, || sign().filter(|text| *text != first));
+    let run =
+        run.wait().expect_code(0).expect_stderr("has been writing orders/").expect_stderr("message_timeout_seconds");
+    assert!(run.stderr.contains(" offsets 0 to 0 for 1 s"), "{}", run.stderr);
 }
 
 fn rows_so_far(database: &Path) -> i64 {

@@ -101,7 +101,7 @@ impl Where<'_> {
             return Err(Failure::new(Exit::Failed, format!("there is no topic {topic}")));
         }
         let options = self.settings.consumer.native(MemoryBudget::new(self.settings.consumer.memory_limit));
-        Ok(Place::Topic { options, topic: topic.to_owned(), partitions: partitions as i32 })
+        Ok(Place::Topic { options: Box::new(options), topic: topic.to_owned(), partitions: partitions as i32 })
     }
 }
 

@@ -82,7 +82,7 @@ fn carry_out(store: &mut dyn PositionStore, changes: &[Change], yes: bool) -> Re
     match missed.is_empty() {
         true => Ok(()),
         false => {
-            let names: Vec<String> = missed.iter().map(|change| described(change)).collect();
+            let names: Vec<String> = missed.iter().map(described).collect();
             let message = format!("these moved meanwhile and were left alone, try again:\n{}", names.join("\n"));
             Err(Failure::new(Exit::Failed, message))
         }

@@ -70,6 +70,8 @@ pub struct ConsumerConfig {
     pub dead_letter_file: Option<PathBuf>,
     /// The most records in a hundred that may be dead letters.
     pub dead_letter_share_max: u32,
+    /// A worker that does one thing for longer is reported.
+    pub message_timeout_seconds: u64,
     pub commit_interval_ms: u64,
     pub stats_interval_ms: u64,
     /// How long work in flight may take when the consumer stops.
@@ -118,6 +120,7 @@ impl Default for ConsumerConfig {
             dead_letter_topic: None,
             dead_letter_file: None,
             dead_letter_share_max: 10,
+            message_timeout_seconds: 300,
             commit_interval_ms: 5_000,
             stats_interval_ms: 30_000,
             shutdown_timeout_ms: 30_000,
@@ -149,6 +152,7 @@ impl ConsumerConfig {
             error_timeout: ms(self.error_timeout_ms),
             dead_letters: DeadLetterPlaces { rows: self.dead_letter_table, letters },
             dead_letter_share_max: self.dead_letter_share_max,
+            message_timeout: Duration::from_secs(self.message_timeout_seconds),
             commit_interval: ms(self.commit_interval_ms),
             stats_interval: ms(self.stats_interval_ms),
             shutdown_timeout: ms(self.shutdown_timeout_ms),

@@ -106,6 +106,14 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Called about once a second as long as the engine decides: a sign of life. Runs on the engine's thread and must
+    /// return soon.
+    #[must_use]
+    pub fn on_alive(mut self, callback: impl FnMut() + Send + 'static) -> Self {
+        self.callbacks.on_alive = Some(Box::new(callback));
+        self
+    }
+
     /// What to do with each batch. `Ok` means that all its records are processed; an error means that none is, and the
     /// batch comes again. Called by several threads at once, for one partition by one at a time, in order.
     #[must_use]

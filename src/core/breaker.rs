@@ -194,9 +194,9 @@ mod tests {
                 share.add((count - put_aside) as u64, put_aside as u64);
                 (records, bad) = (records + count as u64, bad + put_aside as u64);
             }
-            let windows = 2 + records as u64 / (BadShare::WINDOW / 2);
-            let most = records as u64 * u64::from(percent) / 50 + windows * BadShare::FEW;
-            prop_assert!(bad as u64 <= most, "{bad} of {records}");
+            let windows = 2 + records / (BadShare::WINDOW / 2);
+            let most = records * u64::from(percent) / 50 + windows * BadShare::FEW;
+            prop_assert!(bad <= most, "{bad} of {records}");
         }
     }
 }

@@ -57,6 +57,13 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .variables(&["KONEKT_DEAD_LETTER_SHARE_MAX"]),
     field(
+        "message_timeout_seconds",
+        Kind::Integer { min: 1, max: 86_400, unit: "s" },
+        Default::Is("300"),
+        "A worker that waits for its sink or handler longer than this is reported.",
+    )
+    .variables(&["KAFKA_MESSAGE_TIMEOUT_SECONDS"]),
+    field(
         "shutdown_timeout_ms",
         milliseconds(0, 3_600_000),
         Default::Is("30000"),

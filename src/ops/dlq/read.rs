@@ -22,7 +22,7 @@ pub enum Place<'a> {
     /// A JSON-lines file.
     File(&'a Path),
     /// A topic, and how its cluster is reached.
-    Topic { options: NativeOptions, topic: String, partitions: i32 },
+    Topic { options: Box<NativeOptions>, topic: String, partitions: i32 },
     /// The FAILED rows of a table.
     Table(&'a mut dyn FailedRows),
 }
@@ -38,7 +38,7 @@ impl Place<'_> {
     pub fn read(self, take: &mut Take<'_>) -> Result<(), String> {
         match self {
             Place::File(path) => read_file(path, take),
-            Place::Topic { options, topic, partitions } => read_topic(options, &topic, partitions, take),
+            Place::Topic { options, topic, partitions } => read_topic(*options, &topic, partitions, take),
             Place::Table(rows) => {
                 let rows = rows.list().map_err(|error| error.to_string())?;
                 rows.into_iter().try_for_each(|row| take(Entry::of_row(row)))
