@@ -8,6 +8,7 @@ mod demo;
 mod dlq;
 pub mod exit;
 mod logging;
+mod odbc;
 mod parser;
 mod positions;
 mod report;

@@ -5,6 +5,8 @@
 pub enum Command {
     Consume,
     Sqlite,
+    SqlServer,
+    Odbc,
     PositionsShow,
     PositionsRewind,
     PositionsForward,
@@ -36,6 +38,8 @@ const fn entry(command: Command, path: &'static str, about: &'static str) -> Ent
 pub const COMMANDS: &[Entry] = &[
     entry(Command::Consume, "consume", "Print records, or hand them to a command (--exec)"),
     entry(Command::Sqlite, "sink sqlite", "Write records into a SQLite file, exactly once"),
+    entry(Command::SqlServer, "sink sqlserver", "Write records into SQL Server, exactly once"),
+    entry(Command::Odbc, "sink odbc", "Write records into any database with an ODBC driver, exactly once"),
     entry(Command::PositionsShow, "positions show", "Show how far each partition is"),
     entry(Command::PositionsRewind, "positions rewind", "Move positions back, to read records again"),
     entry(Command::PositionsForward, "positions forward", "Move positions ahead, to leave records out"),

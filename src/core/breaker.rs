@@ -56,11 +56,13 @@ impl Breaker {
         self.reasons.remove(&PauseReason::Operator);
     }
 
-    /// Opens; no probe before `probe_at`.
+    /// Opens; no probe before `probe_at`. Sub-lanes that fail one after the other open it once.
     pub fn open(&mut self, reason: PauseReason, probe_at: Duration) {
+        if self.reasons.iter().all(|reason| *reason == PauseReason::Operator) {
+            self.openings = self.openings.saturating_add(1);
+        }
         self.reasons.insert(reason);
-        self.openings = self.openings.saturating_add(1);
-        self.probe_at = probe_at;
+        self.probe_at = self.probe_at.max(probe_at);
     }
 
     /// Time for the probe: what the partition gave itself as reasons is set aside.

@@ -14,7 +14,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The consumer group: processes of one group share the partitions. It is part of every record id.",
     )
     .variables(&["KAFKA_GROUP_ID"])
-    .commands(&joined::<7>(&[MOVING, POSITIONS])),
+    .commands(&joined::<{ MOVING.len() + POSITIONS.len() }>(&[MOVING, POSITIONS])),
     field(
         "auto_offset_reset",
         Kind::Choice(&["earliest", "latest", "error"]),

@@ -8,6 +8,7 @@ mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod odbc;
 mod operate;
 mod run;
 mod sink;
@@ -42,9 +43,8 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS, operate::FIELDS]
-        .into_iter()
-        .flatten()
+    let moving = [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, odbc::FIELDS];
+    moving.into_iter().chain([run::FIELDS, operate::FIELDS]).flatten()
 }
 
 impl Field {
@@ -89,6 +89,10 @@ impl Field {
 
     const fn commands(self, commands: &'static [Command]) -> Field {
         Field { commands, ..self }
+    }
+
+    const fn secret(self) -> Field {
+        Field { secret: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -151,9 +155,11 @@ impl Section {
 }
 
 /// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
+const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-/// All of these, in one list.
+const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+
+/// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
     let (mut all, mut at, mut list) = ([Command::Config; N], 0, 0);
     while list < lists.len() {
@@ -172,9 +178,9 @@ const POSITIONS: &[Command] =
     &[Command::PositionsShow, Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
 const DLQ: &[Command] = &[Command::DlqList, Command::DlqShow, Command::DlqStats, Command::DlqReplay];
 /// Commands that look after what others have moved.
-const OPERATING: &[Command] = &joined::<8>(&[POSITIONS, DLQ]);
-const ON_KAFKA: &[Command] = &joined::<11>(&[MOVING, OPERATING]);
-const LOGGING: &[Command] = &joined::<13>(&[MOVING, OPERATING, &[Command::Demo, Command::Broker]]);
+const OPERATING: &[Command] = &joined::<{ POSITIONS.len() + DLQ.len() }>(&[POSITIONS, DLQ]);
+const ON_KAFKA: &[Command] = &joined::<{ MOVING.len() + OPERATING.len() }>(&[MOVING, OPERATING]);
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + 2 }>(&[ON_KAFKA, &[Command::Demo, Command::Broker]]);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

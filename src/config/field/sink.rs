@@ -9,11 +9,16 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 pub(super) const FIELDS: &[Field] = &[
     field("sqlite_db", Kind::Text, Default::Required, "The SQLite file; it is made when absent.")
         .variables(&["SQLITE_DB"])
-        .commands(&joined::<6>(&[TO_SQLITE, POSITIONS]))
+        .commands(&joined::<{ TO_SQLITE.len() + POSITIONS.len() }>(&[TO_SQLITE, POSITIONS]))
         .flagged("db"),
-    field("table", Kind::Text, Default::Is("processed_messages"), "The table; it is made when absent.")
-        .variables(&["KONEKT_TABLE"])
-        .commands(&joined::<6>(&[TO_SQLITE, DLQ])),
+    field(
+        "table",
+        Kind::Text,
+        Default::Is("processed_messages"),
+        "The table, or schema.table by ODBC; made when absent.",
+    )
+    .variables(&["KONEKT_TABLE"])
+    .commands(&joined::<{ TO_SQL.len() + DLQ.len() }>(&[TO_SQL, DLQ])),
     field("format", Kind::Choice(&["text", "json"]), Default::Is("text"), "How records are printed.")
         .variables(&["KONEKT_FORMAT"])
         .commands(&[Command::Consume, Command::PositionsShow, Command::DlqList, Command::DlqStats, Command::Config]),

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::assignment::{Assignment, Claim, Claimed};
 use super::backoff::Chance;
-use super::batcher::{Backlog, BatchLimits};
+use super::batcher::{Amount, Backlog, BatchLimits};
 use super::breaker::{BadShare, Breaker};
 use super::partition::{LaneId, Partition, Stage};
 use super::record::TopicPartition;
@@ -104,6 +104,8 @@ pub struct LaneReport {
     /// What is decoded and not yet written.
     pub waiting_records: usize,
     pub waiting_bytes: usize,
+    /// At most so much is left of the chunk that was taken and not decoded to its end.
+    pub open: Amount,
     /// Whether the position is behind what was taken, be it only markers.
     pub owes_position: bool,
     /// Records in the batch that was tried; 0 when only the position moved.
@@ -131,6 +133,8 @@ pub enum Event {
     Assigned(Vec<Assignment>),
     /// All that is ours after the last rebalance has been assigned or has failed.
     Settled,
+    /// Where the group stands in every partition, also in those of other members.
+    Surveyed(Vec<Assignment>),
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Claimed {
@@ -208,6 +212,8 @@ pub enum Action {
         paused: bool,
     },
     Commit(Vec<(TopicPartition, i64)>),
+    /// The source finds out where the whole group stands.
+    Survey,
     /// Partitions go back to the group.
     Release {
         partitions: Vec<TopicPartition>,
@@ -228,6 +234,7 @@ enum Timer {
     Lane(LaneId),
     Start(u64),
     Commit,
+    Survey,
     Handover,
     Stop,
 }
@@ -237,6 +244,17 @@ enum Phase {
     Running,
     Stopping { deadline: Duration },
     Finished,
+}
+
+/// What is known of the partitions of other members.
+#[derive(Debug, Default)]
+struct Survey {
+    /// A question is out, or was answered just now.
+    asked: bool,
+    /// At their ends, all of them.
+    others_done: bool,
+    /// A person was told that we wait for them.
+    told: bool,
 }
 
 /// Partitions on their way back to the group.
@@ -259,6 +277,8 @@ pub struct Coordinator {
     ends: BTreeMap<TopicPartition, i64>,
     /// Whether the group has said who has what; between losing partitions and the next assignment it has not.
     settled_in: bool,
+    /// Of the partitions of other members, before the run ends by itself.
+    survey: Survey,
     /// The circuits of partitions that are elsewhere, for when they come back.
     breakers: BTreeMap<TopicPartition, Breaker>,
     /// Partitions whose pause is being noted with their position; one note at a time, so that the last one stays.
@@ -289,6 +309,7 @@ impl Coordinator {
             handovers: Vec::new(),
             ends: BTreeMap::new(),
             settled_in: false,
+            survey: Survey::default(),
             breakers: BTreeMap::new(),
             noting: BTreeSet::new(),
             timers,
@@ -305,6 +326,7 @@ impl Coordinator {
         match event {
             Event::Assigned(assignments) => self.assigned(assignments),
             Event::Settled => self.settled_in = true,
+            Event::Surveyed(assignments) => self.surveyed(&assignments),
             Event::Revoked(partitions) => self.revoked(partitions),
             Event::Lost(partitions) => self.lost(partitions),
             Event::Claimed { runs, result } => self.claimed(&runs, result),
@@ -383,6 +405,7 @@ impl Coordinator {
                 Timer::Lane(lane) => self.lane_timer(lane),
                 Timer::Start(run) => self.begin_run(run),
                 Timer::Commit => self.commit(),
+                Timer::Survey => self.survey.asked = false,
                 // Deadlines of handovers and of the stop are looked at in `settle`.
                 Timer::Handover | Timer::Stop => {}
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Entry;
@@ -112,7 +113,8 @@ fn drain(source: &mut NativeSource, partitions: usize, take: &mut Take<'_>) -> R
 
 fn hand_over(chunk: &Chunk, end: i64, take: &mut Take<'_>) -> Result<(), String> {
     let mut records = RecordBuffer::default();
-    chunk.records.decode(chunk.first, &mut records).map_err(|error| error.to_string())?;
+    let mut decoder = Arc::clone(&chunk.records).decoder(chunk.first);
+    decoder.decode_rest(&mut records).map_err(|error| error.to_string())?;
     for record in (0..records.len()).map(|index| records.get(index)).filter(|record| record.offset < end) {
         take(Entry::of_letter(OwnedRecord::copy(&chunk.partition, &record)))?;
     }

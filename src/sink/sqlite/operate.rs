@@ -10,7 +10,8 @@ use super::open::plain;
 use crate::core::civil::utc_text;
 use crate::door;
 use crate::port::SinkError;
-use crate::sink::position::{self, PositionLine, PositionSql, PositionStore, SQLITE};
+use crate::sink::dialect::SQLITE;
+use crate::sink::position::{self, PositionLine, PositionSql, PositionStore};
 use crate::sink::row::{FailedRow, FailedRows, NULL_VALUE, Status};
 
 /// How long to wait for a run's write lock.

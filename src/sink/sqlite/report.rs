@@ -7,7 +7,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::sink_error;
 use super::operate::{count, existing, positions};
 use crate::port::SinkError;
-use crate::sink::position::{PositionLine, SQLITE};
+use crate::sink::dialect::SQLITE;
+use crate::sink::position::PositionLine;
 
 /// What a database holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
