@@ -68,14 +68,18 @@ impl Where<'_> {
     fn each(&self, filter: &Filter, take: &mut dyn FnMut(Entry) -> Result<(), String>) -> Result<(), Failure> {
         let mut chosen = |entry: Entry| if filter.takes(&entry) { take(entry) } else { Ok(()) };
         let failed = |message| Failure::new(Exit::Failed, message);
-        match (&self.topic, &self.file, &self.database) {
-            (Some(topic), None, _) => self.topic_place(topic)?.read(&mut chosen).map_err(failed),
-            (None, Some(path), _) => Place::File(path).read(&mut chosen).map_err(failed),
-            (None, None, Some(path)) => Place::Table(&mut self.rows(path)?).read(&mut chosen).map_err(failed),
-            _ => Err(Failure::new(
+        if let Some(topic) = &self.topic {
+            self.topic_place(topic)?.read(&mut chosen).map_err(failed)?;
+        }
+        if let Some(path) = &self.file {
+            Place::File(path).read(&mut chosen).map_err(failed)?;
+        }
+        match (&self.database, self.topic.is_some() || self.file.is_some()) {
+            (_, true) => Ok(()),
+            (Some(path), false) => Place::Table(&mut self.rows(path)?).read(&mut chosen).map_err(failed),
+            (None, false) => Err(Failure::new(
                 Exit::Usage,
-                "say where the letters are: --dead-letter-topic or --dead-letter-file, one of them, or --db for the \
-                 FAILED rows of a table",
+                "say where the letters are: --dead-letter-topic, --dead-letter-file, or --db for the FAILED rows of a table",
             )),
         }
     }

@@ -133,6 +133,10 @@ impl Handle {
     }
 
     /// Starts no further write for the partition until [`resume`](Self::resume); one that is under way is finished.
+    ///
+    /// Where the database keeps the position, the pause stands there too: it outlives a restart, and whoever owns the
+    /// partition next keeps to it. Elsewhere it ends with this process. A partition that another process owns at the
+    /// moment goes on there until it changes hands.
     pub fn pause(&self, partition: &TopicPartition) {
         self.tell(Control::Pause(partition.clone()));
     }

@@ -7,7 +7,7 @@ use crate::core::assignment::Assignment;
 use crate::core::partition::{LaneState, Partition};
 use crate::core::record::TopicPartition;
 use crate::core::tracker::Tracker;
-use crate::core::verdict::verdict;
+use crate::core::verdict::{ErrorClass, verdict};
 
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
@@ -132,7 +132,11 @@ impl Coordinator {
         partition.failure = Some(failure.message.clone());
         let attempts = partition.start_attempts;
         let name = partition.assignment.partition.clone();
-        let openings = attempts - 1;
+        // A claim is no write: what only a person mends is asked ever more slowly, the rest as a lane's failures are.
+        let openings = match failure.class {
+            ErrorClass::Auth | ErrorClass::Schema => attempts - 1,
+            _ => attempts.saturating_sub(patience.error_threshold),
+        };
         let after = verdict(failure.class, attempts, openings, &patience, &mut chance).after();
         self.chance = chance;
         self.tally.retried();
