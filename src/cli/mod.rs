@@ -6,10 +6,12 @@
 mod admin;
 mod broker;
 mod demo;
+mod dlq;
 pub mod exit;
 mod logging;
 mod odbc;
 mod parser;
+mod positions;
 mod produce;
 mod report;
 pub mod run;
@@ -79,6 +81,13 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::Demo => demo::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
+        command @ (Command::PositionsShow
+        | Command::PositionsRewind
+        | Command::PositionsForward
+        | Command::PositionsForget) => positions::run(command, &resolved, settings),
+        command @ (Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay) => {
+            dlq::run(command, &resolved, settings)
+        }
         _ => run::run(settings),
     }
 }

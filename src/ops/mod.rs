@@ -1,7 +1,9 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
 pub mod demo;
+pub mod dlq;
 pub mod lag;
 pub mod orders;
+pub mod positions;
 pub mod produce;
 pub mod reset;
