@@ -4,7 +4,9 @@
 //! and the other sources say, [`run`] moves records, [`exit`] holds the codes.
 
 mod broker;
+mod check_drivers;
 mod demo;
+mod errors;
 pub mod exit;
 mod logging;
 mod odbc;
@@ -66,6 +68,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
+        Command::CheckDrivers => check_drivers::run(&resolved, settings),
+        Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
         _ => run::run(settings),
     }

@@ -9,6 +9,8 @@ pub enum Command {
     Odbc,
     Demo,
     Broker,
+    CheckDrivers,
+    Errors,
     Config,
     Completions,
 }
@@ -34,6 +36,8 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::Odbc, "sink odbc", "Write records into any database with an ODBC driver, exactly once"),
     entry(Command::Demo, "demo", "Show it all on this machine, without Kafka"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
+    entry(Command::CheckDrivers, "check-drivers", "Show which ODBC drivers are installed and whether they work"),
+    entry(Command::Errors, "errors", "Explain what a database says: a SQLSTATE, or the database's own number"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
 ];

@@ -266,8 +266,10 @@ impl Reader<'_> {
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
-            Command::SqlServer | Command::Odbc => SinkSettings::Odbc(self.odbc()),
-            Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
+            Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
+            Command::Demo | Command::Broker | Command::Errors | Command::Config | Command::Completions => {
+                SinkSettings::None
+            }
         }
     }
 

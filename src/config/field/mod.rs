@@ -5,6 +5,7 @@
 //! (`table.rs`). Names are those of the original Python system where it had the setting.
 
 mod delivery;
+mod drivers;
 mod failure;
 mod group;
 mod kafka;
@@ -42,9 +43,18 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, odbc::FIELDS, run::FIELDS]
-        .into_iter()
-        .flatten()
+    [
+        kafka::FIELDS,
+        group::FIELDS,
+        delivery::FIELDS,
+        failure::FIELDS,
+        sink::FIELDS,
+        odbc::FIELDS,
+        run::FIELDS,
+        drivers::FIELDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl Field {
@@ -93,6 +103,10 @@ impl Field {
 
     const fn secret(self) -> Field {
         Field { secret: true, ..self }
+    }
+
+    const fn positional(self) -> Field {
+        Field { positional: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -157,7 +171,8 @@ impl Section {
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+const TO_SQL: &[Command] =
+    &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::CheckDrivers, Command::Config];
 const LOGGING: &[Command] = &[
     Command::Consume,
     Command::Sqlite,
@@ -165,6 +180,7 @@ const LOGGING: &[Command] = &[
     Command::Odbc,
     Command::Demo,
     Command::Broker,
+    Command::CheckDrivers,
     Command::Config,
 ];
 

@@ -40,10 +40,13 @@ mod tables;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod transaction;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
+mod trial;
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod writer;
 
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub use self::{
     pool::PoolStatistics,
     sink::{OdbcOptions, OdbcSink, Unusable},
+    trial::{Step, Trial, load},
 };
