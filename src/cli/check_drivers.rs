@@ -12,17 +12,13 @@ use serde::Serialize;
 
 use super::exit::{self, Exit, Failure};
 use super::odbc::connection_string;
+use super::report::grouped;
 use crate::config::{OdbcSettings, Resolved, Settings, SinkSettings};
 use crate::door;
 use crate::ops::drivers::{self, DriverReport, Loaded, Report};
 use crate::sink::odbc::connection_string as strings;
 use crate::sink::odbc::drivers::installed;
-
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-use crate::sink::odbc::Trial;
-/// Without ODBC nothing is tried.
-#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
-type Trial = std::convert::Infallible;
+use crate::sink::odbc::trial::Trial;
 
 /// Looks, and tells.
 pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
@@ -121,11 +117,12 @@ impl Findings {
             return Err(Failure::new(Exit::Unavailable, "no ODBC driver can be used; see the lines with →"));
         }
         match &self.connection.fault {
-            Some(fault) if asked => return Err(Failure::new(self.connection.exit, fault)),
+            Some(_) if asked => {
+                return Err(Failure::new(self.connection.exit, "no connection; its line with ✗ says why"));
+            }
             _ => {}
         }
-        let faults = self.connection.faults();
-        match faults {
+        match self.connection.faults() {
             0 => Ok(()),
             _ => Err(Failure::new(Exit::Usage, "the database does not give what the sink needs; see the lines with ✗")),
         }
@@ -166,7 +163,6 @@ impl Findings {
     }
 }
 
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
 impl Connection {
     fn faults(&self) -> usize {
         let steps = self.trial.iter().flat_map(|trial| &trial.steps);
@@ -174,41 +170,23 @@ impl Connection {
     }
 
     fn put(&self, page: &mut Page) {
-        self.put_string(page);
+        if let Some(text) = &self.connection_string {
+            page.line("connection", text);
+        }
+        if let Some(fault) = &self.fault {
+            page.line("connection", format_args!("✗ {fault}"));
+        }
         let Some(trial) = &self.trial else { return };
         let server = trial.server.as_deref().unwrap_or("the server does not say what it is");
-        let ms = |us: u64| us as f64 / 1000.0;
-        page.line("", format_args!("✓ {server}; logged in within {:.1} ms", ms(trial.connect_us)));
+        page.line("", format_args!("✓ {server}; logged in within {} ms", trial.connect_us.div_ceil(1000)));
         if let Some(us) = trial.round_trip_us {
-            page.line("", format_args!("✓ a round trip takes {:.2} ms", ms(us)));
+            page.line("", format_args!("✓ a round trip takes {} µs", grouped(us)));
         }
         for step in &trial.steps {
             match &step.fault {
                 None => page.line("", format_args!("✓ {}", step.what)),
                 Some(fault) => page.line("", format_args!("✗ {fault}")),
             }
-        }
-    }
-}
-
-#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
-impl Connection {
-    fn faults(&self) -> usize {
-        0
-    }
-
-    fn put(&self, page: &mut Page) {
-        self.put_string(page);
-    }
-}
-
-impl Connection {
-    fn put_string(&self, page: &mut Page) {
-        if let Some(text) = &self.connection_string {
-            page.line("connection", text);
-        }
-        if let Some(fault) = &self.fault {
-            page.line("connection", format_args!("✗ {fault}"));
         }
     }
 }

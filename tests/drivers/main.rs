@@ -106,12 +106,12 @@ fn a_driver_that_loads_is_found_by_its_bare_name_and_makes_the_connection_string
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stdout);
 
     let arguments = [&login[..], &["--json", "--connect", "--connection-timeout", "1"]].concat();
-    let ended = check_drivers(&place, &arguments).run().expect_code(3).expect_stderr("no server anywhere");
+    let ended = check_drivers(&place, &arguments).run().expect_code(3);
     let report: Value = serde_json::from_str(&ended.stdout).expect("JSON on stdout");
     assert_eq!(report["sql_server_driver"], "ODBC Driver 17 for SQL Server");
     assert_eq!(report["drivers"][0]["loads"], true);
     assert_eq!(report["drivers"][1]["loads"], false);
-    assert!(report["connection_fault"].as_str().is_some_and(|fault| fault.contains("08001")), "{report}");
+    assert!(report["connection_fault"].as_str().is_some_and(|fault| fault.contains("no server anywhere")), "{report}");
     assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stdout);
 }
 
@@ -141,7 +141,8 @@ fn a_driver_that_was_asked_for_must_be_there() {
         (&["--connection-string", "Driver=Oracle;PWD=hunter2"], "\"Oracle\" is not installed; installed: Well"),
         (&["--connect"], "no ODBC driver for SQL Server is installed"),
     ] {
-        let ended = check_drivers(&place, arguments).run().expect_code(3).expect_stderr(fault);
+        let ended = check_drivers(&place, arguments).run().expect_code(3).expect_stderr("no connection");
+        expect_all(&ended, &[fault]);
         assert!(!ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"), "{}", ended.stderr);
     }
     let shown = check_drivers(&place, &["--connection-string", "Driver=Well;PWD=hunter2;UID=a"]).run().expect_code(0);

@@ -18,12 +18,12 @@ fn script(place: &Place) -> Command {
         fs::write(&stub, "#!/bin/sh\necho a test ran an installer\nexit 99\n").expect("the folder is ours");
         fs::set_permissions(&stub, fs::Permissions::from_mode(0o755)).expect("the file is ours");
     }
-    let path = std::env::var("PATH").unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
     let mut command = Command::new("sh");
     command
         .arg(SCRIPT)
         .env_remove("ACCEPT_EULA")
-        .env("PATH", format!("{}:{path}", stubs.display()))
+        .env("PATH", format!("{}:{}", stubs.display(), path.display()))
         .env("ODBCSYSINI", place.file(""))
         .stdin(Stdio::null());
     command

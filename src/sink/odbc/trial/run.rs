@@ -1,46 +1,23 @@
-//! Trials for `konekt check-drivers`: whether a driver loads, and whether a database has what the sink needs.
+//! Trials with a driver.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use odbc_api::{ConnectionOptions, environment};
-use serde::Serialize;
 
-use super::connection_string::attribute;
-use super::fault::Fault;
-use super::plan::Plan;
-use super::session::Session;
-use super::sink::is_driver_missing;
-use super::sqlstate::System;
-use super::tables::{MESSAGES, POSITIONS, Tables};
+use super::super::connection_string::attribute;
+use super::super::fault::Fault;
+use super::super::plan::Plan;
+use super::super::session::Session;
+use super::super::sink::is_driver_missing;
+use super::super::sqlstate::System;
+use super::super::tables::{MESSAGES, Needs, POSITIONS, Tables};
+use super::{Step, Trial};
 use crate::door;
 
 /// Of so many round trips the middle one is told.
 const ROUND_TRIPS: usize = 5;
-
-/// What a database is and gives.
-#[derive(Clone, Debug, Serialize)]
-pub struct Trial {
-    /// Which statements are used: `sqlserver`, `postgres`, `mysql`, `sqlite`, `any`.
-    pub dialect: &'static str,
-    /// What the server calls itself, where that is known to be asked.
-    pub server: Option<String>,
-    /// Microseconds for logging in.
-    pub connect_us: u64,
-    /// Microseconds for the shortest statement.
-    pub round_trip_us: Option<u64>,
-    pub steps: Vec<Step>,
-}
-
-/// One thing that was tried.
-#[derive(Clone, Debug, Serialize)]
-pub struct Step {
-    /// What was tried, or what was found.
-    pub what: String,
-    /// Why it failed and what to do.
-    pub fault: Option<String>,
-}
 
 /// Loads a driver into this process, by asking the driver manager for a connection that names the driver's file and
 /// nothing else. A driver that answers anything at all was loaded; otherwise the manager answers in its place.
@@ -62,7 +39,7 @@ pub fn load(file: &Path) -> Result<(), String> {
 
 impl Trial {
     /// Tries everything through one connection, each step in a transaction that is rolled back.
-    pub(super) fn run(tables: Tables<'_>, connect_us: u64) -> Trial {
+    pub(in crate::sink::odbc) fn run(tables: Tables<'_>, connect_us: u64) -> Trial {
         let plan = Arc::clone(tables.plan);
         let mut trier = Trier { tables, steps: Vec::new() };
         let server = trier.server();
@@ -141,7 +118,7 @@ impl Trier<'_> {
     }
 
     /// Whether the table is there; notes its state.
-    fn table(&mut self, table: &str, wanted: &[(&str, super::tables::Needs)]) -> bool {
+    fn table(&mut self, table: &str, wanted: &[(&str, Needs)]) -> bool {
         match self.tables.columns(table) {
             Ok(found) => {
                 let result = self.tables.check_columns(table, &found, wanted).map_err(|error| error.message);
@@ -181,12 +158,13 @@ impl Trier<'_> {
         };
         let what = format!("make a table, fill, read and remove it ({table})");
         let create = format!("CREATE TABLE {table} (a {})", plan.spelling.int);
-        let insert = format!("INSERT INTO {table} VALUES (1)");
-        let used = [insert, format!("UPDATE {table} SET a = 2"), Plan::probe(&table)];
+        let used = [format!("INSERT INTO {table} VALUES (1)"), format!("UPDATE {table} SET a = 2")];
+        let read = Plan::probe(&table);
         let remove = format!("DROP TABLE {table}");
         self.step(what, move |session| {
             session.execute(&create, Vec::new())?;
             let used = used.iter().try_for_each(|statement| session.execute(statement, Vec::new()).map(drop));
+            let used = used.and_then(|()| session.columns(&read).map(drop));
             // Some databases commit with every CREATE, so a rollback alone would leave the table.
             used.and(session.execute(&remove, Vec::new()).map(drop))
         });
