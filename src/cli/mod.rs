@@ -61,14 +61,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if parsed.command == Command::Config {
         return show(&resolved);
     }
-    let calm = match parsed.command {
-        _ if parsed.verbosity != 0 || resolved.said("log") => 0,
-        // The demo is for a person who watches a progress bar.
-        Command::Demo => 1,
-        // What drivers complain of is what is shown.
-        Command::CheckDrivers => 2,
-        _ => 0,
-    };
+    // The demo is for a person who watches a progress bar.
+    let calm = i8::from(parsed.command == Command::Demo && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
