@@ -159,3 +159,18 @@ fn one_driver_can_be_loaded_alone() {
     let ended = check_drivers(&place, &["--load", "absent.so"]).run().expect_code(3).expect_stderr("does not load");
     expect_all(&ended, &["Can't open lib"]);
 }
+
+#[test]
+fn a_sink_without_its_driver_is_code_3_before_anything_connects() {
+    for (sink, part) in [
+        (&["sink", "sqlserver"][..], "./setup_sqlserver_driver.sh"),
+        (&["sink", "odbc", "--connection-string", "Driver={PostgreSQL Unicode};PWD=hunter2"], "konekt check-drivers"),
+    ] {
+        let place = place(&[]);
+        let kafka = ["--topics", "a", "--bootstrap-servers", "127.0.0.1:1"];
+        let folder = place.file("").display().to_string();
+        let run = place.konekt(sink).arguments(&kafka).variable("ODBCSYSINI", &folder).variable("HOME", &folder);
+        let ended = run.run().expect_code(3).expect_stderr(part);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    }
+}
