@@ -6,6 +6,8 @@
 pub mod assignment;
 pub mod backoff;
 pub mod batcher;
+pub mod bisect;
+pub mod breaker;
 pub mod civil;
 pub mod coordinator;
 pub mod identity;

@@ -177,6 +177,7 @@ pub(super) const POSITIONS: &[(&str, Needs)] = &[
     ("dead_lettered", Needs::Bits(64)),
     ("skipped", Needs::Bits(64)),
     ("updated_at", Needs::Moment),
+    ("paused", Needs::Bits(1)),
 ];
 
 fn column_faults(found: &[Column], wanted: &[(&str, Needs)]) -> Vec<String> {

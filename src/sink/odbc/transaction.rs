@@ -48,7 +48,14 @@ impl Work<'_> {
             return self.claimed(&claim.partition);
         }
         let Some(start) = claim.start_if_absent else {
-            return Ok(Claimed { next_offset: None, owner_epoch: 0, cluster_id: None, topic_id: None, existed: false });
+            return Ok(Claimed {
+                next_offset: None,
+                owner_epoch: 0,
+                cluster_id: None,
+                topic_id: None,
+                existed: false,
+                paused: false,
+            });
         };
         let insert = key.into_iter().chain([Value::Long(start)]).chain(ids()).chain([now]).collect();
         self.execute(&claim.partition, "begin its position", &sql.insert, insert)?;
@@ -58,6 +65,7 @@ impl Work<'_> {
             cluster_id: cluster_id.map(str::to_owned),
             topic_id: claim.topic_id,
             existed: false,
+            paused: false,
         })
     }
 
@@ -74,6 +82,7 @@ impl Work<'_> {
             cluster_id: row.cluster_id,
             topic_id: row.topic_id.as_deref().and_then(|id| Uuid::parse_str(id.trim()).ok()),
             existed: true,
+            paused: row.paused,
         })
     }
 
@@ -86,7 +95,7 @@ impl Work<'_> {
         }
         let inserted = self.insert(&write.batch, 0..write.batch.len(), &write.ids)?;
         let records = write.batch.len() as u64;
-        Ok(Written { records, repeated: records - inserted })
+        Ok(Written { repeated: records - inserted, ..Written::all(records) })
     }
 
     /// Moves the position. False when this very move was committed before, and its rows with it.
@@ -95,6 +104,7 @@ impl Work<'_> {
         let mut values = vec![
             Value::Long(step.next),
             Value::Long(write.batch.len() as i64),
+            Value::Long(step.dead_lettered as i64),
             Value::Long(step.skipped as i64),
             Value::Time(self.unix_ms),
         ];
@@ -131,7 +141,7 @@ impl Work<'_> {
         let (set, back) = (self.plan.savepoint(), self.plan.back_to_savepoint());
         self.execute(partition, "set a savepoint", set, Vec::new())?;
         let failure = match self.insert_all(batch, range.clone(), ids) {
-            Err(failure) if failure.error.class == ErrorClass::Data => failure,
+            Err(failure) if failure.is_data() => failure,
             result => return result,
         };
         self.execute(partition, "go back to a savepoint", back, Vec::new())?;
@@ -169,6 +179,7 @@ impl Work<'_> {
             })?;
             from = next;
         }
+        self.rows.clear();
         Ok(inserted)
     }
 
@@ -206,19 +217,20 @@ impl Work<'_> {
 }
 
 fn position(answer: Answer) -> Option<Position> {
-    let [next_offset, epoch, cluster_id, topic_id] = <[Option<String>; 4]>::try_from(answer).ok()?;
+    let [next_offset, epoch, cluster_id, topic_id, paused] = <[Option<String>; 5]>::try_from(answer).ok()?;
     Some(Position {
         next_offset: next_offset?.trim().parse().ok()?,
         epoch: epoch?.trim().parse().ok()?,
         cluster_id,
         topic_id,
+        paused: paused?.trim() != "0",
     })
 }
 
 /// The answer for a batch that was committed before.
 pub fn repeated(batch: &MessageBatch<'_>) -> Written {
     let records = batch.len() as u64;
-    Written { records, repeated: records }
+    Written { repeated: records, ..Written::all(records) }
 }
 
 /// Why a transaction did not happen.
@@ -245,6 +257,11 @@ impl Failure {
     /// One that concerns a single batch, and not the connection.
     fn of_batch(error: SinkError) -> Self {
         Self { error, others_may_succeed: true, close: false, outcome_unknown: false }
+    }
+
+    /// Whether some record is to blame.
+    pub fn is_data(&self) -> bool {
+        self.error.class == ErrorClass::Data
     }
 
     fn blaming(mut self, offset: i64) -> Self {

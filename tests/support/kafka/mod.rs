@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::cache;
 use super::helper::{Helper, tail};
 
 /// Shared with prepare.sh, so that both speak of the same versions.
@@ -244,14 +245,6 @@ impl Drop for RealKafka {
 /// A lock whatever a failed test left behind: what it guards is replaced whole or not at all.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn cache() -> PathBuf {
-    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    folder("KONEKT_CHECK_CACHE").unwrap_or_else(|| {
-        let user = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-        user.expect("HOME is set").join("konekt-check")
-    })
 }
 
 /// Where prepare.sh put a version.
