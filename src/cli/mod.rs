@@ -5,8 +5,10 @@
 
 mod admin;
 mod broker;
+mod check_drivers;
 mod demo;
 mod dlq;
+mod errors;
 pub mod exit;
 mod logging;
 mod odbc;
@@ -78,6 +80,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
+        Command::CheckDrivers => check_drivers::run(&resolved, settings),
+        Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),

@@ -26,6 +26,8 @@ pub enum Command {
     AdminTopicCreate,
     AdminTopicDelete,
     AdminGroupReset,
+    CheckDrivers,
+    Errors,
     Config,
     Completions,
 }
@@ -72,6 +74,8 @@ pub const COMMANDS: &[Entry] = &[
         "Delete a topic with its records (dry run without --execute)",
     ),
     entry(Command::AdminGroupReset, "admin group reset-offsets", "Move a group's offsets (dry run without --execute)"),
+    entry(Command::CheckDrivers, "check-drivers", "Show which ODBC drivers are installed and whether they work"),
+    entry(Command::Errors, "errors", "Explain what a database says: a SQLSTATE, or the database's own number"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
 ];

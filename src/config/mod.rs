@@ -277,7 +277,7 @@ impl Reader<'_> {
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
-            Command::SqlServer | Command::Odbc => SinkSettings::Odbc(self.odbc()),
+            Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
             _ => SinkSettings::None,
         }
     }

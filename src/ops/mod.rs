@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod dlq;
+pub mod drivers;
 pub mod lag;
 pub mod orders;
 pub mod positions;

@@ -6,6 +6,7 @@
 
 mod admin;
 mod delivery;
+mod drivers;
 mod failure;
 mod group;
 mod kafka;
@@ -58,7 +59,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         odbc::FIELDS,
         run::FIELDS,
     ];
-    moving.into_iter().chain([operate::FIELDS, produce::FIELDS, admin::FIELDS]).flatten()
+    moving.into_iter().chain([operate::FIELDS, produce::FIELDS, admin::FIELDS, drivers::FIELDS]).flatten()
 }
 
 impl Field {
@@ -110,12 +111,12 @@ impl Field {
         Field { short: Some(letter), ..self }
     }
 
-    const fn positional(self) -> Field {
-        Field { positional: true, ..self }
-    }
-
     const fn secret(self) -> Field {
         Field { secret: true, ..self }
+    }
+
+    const fn positional(self) -> Field {
+        Field { positional: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -195,7 +196,8 @@ impl Section {
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+const TO_SQL: &[Command] =
+    &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::CheckDrivers, Command::Config];
 
 /// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
@@ -231,7 +233,8 @@ const ADMIN: &[Command] = &[
 /// Commands that speak to brokers.
 const ON_KAFKA: &[Command] =
     &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + 2 }>(&[ON_KAFKA, &[Command::Demo, Command::Broker]]);
+const LOGGING: &[Command] =
+    &joined::<{ ON_KAFKA.len() + 3 }>(&[ON_KAFKA, &[Command::Demo, Command::Broker, Command::CheckDrivers]]);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;
