@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::engine::{DeadLetterPlaces, Delivery, EngineConfig, OffsetReset};
 use crate::kafka::connection::ConnectionOptions;
+use crate::kafka::security::Security;
 use crate::port::{DeadLetters, MemoryBudget};
 use crate::source::native::{Assignor, Isolation, NativeOptions, TopicSelection};
 
@@ -43,6 +44,8 @@ pub struct ConsumerConfig {
     pub request_timeout_ms: u64,
     /// How soon new topics and partitions are noticed.
     pub metadata_max_age_ms: u64,
+    /// TLS and SASL; [`Security::new`] makes it of [`SecurityOptions`](crate::kafka::security::SecurityOptions).
+    pub security: Security,
     pub delivery: Delivery,
     /// Threads that write or run the handler.
     pub max_workers: usize,
@@ -103,6 +106,7 @@ impl Default for ConsumerConfig {
             connect_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             metadata_max_age_ms: 300_000,
+            security: Security::default(),
             delivery: Delivery::AtLeastOnce,
             max_workers: 4,
             partition_workers: 1,
@@ -180,6 +184,7 @@ impl ConsumerConfig {
             connect_timeout: ms(self.connect_timeout_ms),
             request_timeout: ms(self.request_timeout_ms),
             metadata_max_age: ms(self.metadata_max_age_ms),
+            security: self.security.clone(),
             memory,
             ..NativeOptions::new(self.bootstrap_servers.clone(), self.group_id.clone(), self.topics.clone())
         }

@@ -91,7 +91,8 @@ pub enum Refusal<E> {
 /// stays accepted. It must undo whatever a refused piece did (a savepoint).
 ///
 /// # Errors
-/// A [`Refusal::Fatal`]; and the error of a bad record when there are more than `bad_max`, which `too_many` words.
+/// A [`Refusal::Fatal`]; and the error of a bad record when there are more than `bad_max`, which `too_many` words: it gets
+/// how many were found and the index of the last.
 ///
 /// ```
 /// use konekt::core::bisect::{Refusal, bisect};
@@ -103,7 +104,7 @@ pub enum Refusal<E> {
 ///     }
 ///     stored.extend(piece);
 ///     Ok(())
-/// }, |error, _| error);
+/// }, |error, _, _| error);
 /// assert_eq!(bad, Ok(vec![(4, "no fours")]));
 /// assert_eq!(stored, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
 /// ```
@@ -111,7 +112,7 @@ pub fn bisect<E>(
     count: usize,
     bad_max: usize,
     mut attempt: impl FnMut(Range<usize>) -> Result<(), Refusal<E>>,
-    too_many: impl FnOnce(E, usize) -> E,
+    too_many: impl FnOnce(E, usize, usize) -> E,
 ) -> Result<Vec<(usize, E)>, E> {
     let (mut search, mut bad, mut last) = (Halving::new(count), Vec::new(), None);
     loop {
@@ -130,7 +131,7 @@ pub fn bisect<E>(
                 // The last refusal was of a piece in which this is the only one left.
                 let Some(error) = last.take() else { return Ok(bad) };
                 if bad.len() >= bad_max {
-                    return Err(too_many(error, bad.len() + 1));
+                    return Err(too_many(error, bad.len() + 1, first));
                 }
                 bad.push((first, error));
                 search.put_aside();
@@ -159,7 +160,7 @@ mod tests {
                 }
             }
         };
-        let found = bisect(count, usize::MAX, attempt, |error, _| error).expect("nothing fatal");
+        let found = bisect(count, usize::MAX, attempt, |error, _, _| error).expect("nothing fatal");
         assert!(found.iter().all(|(at, error)| at == error), "each with its own error: {found:?}");
         assert_eq!(kept, (0..count).filter(|at| !bad.contains(at)).collect::<Vec<_>>());
         (found.into_iter().map(|(at, _)| at).collect(), tries)
@@ -188,8 +189,8 @@ mod tests {
     #[test]
     fn too_many_bad_ones_and_what_is_not_their_fault_end_the_search() {
         let all_bad = |piece: Range<usize>| Err(Refusal::Bad { error: piece.start, at: None });
-        assert_eq!(bisect(100, 3, all_bad, |_, found| found), Err(4));
-        assert_eq!(bisect(100, 3, |_| Err(Refusal::Fatal("away")), |error, _| error), Err("away"));
+        assert_eq!(bisect(100, 3, all_bad, |_, found, _| found), Err(4));
+        assert_eq!(bisect(100, 3, |_| Err(Refusal::Fatal("away")), |error, _, _| error), Err("away"));
     }
 
     proptest! {

@@ -13,6 +13,7 @@ pub mod coordinator;
 pub mod identity;
 pub mod partition;
 pub mod record;
+pub mod secret;
 pub mod tally;
 pub mod tracker;
 pub mod verdict;

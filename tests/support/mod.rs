@@ -12,6 +12,7 @@
 
 pub mod audit;
 pub mod helper;
+pub mod issuer;
 pub mod kafka;
 pub mod konekt;
 pub mod odbc;

@@ -12,6 +12,7 @@ mod kafka;
 mod odbc;
 mod produce;
 mod run;
+mod security;
 mod sink;
 
 pub use super::command::Command;
@@ -46,9 +47,20 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    let moving =
-        [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, odbc::FIELDS, run::FIELDS];
-    moving.into_iter().chain([produce::FIELDS, admin::FIELDS]).flatten()
+    [
+        kafka::FIELDS,
+        security::FIELDS,
+        group::FIELDS,
+        delivery::FIELDS,
+        failure::FIELDS,
+        sink::FIELDS,
+        odbc::FIELDS,
+        run::FIELDS,
+        produce::FIELDS,
+        admin::FIELDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl Field {
@@ -142,6 +154,7 @@ impl Default {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Kafka,
+    Security,
     Group,
     Delivery,
     Failure,
@@ -153,10 +166,11 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 8] = [
+    pub const ALL: [Section; 9] = [
         Section::Produce,
         Section::Admin,
         Section::Kafka,
+        Section::Security,
         Section::Group,
         Section::Delivery,
         Section::Failure,
@@ -168,6 +182,7 @@ impl Section {
     pub fn title(self) -> &'static str {
         match self {
             Section::Kafka => "Kafka",
+            Section::Security => "Security",
             Section::Group => "Consumer group",
             Section::Delivery => "Delivery and batches",
             Section::Failure => "Failures",
