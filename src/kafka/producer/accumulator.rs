@@ -186,11 +186,11 @@ impl Accumulator {
 
     /// What the sender to `node` can send now, or when it may look again.
     pub(super) fn take(&mut self, node: i32, now: Instant) -> Work {
-        let mut due: Vec<(Instant, Arc<str>, usize)> = Vec::new();
-        let mut next: Option<Instant> = None;
         if self.fatal.is_some() {
             return Work::Wait(None);
         }
+        let mut due: Vec<(Instant, Arc<str>, usize)> = Vec::new();
+        let mut next: Option<Instant> = None;
         for (topic, queues) in &self.topics {
             for (index, queue) in queues.partitions.iter().enumerate() {
                 if queue.leader != Some(node) || queue.identity.or(self.identity).is_none() {
@@ -247,8 +247,8 @@ impl Accumulator {
         let is_over = self.stopping || self.fatal.is_some() || now >= batch.opened_at + self.options.delivery_timeout;
         match verdict(&error, batch.record_count) {
             _ if is_over => {}
-            Verdict::Again | Verdict::NewEpoch => {
-                if verdict(&error, batch.record_count) == Verdict::NewEpoch {
+            verdict @ (Verdict::Again | Verdict::NewEpoch) => {
+                if verdict == Verdict::NewEpoch {
                     queue.begin_epoch(&mut self.identity);
                     batch.stamp = None;
                 }
