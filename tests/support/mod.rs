@@ -11,9 +11,11 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
 pub mod audit;
+pub mod databases;
 pub mod helper;
 pub mod kafka;
 pub mod konekt;
+pub mod link;
 pub mod odbc;
 pub mod random;
 pub mod wait;
