@@ -7,6 +7,7 @@ mod broker;
 mod demo;
 pub mod exit;
 mod logging;
+mod messages;
 mod parser;
 mod report;
 pub mod run;
@@ -66,6 +67,9 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     match parsed.command {
         Command::Broker => broker::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
+        Command::MessagesStats => messages::stats(&resolved, settings),
+        Command::MessagesShow => messages::show(&resolved, settings),
+        Command::MessagesPrune => messages::prune(&resolved, settings),
         _ => run::run(settings),
     }
 }

@@ -8,6 +8,9 @@ pub enum Command {
     Demo,
     Broker,
     Config,
+    MessagesStats,
+    MessagesShow,
+    MessagesPrune,
     Completions,
 }
 
@@ -30,12 +33,16 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::Sqlite, "sink sqlite", "Write records into a SQLite file, exactly once"),
     entry(Command::Demo, "demo", "Show it all on this machine, without Kafka"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
+    entry(Command::MessagesStats, "messages stats", "Count a database's rows by partition and status"),
+    entry(Command::MessagesShow, "messages show", "Show one record of a database, whole"),
+    entry(Command::MessagesPrune, "messages prune", "Remove a database's old rows in small transactions"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
 ];
 
 /// The first words of commands with two.
-pub const GROUPS: &[(&str, &str)] = &[("sink", "Write records into a database")];
+pub const GROUPS: &[(&str, &str)] =
+    &[("sink", "Write records into a database"), ("messages", "Look at the rows of a database, remove old ones")];
 
 #[cfg(test)]
 mod tests {

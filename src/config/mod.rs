@@ -221,7 +221,9 @@ impl Reader<'_> {
                 Some(command) => SinkSettings::Exec { command },
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
-            Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
+            Command::Sqlite | Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => {
+                SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") }
+            }
             Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
         }
     }
@@ -248,8 +250,13 @@ impl Reader<'_> {
     fn miss(&mut self, field: &Field) {
         let needed = field.default == field::Default::Required && field.belongs_to(self.command);
         if needed && self.command != Command::Config {
-            let sources: Vec<String> = field.variables.iter().map(|variable| format!("set {variable}")).collect();
-            let ways = format!("give --{}, {}, or write it into konekt.toml", field.flag(), sources.join(", "));
+            let mut ways = format!("give --{}", field.flag());
+            for variable in field.variables {
+                ways.push_str(&format!(", set {variable}"));
+            }
+            if field.persistent() {
+                ways.push_str(", or write it into konekt.toml");
+            }
             self.faults.push(Fault::of(field.name, format!("is missing: {ways}")));
         }
     }

@@ -1,4 +1,5 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
 pub mod demo;
+pub mod messages;
 pub mod orders;

@@ -9,7 +9,7 @@
 //! | [`null`] | nowhere: counts, for benchmarks | at least once |
 //!
 //! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON, and
-//! [`position`] holds the position row's SQL.
+//! [`position`] holds the position row's SQL. [`query`] asks what is in a database.
 
 pub mod exec;
 pub mod handler;
@@ -17,6 +17,7 @@ pub mod json;
 pub mod null;
 pub mod position;
 pub mod print;
+pub mod query;
 pub mod row;
 pub mod sqlite;
 

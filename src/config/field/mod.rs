@@ -149,8 +149,18 @@ impl Section {
 
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
-const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const LOGGING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config];
+const TO_SQLITE: &[Command] =
+    &[Command::Sqlite, Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune, Command::Config];
+const LOGGING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::Demo,
+    Command::Broker,
+    Command::MessagesStats,
+    Command::MessagesShow,
+    Command::MessagesPrune,
+    Command::Config,
+];
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

@@ -53,4 +53,15 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .commands(&[Command::Broker])
     .flagged("topics"),
+    field("topic", Kind::Text, Default::Required, "The topic of the record.").commands(&[Command::MessagesShow]),
+    field("partition", count(0, i32::MAX as u64), Default::Required, "The partition of the record.")
+        .commands(&[Command::MessagesShow]),
+    field("offset", count(0, i64::MAX as u64), Default::Required, "The offset of the record.")
+        .commands(&[Command::MessagesShow]),
+    field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.")
+        .commands(&[Command::MessagesStats, Command::MessagesShow]),
+    field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
+        .commands(&[Command::MessagesPrune]),
+    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be removed.")
+        .commands(&[Command::MessagesPrune]),
 ];
