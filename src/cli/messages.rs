@@ -64,7 +64,8 @@ pub fn prune(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
 fn open(settings: &Settings) -> Result<Box<dyn MessageDatabase>, Failure> {
     match &settings.sink {
         SinkSettings::Sqlite { path, table } => Ok(Box::new(SqliteMessages::open(path, table).map_err(failure)?)),
-        _ => Err(Failure::new(Exit::Usage, "name a database: --db FILE")),
+        SinkSettings::Odbc(odbc) => super::odbc::messages(odbc, &settings.consumer),
+        _ => Err(Failure::new(Exit::Usage, "this command looks at no database")),
     }
 }
 

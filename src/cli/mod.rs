@@ -8,6 +8,7 @@ mod demo;
 pub mod exit;
 mod logging;
 mod messages;
+mod odbc;
 mod parser;
 mod report;
 pub mod run;

@@ -7,6 +7,7 @@
 pub mod command;
 pub mod field;
 pub mod layers;
+mod secret;
 mod table;
 pub mod value;
 
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use field::{Command, Field};
 use layers::{Origin, RawValues, Surroundings};
+pub use secret::Secret;
 pub use table::settings_table_markdown;
 use value::Value;
 
@@ -41,8 +43,50 @@ pub enum SinkSettings {
     Exec { command: String },
     /// Into a SQLite file.
     Sqlite { path: PathBuf, table: String },
+    /// Into a database by ODBC.
+    Odbc(OdbcSettings),
     /// The command moves no records.
     None,
+}
+
+/// How to reach a database by ODBC, and how to use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OdbcSettings {
+    pub login: OdbcLogin,
+    /// `auto`, or the database's name.
+    pub dialect: String,
+    pub table: String,
+    pub pool_size: usize,
+    /// Seconds.
+    pub connection_timeout: u64,
+    /// Seconds.
+    pub query_timeout: u64,
+    pub abandoned_connections_max: usize,
+}
+
+/// Who logs in where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OdbcLogin {
+    ConnectionString(Secret),
+    SqlServer(SqlServerLogin),
+}
+
+/// What a connection to SQL Server is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlServerLogin {
+    /// The driver's name or file, or `auto`.
+    pub driver: String,
+    pub server: String,
+    /// `None`: the server's text says it all (`host\\instance`).
+    pub port: Option<u16>,
+    /// Empty: the login's own.
+    pub database: String,
+    /// `None`: the process's own identity.
+    pub username: Option<String>,
+    pub password: Secret,
+    /// `yes`, `no` or `strict`.
+    pub encrypt: String,
+    pub trust_server_certificate: bool,
 }
 
 /// One thing that is wrong, and who said it.
@@ -221,10 +265,84 @@ impl Reader<'_> {
                 Some(command) => SinkSettings::Exec { command },
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
-            Command::Sqlite | Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => {
-                SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") }
-            }
+            Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
+            Command::SqlServer | Command::Odbc => SinkSettings::Odbc(self.odbc()),
+            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
             Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
+        }
+    }
+
+    fn odbc(&mut self) -> OdbcSettings {
+        let connection_string = self.optional_text("connection_string");
+        let login = match connection_string {
+            Some(text) => OdbcLogin::ConnectionString(Secret::new(text)),
+            None => OdbcLogin::SqlServer(self.sql_server()),
+        };
+        if self.command == Command::Odbc && matches!(login, OdbcLogin::SqlServer(_)) {
+            let message = "is missing: give --connection-string, or set ODBC_CONNECTION_STRING, as \
+                           'Driver={PostgreSQL Unicode};Server=…;Database=…;UID=…;PWD=…'; konekt sink sqlserver needs none";
+            self.faults.push(Fault::of("connection_string", message.to_owned()));
+        }
+        self.odbc_at(login)
+    }
+
+    fn odbc_at(&mut self, login: OdbcLogin) -> OdbcSettings {
+        OdbcSettings {
+            login,
+            dialect: self.text("dialect"),
+            table: self.text("table"),
+            pool_size: self.size("pool_size"),
+            connection_timeout: self.number("connection_timeout"),
+            query_timeout: self.number("query_timeout"),
+            abandoned_connections_max: self.size("abandoned_connections_max"),
+        }
+    }
+
+    /// The one database that is named, be it a file or by ODBC. What a flag names goes before the other sources, which
+    /// may name several for several sinks.
+    fn any_database(&mut self) -> SinkSettings {
+        const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
+        let origin =
+            |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
+        let flag = |name: &&str| matches!(origin(name), Some(Origin::Flag { .. }));
+        let flags: Vec<&'static str> = NAMES.into_iter().filter(flag).collect();
+        let all: Vec<&'static str> = NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
+        match if flags.is_empty() { &all[..] } else { &flags[..] } {
+            ["sqlite_db"] => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
+            ["connection_string"] => {
+                let login = OdbcLogin::ConnectionString(Secret::new(self.text("connection_string")));
+                SinkSettings::Odbc(self.odbc_at(login))
+            }
+            ["sqlserver_host"] => {
+                let login = OdbcLogin::SqlServer(self.sql_server());
+                SinkSettings::Odbc(self.odbc_at(login))
+            }
+            [] => {
+                let message = "is missing: give --db, --connection-string or --server".to_owned();
+                self.faults.push(Fault::of("the database", message));
+                SinkSettings::None
+            }
+            several => {
+                let message = "several databases are named: choose one with --db, --connection-string or --server";
+                self.faults.push(Fault::of(self.said_by(several), message.to_owned()));
+                SinkSettings::None
+            }
+        }
+    }
+
+    fn sql_server(&mut self) -> SqlServerLogin {
+        let server = self.text("sqlserver_host");
+        // An instance's name, and a port that is said with the host, make the setting's port void.
+        let port = self.number("sqlserver_port") as u16;
+        SqlServerLogin {
+            driver: self.text("sqlserver_driver"),
+            port: (!server.contains(['\\', ','])).then_some(port),
+            server,
+            database: self.text("sqlserver_database"),
+            username: self.optional_text("sqlserver_username"),
+            password: Secret::new(self.text("sqlserver_password")),
+            encrypt: self.text("sqlserver_encrypt"),
+            trust_server_certificate: matches!(self.value("trust_server_certificate"), Some(Value::Switch(true))),
         }
     }
 
@@ -248,8 +366,7 @@ impl Reader<'_> {
 
     /// `konekt config` shows what is missing and does not complain about it.
     fn miss(&mut self, field: &Field) {
-        let needed = field.default == field::Default::Required && field.belongs_to(self.command);
-        if needed && self.command != Command::Config {
+        if field.is_required_by(self.command) {
             let mut ways = format!("give --{}", field.flag());
             for variable in field.variables {
                 ways.push_str(&format!(", set {variable}"));
@@ -286,7 +403,7 @@ impl Reader<'_> {
         }
         if self.command == Command::Consume && consumer.delivery == Delivery::ExactlyOnce {
             let message = "delivery exactly-once needs a database that keeps the position: \
-                           consume is at-least-once; use konekt sink sqlite";
+                           consume is at-least-once; use konekt sink sqlite, sqlserver or odbc";
             self.faults.push(Fault::of(self.said_by(&["delivery"]), message.to_owned()));
         }
     }

@@ -119,6 +119,7 @@ impl Kind {
             Kind::Strategies => "STRATEGY,…",
             Kind::Choice(_) => "CHOICE",
             Kind::Integer { unit: "ms", .. } => "MILLISECONDS",
+            Kind::Integer { unit: "s", .. } => "SECONDS",
             Kind::Integer { .. } => "N",
             Kind::Bytes { .. } => "BYTES",
             Kind::Age => "AGE",

@@ -1,7 +1,7 @@
 //! What is in the message table: how much, one record of it, and the removal of what is old. `konekt messages` calls it.
 //!
 //! The SQL here is standard and the same for every database; what they spell differently comes from their
-//! [`Dialect`](crate::sink::position::Dialect). All of it is safe beside a running sink.
+//! [`Dialect`](crate::sink::dialect::Dialect). All of it is safe beside a running sink.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

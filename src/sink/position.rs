@@ -16,36 +16,10 @@
 use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
 use crate::port::{PositionMove, SinkError};
+use crate::sink::dialect::Dialect;
 
 /// The table of positions; one per database, for all consumer groups and topics.
 pub const TABLE: &str = "konekt_positions";
-
-/// What the dialects disagree on.
-#[derive(Clone, Copy, Debug)]
-pub struct Dialect {
-    /// What stands before and after an identifier.
-    pub quotes: (char, char),
-    /// The type of text that can be part of a key, of up to 255 characters.
-    pub text: &'static str,
-    /// A 32-bit integer.
-    pub int: &'static str,
-    /// A 64-bit integer.
-    pub bigint: &'static str,
-    /// A moment in UTC, with milliseconds.
-    pub timestamp: &'static str,
-}
-
-/// SQLite's spelling; its column types are affinities.
-pub const SQLITE: Dialect =
-    Dialect { quotes: ('"', '"'), text: "VARCHAR(255)", int: "INTEGER", bigint: "BIGINT", timestamp: "DATETIME" };
-
-impl Dialect {
-    /// An identifier in quotes; a closing quote within it is doubled, so it cannot end early.
-    pub fn quoted(&self, identifier: &str) -> String {
-        let (open, close) = self.quotes;
-        format!("{open}{}{close}", identifier.replace(close, &format!("{close}{close}")))
-    }
-}
 
 /// The columns, in the order of the table.
 pub const COLUMNS: [&str; 11] = [
@@ -65,7 +39,7 @@ pub const COLUMNS: [&str; 11] = [
 /// The statements in one dialect.
 #[derive(Clone, Debug)]
 pub struct PositionSql {
-    /// Makes the table where there is none by this name. No parameters.
+    /// Makes the table; see [`Dialect::create_table`] for what happens where there is one. No parameters.
     pub create: String,
     /// Raises the epoch, and fills in ids that the row does not have yet.
     /// Parameters: cluster_id, topic_id, updated_at, then the key (consumer_group, topic, partition).
@@ -84,19 +58,23 @@ pub struct PositionSql {
 }
 
 impl PositionSql {
-    /// Spells the statements.
+    /// Spells the statements for a table where the connection finds names without a schema.
     pub fn new(dialect: &Dialect) -> Self {
+        Self::of(dialect, &dialect.quoted(TABLE))
+    }
+
+    /// Spells the statements for a table whose name is quoted, and qualified where it need be.
+    pub fn of(dialect: &Dialect, table: &str) -> Self {
         let q = |name: &str| dialect.quoted(name);
-        let table = q(TABLE);
-        let Dialect { text, int, bigint, timestamp, .. } = dialect;
+        let Dialect { create_table, table_options, key_text: text, wide_key, int, bigint, timestamp, .. } = dialect;
         let [group, topic, partition, next, epoch, cluster, topic_id, written, dead, skipped, updated] = COLUMNS.map(q);
         let key = format!("{group} = ? AND {topic} = ? AND {partition} = ?");
         Self {
             create: format!(
-                "CREATE TABLE IF NOT EXISTS {table} ({group} {text} NOT NULL, {topic} {text} NOT NULL, \
+                "{create_table} {table} ({group} {text} NOT NULL, {topic} {text} NOT NULL, \
                  {partition} {int} NOT NULL, {next} {bigint} NOT NULL, {epoch} {bigint} NOT NULL, {cluster} {text}, \
                  {topic_id} {text}, {written} {bigint} NOT NULL, {dead} {bigint} NOT NULL, {skipped} {bigint} NOT NULL, \
-                 {updated} {timestamp} NOT NULL, PRIMARY KEY ({group}, {topic}, {partition}))"
+                 {updated} {timestamp} NOT NULL, {wide_key} ({group}, {topic}, {partition})){table_options}"
             ),
             take: format!(
                 "UPDATE {table} SET {epoch} = {epoch} + 1, {cluster} = COALESCE({cluster}, ?), \
@@ -155,21 +133,17 @@ pub fn fenced(sink: &str, partition: &TopicPartition, step: &PositionMove, found
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_identifier_cannot_leave_its_quotes() {
-        let brackets = Dialect { quotes: ('[', ']'), ..SQLITE };
-        assert_eq!(SQLITE.quoted(r#"a"; DROP TABLE x; --"#), r#""a""; DROP TABLE x; --""#);
-        assert_eq!(brackets.quoted("a]b[c"), "[a]]b[c]");
-    }
+    use crate::sink::dialect::{MYSQL, POSTGRES, SQL_SERVER, SQLITE, STANDARD};
 
     #[test]
     fn each_statement_has_the_parameters_it_says() {
-        let sql = PositionSql::new(&SQLITE);
-        for (statement, parameters) in
-            [(&sql.create, 0), (&sql.take, 6), (&sql.insert, 7), (&sql.read, 3), (&sql.advance, 9), (&sql.list, 0)]
-        {
-            assert_eq!(statement.matches('?').count(), parameters, "{statement}");
+        for dialect in [SQLITE, STANDARD, POSTGRES, MYSQL, SQL_SERVER] {
+            let sql = PositionSql::new(&dialect);
+            for (statement, parameters) in
+                [(&sql.create, 0), (&sql.take, 6), (&sql.insert, 7), (&sql.read, 3), (&sql.advance, 9), (&sql.list, 0)]
+            {
+                assert_eq!(statement.matches('?').count(), parameters, "{statement}");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Questions to a database beside a run: what [`crate::ops::messages`] needs of SQLite and of ODBC.
 
 use crate::port::SinkError;
-use crate::sink::position::Dialect;
+use crate::sink::dialect::Dialect;
 
 /// A parameter of a statement.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@ mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod odbc;
 mod run;
 mod sink;
 
@@ -41,7 +42,9 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS].into_iter().flatten()
+    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, odbc::FIELDS, run::FIELDS]
+        .into_iter()
+        .flatten()
 }
 
 impl Field {
@@ -65,6 +68,13 @@ impl Field {
         self.commands.contains(&command)
     }
 
+    /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
+    /// a command that looks at any database needs one of several.
+    pub fn is_required_by(&self, command: Command) -> bool {
+        let one_of_several = self.section == Section::Sink && MESSAGES.contains(&command);
+        self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
+    }
+
     const fn new(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
         Field {
             name,
@@ -86,6 +96,10 @@ impl Field {
 
     const fn commands(self, commands: &'static [Command]) -> Field {
         Field { commands, ..self }
+    }
+
+    const fn secret(self) -> Field {
+        Field { secret: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -148,12 +162,25 @@ impl Section {
 }
 
 /// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
+const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+/// Commands that look at a database.
+const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
 const TO_SQLITE: &[Command] =
     &[Command::Sqlite, Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune, Command::Config];
+const TO_SQL: &[Command] = &[
+    Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
+    Command::MessagesStats,
+    Command::MessagesShow,
+    Command::MessagesPrune,
+    Command::Config,
+];
 const LOGGING: &[Command] = &[
     Command::Consume,
     Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
     Command::Demo,
     Command::Broker,
     Command::MessagesStats,

@@ -6,6 +6,9 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
     Field::new(Section::Run, name, kind, default, doc)
 }
 
+/// Commands that can end by themselves.
+const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc];
+
 pub(super) const FIELDS: &[Field] = &[
     field(
         "stats_interval_ms",
@@ -35,9 +38,9 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("false"),
         "Stop by itself at the ends of the log as seen at the start.",
     )
-    .commands(&[Command::Consume, Command::Sqlite]),
+    .commands(RUNS),
     field("max_messages", count(1, u64::MAX), Default::Nothing, "Stop by itself after this many records.")
-        .commands(&[Command::Consume, Command::Sqlite]),
+        .commands(RUNS),
     field("records", count(1, 5_000_000), Default::Is("100000"), "Orders to produce, after those of earlier runs.")
         .commands(&[Command::Demo]),
     field("demo_db", Kind::Text, Default::Is("konekt-demo.db"), "The SQLite file to write into.")

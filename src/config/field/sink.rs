@@ -7,13 +7,18 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 }
 
 pub(super) const FIELDS: &[Field] = &[
-    field("sqlite_db", Kind::Text, Default::Required, "The SQLite file; it is made when absent.")
+    field("sqlite_db", Kind::Text, Default::Required, "The SQLite file; a sink makes it when absent.")
         .variables(&["SQLITE_DB"])
         .commands(TO_SQLITE)
         .flagged("db"),
-    field("table", Kind::Text, Default::Is("processed_messages"), "The table; it is made when absent.")
-        .variables(&["KONEKT_TABLE"])
-        .commands(TO_SQLITE),
+    field(
+        "table",
+        Kind::Text,
+        Default::Is("processed_messages"),
+        "The table, or schema.table by ODBC; made when absent.",
+    )
+    .variables(&["KONEKT_TABLE"])
+    .commands(TO_SQL),
     field("format", Kind::Choice(&["text", "json"]), Default::Is("text"), "How records are printed.")
         .variables(&["KONEKT_FORMAT"])
         .commands(&[Command::Consume, Command::Config]),

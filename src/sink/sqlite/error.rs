@@ -57,6 +57,12 @@ fn meaning(error: &ffi::Error) -> Meaning {
     }
 }
 
+/// The class of a result code, to hold the ODBC driver's table against.
+#[cfg(test)]
+pub(crate) fn class_of_code(code: i32) -> ErrorClass {
+    meaning(&ffi::Error::new(code)).0
+}
+
 /// A failure of SQLite while doing `what` with the file at `path`.
 pub fn sink_error(path: &Path, what: &str, error: &rusqlite::Error) -> SinkError {
     let (class, cure) = match error {

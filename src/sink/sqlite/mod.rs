@@ -30,6 +30,8 @@ use std::time::Duration;
 
 use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
 
+#[cfg(test)]
+pub(crate) use error::class_of_code;
 pub use query::SqliteMessages;
 pub use report::{PositionLine, ReportRow, SqliteReport};
 

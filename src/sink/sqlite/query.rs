@@ -10,7 +10,7 @@ use super::error::{open_error, sink_error};
 use super::open::plain;
 use crate::core::civil::utc_text;
 use crate::port::SinkError;
-use crate::sink::position::{Dialect, SQLITE};
+use crate::sink::dialect::{Dialect, SQLITE};
 use crate::sink::query::{MessageDatabase, Parameter, Row};
 
 /// How long to wait for the lock of a run that is writing.
