@@ -39,7 +39,7 @@ pub struct Chunk {
     /// The partition's visible end when this was fetched.
     pub log_end: i64,
     /// The records. Dropping it gives back the memory and the partition's credit to fetch more.
-    pub records: Box<dyn Encoded>,
+    pub records: Arc<dyn Encoded>,
 }
 
 impl fmt::Debug for Chunk {
@@ -69,6 +69,8 @@ pub enum SourceEvent {
     Revoked(Vec<TopicPartition>),
     /// These partitions are gone already: another member may have them. Nothing may be committed for them.
     Lost(Vec<TopicPartition>),
+    /// The answer to [`Source::survey`].
+    Surveyed(Vec<Assignment>),
     /// Records came.
     Fetched(Chunk),
     /// The offset asked for is not in the log. The partition stands still until it is started again.
@@ -109,6 +111,10 @@ pub trait Source: Send {
 
     /// Commits the group's offsets without waiting; the answer comes as [`SourceEvent::Committed`].
     fn commit(&mut self, positions: Vec<(TopicPartition, i64)>);
+
+    /// Asks where the group stands in all partitions that are read, ours and those of other members. The answer comes as
+    /// [`SourceEvent::Surveyed`], or not at all when somebody could not be asked: then ask again.
+    fn survey(&mut self);
 
     /// Answers [`SourceEvent::Revoked`]: what was read of these partitions is written, and `positions` (of these and
     /// any others) are to be committed before they are let go.

@@ -63,6 +63,7 @@ pub(super) enum Command {
     Start { partition: TopicPartition, run: u64, offset: i64 },
     Stop(Vec<TopicPartition>),
     Commit(Vec<(TopicPartition, i64)>),
+    Survey,
     Release { partitions: Vec<TopicPartition>, positions: Vec<(TopicPartition, i64)> },
     Close { positions: Vec<(TopicPartition, i64)>, deadline: Duration },
 }

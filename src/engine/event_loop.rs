@@ -185,6 +185,7 @@ impl EventLoop {
         match event {
             SourceEvent::Assigned(assignments) => self.handle(Event::Assigned(assignments)),
             SourceEvent::Settled => self.handle(Event::Settled),
+            SourceEvent::Surveyed(assignments) => self.handle(Event::Surveyed(assignments)),
             SourceEvent::Revoked(partitions) => self.handle(Event::Revoked(partitions)),
             SourceEvent::Lost(partitions) => self.handle(Event::Lost(partitions)),
             SourceEvent::Fetched(chunk) => self.fetched(chunk),
@@ -238,6 +239,7 @@ impl EventLoop {
             Action::Enqueue { run } => self.enqueue(run),
             Action::Dispatch { lane, rows_max } => self.dispatch(lane, rows_max),
             Action::Commit(positions) => tell(Command::Commit(positions)),
+            Action::Survey => tell(Command::Survey),
             Action::Release { partitions, positions } => tell(Command::Release { partitions, positions }),
             Action::Finish { positions } => self.finish(positions),
             Action::OnAssign(partitions) => call(&mut self.callbacks.on_assign, &partitions),

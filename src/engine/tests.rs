@@ -18,7 +18,7 @@ use super::{Callbacks, Delivery, EngineConfig, OffsetReset, Summary, rules};
 use crate::core::assignment::{Assignment, Claim, Claimed};
 use crate::core::backoff::Chance;
 use crate::core::coordinator::Coordinator;
-use crate::core::record::{DecodeError, Encoded, Extent, RecordBuffer, Skipped, Span, TopicPartition};
+use crate::core::record::{DecodeError, Decoder, Encoded, Extent, RecordBuffer, Skipped, Span, TopicPartition};
 use crate::core::verdict::ErrorClass;
 use crate::port::*;
 
@@ -41,17 +41,36 @@ struct SimChunk {
     credit: Arc<AtomicUsize>,
 }
 
-impl Encoded for SimChunk {
-    fn decode(&self, from: i64, into: &mut RecordBuffer) -> Result<Skipped, DecodeError> {
-        let bytes = Bytes::from(self.offsets.iter().flat_map(|offset| offset.to_be_bytes()).collect::<Vec<u8>>());
+/// Its pieces have up to three records; the first has a marker as well.
+struct SimDecoder {
+    chunk: Arc<SimChunk>,
+    from: i64,
+    at: usize,
+}
+
+impl Decoder for SimDecoder {
+    fn decode(&mut self, into: &mut RecordBuffer) -> Option<Result<Skipped, DecodeError>> {
+        let piece = self.chunk.offsets[self.at..].chunks(3).next()?;
+        let bytes = Bytes::from(piece.iter().flat_map(|offset| offset.to_be_bytes()).collect::<Vec<u8>>());
         into.push_inflated(bytes.clone());
-        for (index, &offset) in self.offsets.iter().enumerate().filter(|(_, offset)| **offset >= from) {
+        for (index, &offset) in piece.iter().enumerate().filter(|(_, offset)| **offset >= self.from) {
             let part = Extent::of(&bytes, Some(&bytes[index * 8..index * 8 + 8]));
             let span =
                 Span { offset, timestamp_ms: 0, key: part, value: part, headers: Extent::ABSENT, header_count: 0 };
             into.push(span);
         }
-        Ok(Skipped { control: 1, aborted: 0 })
+        let control = u64::from(self.at == 0);
+        self.at += piece.len();
+        Some(Ok(Skipped { control, aborted: 0 }))
+    }
+    fn bytes_left(&self) -> usize {
+        8 * (self.chunk.offsets.len() - self.at)
+    }
+}
+
+impl Encoded for SimChunk {
+    fn decoder(self: Arc<Self>, from: i64) -> Box<dyn Decoder> {
+        Box::new(SimDecoder { chunk: self, from, at: 0 })
     }
     fn bytes(&self) -> usize {
         self.offsets.len() * 8
@@ -129,7 +148,7 @@ impl SimSource {
         let next = if offsets.len() < count { self.end } else { offsets[offsets.len() - 1] + 1 };
         started.credit.fetch_add(1, Ordering::Relaxed);
         let records_max = offsets.len() + 1;
-        let records = Box::new(SimChunk { offsets, credit: Arc::clone(&started.credit) });
+        let records = Arc::new(SimChunk { offsets, credit: Arc::clone(&started.credit) });
         let first = std::mem::replace(&mut started.next, next);
         Some(Chunk { partition: name.clone(), run: started.run, first, next, records_max, log_end: self.end, records })
     }
@@ -156,6 +175,10 @@ impl Source for SimSource {
     }
     fn commit(&mut self, positions: Vec<(TopicPartition, i64)>) {
         self.group_offsets.lock().extend(positions);
+    }
+    fn survey(&mut self) {
+        let all = self.logs.keys().map(|name| self.assignment(name)).collect();
+        self.pending.push_back(SourceEvent::Surveyed(all));
     }
     fn release(&mut self, partitions: Vec<TopicPartition>, positions: Vec<(TopicPartition, i64)>) {
         self.commit(positions);

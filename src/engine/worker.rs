@@ -15,14 +15,15 @@ use rayon::prelude::*;
 use super::channels::{Job, Outcome, Outcomes};
 use super::lane::{Filled, Lane};
 use crate::core::assignment::Claim;
+use crate::core::batcher::Amount;
 use crate::core::coordinator::LaneReport;
 use crate::core::partition::LaneId;
 use crate::core::verdict::{ErrorClass, Failure};
 use crate::port::{Clock, Sink, SinkError, Write, Writer, Written};
 
-/// From so many waiting chunks on, in more than one lane, decoding is spread over rayon's threads; below, handing it
-/// over costs more than it saves (`benches/engine.rs`).
-const PARALLEL_CHUNKS_MIN: usize = 4;
+/// From so many lanes with something to decode on, decoding is spread over rayon's threads; below, handing it over costs
+/// more than it saves (`benches/engine.rs`).
+const PARALLEL_LANES_MIN: usize = 4;
 
 /// See the module.
 pub(super) struct Worker {
@@ -150,8 +151,7 @@ impl Worker {
 
 /// Decodes what the lanes need for their batches and cuts these.
 fn decode(held: &mut [Held], bytes_max: usize) {
-    let chunks: usize = held.iter().map(|held| held.lane.queued_chunks()).sum();
-    if held.len() > 1 && chunks >= PARALLEL_CHUNKS_MIN {
+    if held.iter().filter(|held| held.lane.has_encoded()).count() >= PARALLEL_LANES_MIN {
         held.par_iter_mut().for_each(|held| held.fill(bytes_max));
     } else {
         held.iter_mut().for_each(|held| held.fill(bytes_max));
@@ -249,6 +249,7 @@ impl Held {
             skipped: self.filled.skipped,
             waiting_records: self.lane.waiting_records(),
             waiting_bytes: self.lane.waiting_bytes(),
+            open: self.lane.open(),
             owes_position: self.lane.owes_position(),
             attempted,
             written: if failure.is_none() { count as u64 } else { 0 },
@@ -286,6 +287,7 @@ fn lost_lane(lane: LaneId, through: i64, filled: &Filled, waiting_records: usize
         skipped: filled.skipped,
         waiting_records,
         waiting_bytes: 0,
+        open: Amount::default(),
         owes_position: false,
         attempted: 0,
         written: 0,

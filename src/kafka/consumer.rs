@@ -183,7 +183,7 @@ impl ConsumerOptions {
     }
 }
 
-/// A partition that became ours, and where it stands.
+/// A partition, and where it stands in the log and in the group.
 #[derive(Clone, Debug)]
 pub struct AssignedPartition {
     pub partition: TopicPartition,
@@ -211,6 +211,7 @@ pub struct Fetched {
 pub enum Event {
     Assigned(Vec<AssignedPartition>),
     Settled,
+    Surveyed(Vec<AssignedPartition>),
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Fetched(Fetched),
@@ -346,6 +347,11 @@ impl Consumer {
     /// Commits; the answer comes as an event.
     pub fn commit(&self, positions: Positions) {
         tell(&self.committer, committer::Command::Commit(positions));
+    }
+
+    /// Asks where the group stands in all partitions that are read, also in those of other members.
+    pub fn survey(&self) {
+        tell(&self.keeper, keeper::Command::Survey);
     }
 
     /// Gives revoked partitions up, after `positions` are committed.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::assignment::{Assignment, Claim, Claimed};
 use super::backoff::Chance;
-use super::batcher::{Backlog, BatchLimits};
+use super::batcher::{Amount, Backlog, BatchLimits};
 use super::partition::{LaneId, Partition, PauseReason, Stage};
 use super::record::TopicPartition;
 use super::tally::{Statistics, Tally};
@@ -80,6 +80,8 @@ pub struct LaneReport {
     /// What is decoded and not yet written.
     pub waiting_records: usize,
     pub waiting_bytes: usize,
+    /// At most so much is left of the chunk that was taken and not decoded to its end.
+    pub open: Amount,
     /// Whether the position is behind what was taken, be it only markers.
     pub owes_position: bool,
     /// Records in the batch that was tried; 0 when only the position moved.
@@ -99,6 +101,8 @@ pub enum Event {
     Assigned(Vec<Assignment>),
     /// All that is ours after the last rebalance has been assigned or has failed.
     Settled,
+    /// Where the group stands in every partition, also in those of other members.
+    Surveyed(Vec<Assignment>),
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Claimed {
@@ -165,6 +169,8 @@ pub enum Action {
         rows_max: usize,
     },
     Commit(Vec<(TopicPartition, i64)>),
+    /// The source finds out where the whole group stands.
+    Survey,
     /// Partitions go back to the group.
     Release {
         partitions: Vec<TopicPartition>,
@@ -185,6 +191,7 @@ enum Timer {
     Lane(LaneId),
     Start(u64),
     Commit,
+    Survey,
     Handover,
     Stop,
 }
@@ -194,6 +201,17 @@ enum Phase {
     Running,
     Stopping { deadline: Duration },
     Finished,
+}
+
+/// What is known of the partitions of other members.
+#[derive(Debug, Default)]
+struct Survey {
+    /// A question is out, or was answered just now.
+    asked: bool,
+    /// At their ends, all of them.
+    others_done: bool,
+    /// A person was told that we wait for them.
+    told: bool,
 }
 
 /// Partitions on their way back to the group.
@@ -216,6 +234,8 @@ pub struct Coordinator {
     ends: BTreeMap<TopicPartition, i64>,
     /// Whether the group has said who has what; between losing partitions and the next assignment it has not.
     settled_in: bool,
+    /// Of the partitions of other members, before the run ends by itself.
+    survey: Survey,
     /// What a person paused, kept while the partition is elsewhere.
     operator_paused: BTreeSet<TopicPartition>,
     /// Records that may still be handed to workers under `max_messages`.
@@ -244,6 +264,7 @@ impl Coordinator {
             handovers: Vec::new(),
             ends: BTreeMap::new(),
             settled_in: false,
+            survey: Survey::default(),
             operator_paused: BTreeSet::new(),
             timers,
             limbo: HashMap::new(),
@@ -259,6 +280,7 @@ impl Coordinator {
         match event {
             Event::Assigned(assignments) => self.assigned(assignments),
             Event::Settled => self.settled_in = true,
+            Event::Surveyed(assignments) => self.surveyed(&assignments),
             Event::Revoked(partitions) => self.revoked(partitions),
             Event::Lost(partitions) => self.lost(partitions),
             Event::Claimed { runs, result } => self.claimed(&runs, result),
@@ -336,6 +358,7 @@ impl Coordinator {
                 Timer::Lane(lane) => self.lane_timer(lane),
                 Timer::Start(run) => self.begin_run(run),
                 Timer::Commit => self.commit(),
+                Timer::Survey => self.survey.asked = false,
                 // Deadlines of handovers and of the stop are looked at in `settle`.
                 Timer::Handover | Timer::Stop => {}
             }

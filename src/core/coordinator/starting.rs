@@ -2,7 +2,7 @@
 
 use log::Level;
 
-use super::{Action, Claim, Claimed, Coordinator, Failure, Handover, OffsetReset, Stage, Timer};
+use super::{Action, Claim, Claimed, Coordinator, Failure, Handover, OffsetReset, Stage, Survey, Timer};
 use crate::core::assignment::Assignment;
 use crate::core::partition::{LaneState, Partition, PauseReason};
 use crate::core::record::TopicPartition;
@@ -12,6 +12,7 @@ use crate::core::verdict::{Verdict, verdict};
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
         self.tally.rebalanced();
+        self.survey = Survey::default();
         let names: Vec<TopicPartition> = assignments.iter().map(|a| a.partition.clone()).collect();
         let mut runs = Vec::with_capacity(assignments.len());
         for assignment in assignments {
@@ -261,6 +262,7 @@ impl Coordinator {
 
     pub(super) fn revoked(&mut self, names: Vec<TopicPartition>) {
         self.settled_in = false;
+        self.survey = Survey::default();
         self.tally.rebalanced();
         let deadline = self.now + self.rules.drain_timeout;
         self.out.push(Action::StopFetching(names.clone()));
@@ -293,6 +295,7 @@ impl Coordinator {
 
     pub(super) fn lost(&mut self, names: Vec<TopicPartition>) {
         self.settled_in = false;
+        self.survey = Survey::default();
         self.tally.rebalanced();
         for name in &names {
             self.forget(name);

@@ -94,6 +94,7 @@ fn done(run: u64, through: i64, written: u64) -> LaneReport {
         skipped: 0,
         waiting_records: 0,
         waiting_bytes: 0,
+        open: Amount::default(),
         owes_position: false,
         attempted: written,
         written,
@@ -296,8 +297,31 @@ fn until_end_ends_when_every_partition_is_through_and_not_between_rebalances() {
     assert_eq!(bench.on(Event::Lost(vec![name(1)])).iter().filter(|a| matches!(a, Action::Finish { .. })).count(), 0);
     bench.on(Event::Worked(done(1, 100, 95)));
     assert!(!bench.coordinator.finished(), "who has t/1 is not known yet");
-    let actions = bench.on(Event::Settled);
+    bench.on(Event::Settled);
+    let actions = bench.on(Event::Surveyed(vec![assignment(0, None)]));
     assert!(actions.contains(&Action::Finish { positions: vec![(name(0), 100)] }), "{actions:?}");
+}
+
+#[test]
+fn until_end_waits_for_the_partitions_of_other_members() {
+    let mut bench = Bench::new(Rules { until_end: true, ..rules() });
+    bench.started(1, 100);
+    let actions = bench.on(Event::Settled);
+    assert_eq!(actions, [Action::Commit(vec![(name(0), 100)]), Action::Survey]);
+    let others = |committed| Event::Surveyed(vec![assignment(0, None), assignment(1, committed)]);
+    assert_eq!(bench.on(others(Some(40))), []);
+    assert_eq!(bench.on(Event::Tick), [], "it was asked just now");
+    assert_eq!(bench.after(SECOND), [Action::Survey]);
+
+    // the other member dies, and its partition comes here
+    bench.on(Event::Assigned(vec![assignment(1, Some(40))]));
+    bench.on(Event::Settled);
+    bench.on(Event::Claimed { runs: vec![2], result: Ok(vec![row(Some(40), true)]) });
+    assert!(!bench.coordinator.finished());
+    bench.fetch(2, 40, 100);
+    assert!(bench.on(Event::Worked(done(2, 100, 60))).contains(&Action::Survey));
+    let actions = bench.on(others(Some(100)));
+    assert!(matches!(actions.last(), Some(Action::Finish { positions }) if positions.len() == 2), "{actions:?}");
 }
 
 #[test]
@@ -329,6 +353,7 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
     bench.on(Event::PartitionFailed { partition: name(1), message });
     assert!(!bench.coordinator.finished());
     bench.on(Event::Settled);
+    bench.on(Event::Surveyed(vec![assignment(0, None)]));
     assert!(bench.coordinator.finished());
     assert_eq!(bench.stuck(), ["not authorized"]);
 }

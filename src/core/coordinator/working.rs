@@ -3,7 +3,7 @@
 use log::Level;
 
 use super::{Action, Arrival, Coordinator, LaneReport, Stage, Timer};
-use crate::core::batcher::Due;
+use crate::core::batcher::{Amount, Due};
 use crate::core::partition::{LaneId, PauseReason};
 use crate::core::record::TopicPartition;
 use crate::core::verdict::{ErrorClass, Failure, Verdict, verdict};
@@ -96,7 +96,8 @@ impl Coordinator {
             return;
         };
         lane.busy = false;
-        lane.backlog.worked(report.chunks, report.waiting_records, report.waiting_bytes, report.owes_position);
+        let decoded = Amount { records: report.waiting_records, bytes: report.waiting_bytes };
+        lane.backlog.worked(report.chunks, decoded, report.open, report.owes_position);
         let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.written);
         if report.failure.is_none() {
             lane.attempts = 0;

@@ -12,6 +12,9 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.NewPartitions;
@@ -90,6 +93,7 @@ public final class Tool {
         command.path("config").properties().forEach(entry -> settings.put(entry.getKey(), entry.getValue().asText()));
         NewTopic topic = new NewTopic(topicOf(command), command.get("partitions").asInt(), (short) 1).configs(settings);
         admin.createTopics(List.of(topic)).all().get();
+        waitUntilServed(topic.name(), topic.numPartitions());
         return JSON.createObjectNode();
     }
 
@@ -101,7 +105,27 @@ public final class Tool {
     private JsonNode addPartitions(JsonNode command) throws Exception {
         var count = NewPartitions.increaseTo(command.get("partitions").asInt());
         admin.createPartitions(Map.of(topicOf(command), count)).all().get();
+        waitUntilServed(topicOf(command), count.totalCount());
         return JSON.createObjectNode();
+    }
+
+    /**
+     * The controller answers before the broker leads the new partitions. What a producer sends to them meanwhile was seen
+     * to lie unsent until it expired after two minutes.
+     */
+    private void waitUntilServed(String topic, int partitions) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+        while (System.nanoTime() < deadline) {
+            try {
+                if (ends(JSON.createObjectNode().put("topic", topic)).get("ends").size() == partitions) {
+                    return;
+                }
+            } catch (ExecutionException unknownYet) {
+                // the next round will tell
+            }
+            Thread.sleep(10);
+        }
+        throw new TimeoutException("no leader for each of the " + partitions + " partitions of " + topic);
     }
 
     /** The log end of each partition, in order. */
@@ -169,20 +193,17 @@ public final class Tool {
         long count = command.get("records").asLong();
         int partitions = command.get("partitions").asInt();
         int size = command.get("size").asInt();
-        List<Future<RecordMetadata>> last = new ArrayList<>();
+        var failure = new AtomicReference<Exception>();
         try (var producer = producer(Map.of("compression.type", command.get("codec").asText()))) {
             for (long sequence = first; sequence < first + count; sequence++) {
                 byte[] key = ("k" + sequence).getBytes(StandardCharsets.UTF_8);
                 var record = new ProducerRecord<>(topic, (int) (sequence % partitions), key, padded(sequence, size));
-                Future<RecordMetadata> written = producer.send(record);
-                if (sequence >= first + count - partitions) {
-                    last.add(written);
-                }
+                producer.send(record, (place, error) -> failure.compareAndSet(null, error));
             }
             producer.flush();
-            for (Future<RecordMetadata> written : last) {
-                written.get();
-            }
+        }
+        if (failure.get() != null) {
+            throw failure.get();
         }
         return JSON.createObjectNode().put("written", count);
     }
