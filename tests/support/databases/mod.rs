@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use super::helper::tail;
 use super::kafka::{free_port, fresh_folder, lock};
@@ -215,10 +216,19 @@ impl Database<'_> {
     }
 
     /// Rows of `from` and what follows it, each as the JSON array of these expressions.
-    pub fn select(&self, expressions: &[&str], from: &str) -> Vec<Vec<serde_json::Value>> {
+    pub fn select(&self, expressions: &[&str], from: &str) -> Vec<Vec<Value>> {
+        let mut rows = Vec::new();
+        self.each(expressions, from, &mut |row| rows.push(row));
+        rows
+    }
+
+    /// The same, one after the other.
+    pub fn each(&self, expressions: &[&str], from: &str, row: &mut dyn FnMut(Vec<Value>)) {
         let sql = format!("SELECT {}({}) FROM {from}", self.server.kind.json_array(), expressions.join(", "));
-        let rows = self.session().run(&sql);
-        rows.iter().map(|row| serde_json::from_str(row).unwrap_or_else(|error| panic!("{error}: {row}"))).collect()
+        let outcome = self.session().each_row(&sql, &mut |line| {
+            row(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+        });
+        outcome.unwrap_or_else(|error| panic!("{sql}\n{error}"));
     }
 
     /// Runs statements that answer nothing.

@@ -38,22 +38,27 @@ impl Session {
 
     /// The same, for a statement that may be refused.
     pub fn try_run(&mut self, sql: &str) -> Result<Vec<String>, String> {
+        let mut rows = Vec::new();
+        self.each_row(sql, &mut |row| rows.push(row.to_owned()))?;
+        Ok(rows)
+    }
+
+    /// The same, row by row.
+    pub fn each_row(&mut self, sql: &str, row: &mut dyn FnMut(&str)) -> Result<(), String> {
         let stdin = self.child.stdin.as_mut().expect("stdin is piped");
         // A client that is gone is noticed by its silence.
         writeln!(stdin, "{sql};\n{} {DONE}", self.echo).ok();
-        let mut rows = Vec::new();
-        loop {
-            let mut line = String::new();
-            let read = self.answers.read_line(&mut line).expect("the client writes UTF-8");
+        let mut line = String::new();
+        while self.answers.read_line(&mut line).expect("the client writes UTF-8") > 0 {
             match line.trim_end_matches('\n') {
                 DONE => break,
-                _ if read == 0 => break,
-                row => rows.push(row.to_owned()),
+                text => row(text),
             }
+            line.clear();
         }
         let errors = std::fs::read_to_string(&self.errors).unwrap_or_default();
         File::create(&self.errors).expect("the file of the client's errors");
-        if errors.contains("ERROR") || errors.contains("error:") { Err(errors) } else { Ok(rows) }
+        if errors.contains("ERROR") || errors.contains("error:") { Err(errors) } else { Ok(()) }
     }
 }
 
