@@ -22,6 +22,8 @@ pub fn filter(setting: &str, verbosity: i8) -> String {
 /// Starts logging for the whole process. A second call changes nothing.
 pub fn start(filter: &str) {
     let mut builder = env_logger::Builder::new();
+    // It logs whatever a driver says, several lines and values of rows included; what matters is in the sink's errors.
+    builder.filter_module("odbc_api", LevelFilter::Off);
     builder.parse_filters(filter).format(|line, record| {
         let time = utc_text(door::unix_ms()).replacen(' ', "T", 1);
         let thread = std::thread::current();

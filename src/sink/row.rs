@@ -58,6 +58,9 @@ impl Status {
     }
 }
 
+/// What a buffer may keep from one row to the next: a value of 30 MB must not be paid for for ever.
+const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+
 /// Makes rows. It is kept from row to row for its buffers: a record that is plain text costs no allocation.
 #[derive(Default)]
 pub struct RowBuffer {
@@ -104,6 +107,7 @@ fn text_or_base64<'a>(bytes: &'a [u8], scratch: &'a mut String) -> (&'a str, boo
 
 fn base64<'a>(bytes: &[u8], scratch: &'a mut String) -> &'a str {
     scratch.clear();
+    scratch.shrink_to(SCRATCH_BYTES_KEPT);
     BASE64.encode_string(bytes, scratch);
     scratch
 }

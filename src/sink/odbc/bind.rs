@@ -14,7 +14,7 @@ use odbc_api::sys::Timestamp;
 use odbc_api::{BindParamDesc, ColumnarBulkInserter, DataType};
 use uuid::Uuid;
 
-use super::rows::{Head, OwnedRow, Rows};
+use super::rows::{Head, OwnedRow, PIECE_BYTES, Rows};
 use crate::core::civil::utc;
 
 /// A parameter of a statement.
@@ -175,36 +175,70 @@ impl Array {
 
 // ---- columns of bind buffers
 
-/// The inserter that [`descriptions`] make.
+/// Bound buffers, as [`Shape::descriptions`] describe them.
 pub type Inserter<S> = ColumnarBulkInserter<S, WithDataType<BoxColumnBuffer>>;
 
-/// A buffer per parameter of [`Plan::insert`](super::plan::Plan::insert).
-pub fn descriptions(head: &Head, rows: &Rows, wide: bool) -> [BindParamDesc; 10] {
-    let narrow = |bytes: usize, declared: usize| BindParamDesc {
-        buffer_desc: BufferDesc::Text { max_str_len: bytes.max(1) },
-        data_type: DataType::Varchar { length: NonZeroUsize::new(declared.max(1)) },
-    };
-    // A text has at most as many units in UTF-16 as bytes in UTF-8.
-    let text = |bytes: usize, declared: usize| match wide {
-        true => BindParamDesc {
-            buffer_desc: BufferDesc::WText { max_str_len: bytes.max(1) },
-            data_type: DataType::WVarchar { length: NonZeroUsize::new(declared) },
-        },
-        false => narrow(bytes, bytes),
-    };
-    let [key, value, headers] = rows.widths;
-    [
-        text(head.topic.len(), NAME_CHARS),
-        BindParamDesc::i32(false),
-        text(head.consumer_group.len(), NAME_CHARS),
-        BindParamDesc::timestamp(false, 3),
-        narrow(ID_CHARS, ID_CHARS),
-        BindParamDesc::i64(false),
-        text(key, 0),
-        text(value, 0),
-        text(headers, 0),
-        narrow(STATUS_CHARS, STATUS_CHARS),
-    ]
+/// What buffers hold: so many rows, and texts so long, in bytes of UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    rows: usize,
+    /// Topic, consumer group, key, value, headers.
+    widths: [usize; 5],
+}
+
+impl Shape {
+    /// What rows need, `at_once` of them at the same time.
+    pub fn of(head: &Head, rows: &Rows, at_once: usize) -> Self {
+        let [key, value, headers] = rows.widths;
+        let widths = [head.topic.len(), head.consumer_group.len(), key, value, headers];
+        Self { rows: at_once, widths: widths.map(|width| width.next_multiple_of(64).max(64)) }
+    }
+
+    /// How many rows it holds.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// Whether what fits `other` fits this.
+    pub fn holds(self, other: Self) -> bool {
+        self.rows >= other.rows && self.widths.iter().zip(other.widths).all(|(own, other)| *own >= other)
+    }
+
+    /// The smallest that holds both, if that is no waste.
+    pub fn with(self, other: Self) -> Self {
+        let widths = std::array::from_fn(|column| self.widths[column].max(other.widths[column]));
+        let both = Self { rows: self.rows.max(other.rows), widths };
+        if both.rows * both.widths.iter().sum::<usize>() <= PIECE_BYTES { both } else { other }
+    }
+
+    /// A buffer per parameter of [`Plan::insert`](super::plan::Plan::insert).
+    pub fn descriptions(self, wide: bool) -> [BindParamDesc; 10] {
+        let narrow = |bytes: usize, declared: usize| BindParamDesc {
+            buffer_desc: BufferDesc::Text { max_str_len: bytes },
+            data_type: varchar(declared),
+        };
+        // A text has at most as many units in UTF-16 as bytes in UTF-8.
+        let text = |bytes: usize, declared: usize| match wide {
+            true => BindParamDesc {
+                buffer_desc: BufferDesc::WText { max_str_len: bytes },
+                data_type: DataType::WVarchar { length: NonZeroUsize::new(declared) },
+            },
+            false => narrow(bytes, bytes),
+        };
+        let [topic, consumer_group, key, value, headers] = self.widths;
+        [
+            text(topic, NAME_CHARS),
+            BindParamDesc::i32(false),
+            text(consumer_group, NAME_CHARS),
+            BindParamDesc::timestamp(false, 3),
+            narrow(ID_CHARS, ID_CHARS),
+            BindParamDesc::i64(false),
+            text(key, 0),
+            text(value, 0),
+            text(headers, 0),
+            narrow(STATUS_CHARS, STATUS_CHARS),
+        ]
+    }
 }
 
 /// Writes a row into the buffers' place `at`.
@@ -229,7 +263,7 @@ pub fn put_row<S: AsStatementRef>(
     put_fixed(inserter, 5, at, row.offset);
 }
 
-const DESCRIBED: &str = "the column has the type that `descriptions` gave it";
+const DESCRIBED: &str = "the column has the type that its description gave it";
 
 fn put_narrow<S: AsStatementRef>(inserter: &mut Inserter<S>, column: usize, at: usize, text: Option<&str>) {
     inserter.column_mut(column).as_text().expect(DESCRIBED).set_cell(at, text.map(str::as_bytes));
@@ -259,6 +293,18 @@ fn put_fixed<S: AsStatementRef, T: odbc_api::Pod + Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::odbc::rows::LONG_BYTES;
+
+    #[test]
+    fn buffers_grow_to_hold_what_comes_and_are_made_anew_rather_than_wasted() {
+        let shape = |rows, value| Shape { rows, widths: [64, 64, 64, value, 64] };
+        let small = shape(100, 128);
+        assert!(small.holds(shape(100, 64)) && small.holds(small));
+        assert!(!small.holds(shape(101, 64)) && !small.holds(shape(1, 192)));
+        assert_eq!(small.with(shape(10, 256)), shape(100, 256));
+        let wide = shape(10, LONG_BYTES);
+        assert_eq!(shape(2000, 128).with(wide), wide);
+    }
 
     #[test]
     fn an_array_literal_keeps_every_character() {

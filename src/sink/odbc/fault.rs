@@ -84,7 +84,7 @@ impl Fault {
                 "{name}: cannot {what}: no answer within {} s; the connection was left behind and another is opened",
                 waited.as_secs_f32()
             ),
-            Fault::Gone => format!("{name}: cannot {what}: the connection's driver failed; another is opened"),
+            Fault::Gone => format!("{name}: cannot {what}: the driver failed on this connection; another is opened"),
             Fault::Own { words, .. } => format!("{name}: cannot {what}: {words}"),
         };
         SinkError::new(self.class(system), message)
@@ -112,6 +112,56 @@ fn said(record: &Record) -> Fault {
     Fault::Said { state: record.state.as_str().to_owned(), native: record.native_error, words }
 }
 
+/// The words in one line, without what psqlodbc puts behind each of the server's.
 fn one_line(text: &str) -> String {
-    text.trim_matches(|c: char| c.is_whitespace() || c == '\0').split_whitespace().collect::<Vec<_>>().join(" ")
+    let words = text.trim_matches(|c: char| c.is_whitespace() || c == '\0').split_whitespace().collect::<Vec<_>>();
+    let line = words.join(" ");
+    line.strip_suffix("; Error while executing the query").map_or(line.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(state: &str, native: i32, words: &str) -> Fault {
+        Fault::Said { state: state.to_owned(), native, words: one_line(words) }
+    }
+
+    #[test]
+    fn a_fault_has_its_class_says_all_and_ends_the_connection_when_it_must() {
+        let silence = Fault::Silence { waited: Duration::from_millis(2500) };
+        let cases = [
+            (said("08S01", 0, "gone"), ErrorClass::Transient, true, "08S01"),
+            (
+                said("40P01", 1, "ERROR: deadlock detected;\nError while executing the query"),
+                ErrorClass::Contention,
+                false,
+                "deadlock detected (SQLSTATE 40P01, native 1)",
+            ),
+            (said("22001", 1, "too long"), ErrorClass::Data, false, "too long"),
+            (silence, ErrorClass::Transient, true, "no answer within 2.5 s"),
+            (Fault::Gone, ErrorClass::Transient, true, "the driver failed on"),
+            (Fault::own(ErrorClass::Overload, "all busy"), ErrorClass::Overload, false, "all busy"),
+        ];
+        for (fault, class, ends, part) in cases {
+            let error = fault.sink_error("odbc", "write", System::Postgres);
+            assert_eq!((error.class, fault.ends_connection(System::Postgres)), (class, ends), "{error}");
+            assert!(error.message.starts_with("odbc: cannot write: ") && error.message.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn missing_and_existing_tables_are_told_apart_from_other_faults() {
+        for (fault, missing, existing) in [
+            (said("42S02", 208, "Invalid object name"), true, false),
+            (said("42P01", 1, "relation does not exist"), true, false),
+            (said("HY000", 1, "no such table: x (1)"), true, false),
+            (said("42S01", 2714, "There is already an object"), false, true),
+            (said("42S01", 1050, "Table 'x' already exists"), false, true),
+            (said("42501", 1, "permission denied"), false, false),
+            (Fault::Gone, false, false),
+        ] {
+            assert_eq!((fault.is_missing_table(), fault.is_existing_table()), (missing, existing), "{fault:?}");
+        }
+    }
 }

@@ -45,6 +45,7 @@ impl Plan {
     /// The plan for a database, a table that may be qualified (`schema.table`), and a driver.
     pub fn new(system: System, table: &str, driver: &str) -> Self {
         let spelling = spelling(system);
+        let arrays = system == System::MySql || system == System::SqlServer && is_microsofts(driver);
         let mut parts: Vec<String> = table.split('.').map(|part| spelling.quoted(part)).collect();
         let table = parts.join(".");
         parts.pop();
@@ -58,12 +59,14 @@ impl Plan {
             system,
             wide: system == System::SqlServer,
             stores_nul: system == System::MySql || system == System::SqlServer && !is_freetds(driver),
-            rows_max: if system == System::SqlServer { 1000 } else { 2000 },
-            arrays: match system {
-                System::MySql => true,
-                System::SqlServer => is_microsofts(driver),
-                System::Postgres | System::Sqlite | System::Any => false,
+            // Row by row, the time of a statement is that of many; fewer of them stay within its time-out.
+            rows_max: match system {
+                System::Postgres | System::MySql => 2000,
+                System::SqlServer if arrays => 1000,
+                System::Sqlite => 1000,
+                System::SqlServer | System::Any => 200,
             },
+            arrays,
             insert: format!("INSERT INTO {table} ({columns}) VALUES ({values}){ending}"),
             unnest: (system == System::Postgres).then(|| {
                 format!(

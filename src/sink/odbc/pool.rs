@@ -18,10 +18,6 @@ use crate::door;
 const CHECK_AFTER_IDLE: Duration = Duration::from_secs(30);
 /// So old, a connection is replaced: servers and balancers move, and drivers leak.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
-/// Batches above this size are written one at a time, whatever the number of connections: a driver may make several
-/// copies of a value, and 30 MB values by five connections would be a gigabyte.
-pub const HEAVY_BYTES: usize = 4 << 20;
-
 /// What the pool may do.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolLimits {
@@ -159,7 +155,7 @@ impl Pool {
         Ok((pooled, Some(greeting)))
     }
 
-    /// Held while a batch is written that is larger than [`HEAVY_BYTES`].
+    /// Held while a heavy batch is written: see `writer.rs`.
     pub fn heavy(&self) -> MutexGuard<'_, ()> {
         self.heavy.lock()
     }

@@ -12,7 +12,7 @@ use crate::core::record::MessageBatch;
 use crate::sink::row::{RowBuffer, Status};
 
 /// The most bytes of bind buffers at once. They are as wide as the longest value in each column.
-const PIECE_BYTES: usize = 4 << 20;
+pub const PIECE_BYTES: usize = 4 << 20;
 /// A longer value goes alone, by a statement of its own: it would make the buffers of all rows as wide.
 pub const LONG_BYTES: usize = 64 << 10;
 /// What a buffer may keep between batches.
@@ -99,7 +99,8 @@ impl Rows {
         start..self.text.len()
     }
 
-    fn clear(&mut self) {
+    /// Forgets the rows, and what memory one huge value took.
+    pub fn clear(&mut self) {
         self.text.clear();
         self.text.shrink_to(KEPT_BYTES);
         self.rows.clear();

@@ -1,14 +1,12 @@
 //! What is done on a connection's own thread: statements, rows, commit.
 
-use std::collections::HashMap;
-
 use odbc_api::handles::StatementImpl;
 use odbc_api::{
-    ColumnDescription, Connection, ConnectionOptions, Cursor, DataType, Preallocated, Prepared, ResultSetMetadata,
-    environment,
+    ColumnDescription, Connection, ConnectionOptions, Cursor, DataType, Preallocated, ResultSetMetadata, environment,
 };
+use uuid::Uuid;
 
-use super::bind::{Bound, Value, bound, bound_arrays, bound_row, descriptions, put_row};
+use super::bind::{Bound, Inserter, Shape, Value, bound, bound_arrays, bound_row, put_row};
 use super::fault::Fault;
 use super::link::Target;
 use super::plan::{Plan, session_statements, system_called};
@@ -35,10 +33,17 @@ pub type Answer = Vec<Option<String>>;
 pub struct Session<'c> {
     connection: &'c Connection<'static>,
     direct: Preallocated<StatementImpl<'c>>,
-    prepared: HashMap<String, Prepared<StatementImpl<'c>>>,
+    columns: Option<Columns<'c>>,
     system: System,
     query_timeout_seconds: Option<usize>,
     units: Vec<u16>,
+}
+
+/// The statement that inserts, with its buffers. They stay bound from batch to batch: Microsoft's driver prepares anew
+/// what is bound anew, which is a round trip.
+struct Columns<'c> {
+    inserter: Inserter<StatementImpl<'c>>,
+    shape: Shape,
 }
 
 impl<'c> Session<'c> {
@@ -70,11 +75,8 @@ impl<'c> Session<'c> {
             }
         }
         connection.set_autocommit(false)?;
-        let prepared = HashMap::new();
-        Ok((
-            Self { connection, direct, prepared, system, query_timeout_seconds, units: Vec::new() },
-            Greeting { system },
-        ))
+        let session = Self { connection, direct, columns: None, system, query_timeout_seconds, units: Vec::new() };
+        Ok((session, Greeting { system }))
     }
 
     /// Executes a statement that answers no rows and says how many it affected.
@@ -154,9 +156,7 @@ impl<'c> Session<'c> {
         let range = vec![Value::Ascii(first.to_string()), Value::Ascii(last.to_string())];
         let found = self.query(&plan.existing, range)?;
         if !found.is_empty() {
-            let ids = found
-                .into_iter()
-                .filter_map(|mut answer| uuid::Uuid::parse_str(answer.first_mut()?.as_deref()?.trim()).ok());
+            let ids = found.iter().filter_map(|answer| Uuid::parse_str(answer.first()?.as_deref()?.trim()).ok());
             rows.remove(&ids.collect());
         }
         Ok(())
@@ -164,32 +164,35 @@ impl<'c> Session<'c> {
 
     /// By bind buffers: all rows at once, or one after the other through the same buffers.
     fn insert_columns(&mut self, plan: &Plan, head: &Head, rows: &Rows) -> Result<(), Fault> {
-        let mut units = std::mem::take(&mut self.units);
         let at_once = if plan.arrays { rows.len() } else { 1 };
-        let prepared = self.prepared(&plan.insert)?;
-        let mut inserter = prepared.column_inserter(at_once, descriptions(head, rows, plan.wide))?;
-        inserter.set_num_rows(at_once);
+        let needed = Shape::of(head, rows, at_once);
+        // Not put back after an error: what state a driver's statement is in then, nobody says.
+        let mut columns = match self.columns.take() {
+            Some(columns) if columns.shape.holds(needed) => columns,
+            old => {
+                let shape = old.map_or(needed, |old| old.shape.with(needed));
+                self.bind_columns(plan, shape)?
+            }
+        };
+        columns.inserter.set_num_rows(at_once);
         for (index, row) in rows.iter().enumerate() {
             let at = index % at_once;
-            put_row(&mut inserter, at, head, &row, plan.wide.then_some(&mut units));
+            put_row(&mut columns.inserter, at, head, &row, plan.wide.then_some(&mut self.units));
             if at + 1 == at_once {
-                inserter.execute()?;
+                columns.inserter.execute()?;
             }
         }
-        self.units = units;
+        self.columns = Some(columns);
         Ok(())
     }
 
-    /// A statement that is prepared once per connection.
-    fn prepared(&mut self, sql: &str) -> Result<&mut Prepared<StatementImpl<'c>>, Fault> {
-        if !self.prepared.contains_key(sql) {
-            let mut prepared = self.connection.prepare(sql)?;
-            if let Some(seconds) = self.query_timeout_seconds {
-                ignore_unsupported(prepared.set_query_timeout_sec(seconds));
-            }
-            self.prepared.insert(sql.to_owned(), prepared);
+    fn bind_columns(&self, plan: &Plan, shape: Shape) -> Result<Columns<'c>, Fault> {
+        let mut prepared = self.connection.prepare(&plan.insert)?;
+        if let Some(seconds) = self.query_timeout_seconds {
+            ignore_unsupported(prepared.set_query_timeout_sec(seconds));
         }
-        Ok(self.prepared.get_mut(sql).expect("it was just put there"))
+        let inserter = prepared.into_column_inserter(shape.rows(), shape.descriptions(plan.wide))?;
+        Ok(Columns { inserter, shape })
     }
 
     pub fn commit(&mut self) -> Result<(), Fault> {

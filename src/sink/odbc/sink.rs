@@ -168,6 +168,7 @@ impl Shared {
             return Ok(Arc::clone(plan));
         }
         let (mut pooled, plan) = self.connect(state.plan.take())?;
+        self.refuse_mangled_name(&plan)?;
         let mut tables = Tables { link: &mut pooled, plan: &plan, options: &self.options };
         if let Err(error) = tables.ensure(!state.seen) {
             pooled.close();
@@ -193,6 +194,19 @@ impl Shared {
             }
         };
         Ok((pooled, plan))
+    }
+
+    /// The text of a statement goes to Microsoft's driver in the process's own encoding, which on Unix need not be
+    /// UTF-8; values are not concerned.
+    fn refuse_mangled_name(&self, plan: &Plan) -> Result<(), Unusable> {
+        if !plan.wide || self.options.table.is_ascii() || cfg!(windows) {
+            return Ok(());
+        }
+        let OdbcOptions { name, table, .. } = &self.options;
+        let words = format!(
+            "{name}: the table's name {table} must be of ASCII characters on SQL Server; make a view or synonym"
+        );
+        Err(Unusable { error: SinkError::new(ErrorClass::Schema, words), driver_missing: false })
     }
 
     /// Which database it is as long as it has not said so itself: for the words of a failed login.

@@ -131,7 +131,7 @@ impl Work<'_> {
         let (set, back) = (self.plan.savepoint(), self.plan.back_to_savepoint());
         self.execute(partition, "set a savepoint", set, Vec::new())?;
         let failure = match self.insert_all(batch, range.clone(), ids) {
-            Err(failure) if failure.error.class == ErrorClass::Data => failure,
+            Err(failure) if failure.is_data() => failure,
             result => return result,
         };
         self.execute(partition, "go back to a savepoint", back, Vec::new())?;
@@ -169,6 +169,7 @@ impl Work<'_> {
             })?;
             from = next;
         }
+        self.rows.clear();
         Ok(inserted)
     }
 
@@ -245,6 +246,11 @@ impl Failure {
     /// One that concerns a single batch, and not the connection.
     fn of_batch(error: SinkError) -> Self {
         Self { error, others_may_succeed: true, close: false, outcome_unknown: false }
+    }
+
+    /// Whether some record is to blame.
+    pub fn is_data(&self) -> bool {
+        self.error.class == ErrorClass::Data
     }
 
     fn blaming(mut self, offset: i64) -> Self {

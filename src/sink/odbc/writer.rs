@@ -4,14 +4,18 @@
 //! back and each batch is tried alone; alone it is tried with savepoints, until the record to blame is known. A failure
 //! that concerns all of them (server gone, disk full) is everybody's answer at once. When the answer to COMMIT is lost,
 //! the position rows, read on another connection, say which batches were committed.
+//!
+//! Memory beside what the engine accounts for: a writer holds one statement's rows (4 MiB of text), its connection bind
+//! buffers for them (another 4 MiB, twice that in UTF-16). A longer value is held whole, and a driver makes copies of it,
+//! so batches with such a value are written one at a time, whatever the number of connections.
 
 use std::sync::Arc;
 
 use super::plan::Plan;
-use super::pool::HEAVY_BYTES;
 use super::rows::Rows;
 use super::sink::Shared;
 use super::transaction::{Failure, Work, repeated};
+use crate::core::record::{MessageBatch, Record};
 use crate::core::verdict::ErrorClass;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::row::RowBuffer;
@@ -48,15 +52,25 @@ impl Writer for OdbcWriter {
     }
 }
 
-/// How many of the first batches go into one transaction: so that they stay below the size of which only one is written
-/// at a time.
+/// The most bytes of several batches in one transaction: one failure repeats all of them.
+const GROUP_BYTES: usize = 8 << 20;
+/// A value from this size on makes its batch heavy.
+const HEAVY_BYTES: usize = 2 << 20;
+
+/// How many of the first batches go into one transaction.
 fn group_len(writes: &[Write<'_>]) -> usize {
     let mut bytes = 0;
     let fitting = writes.iter().take_while(|write| {
         bytes += write.batch.bytes();
-        bytes <= HEAVY_BYTES
+        bytes <= GROUP_BYTES
     });
     fitting.count().max(1)
+}
+
+fn is_heavy(batch: &MessageBatch<'_>) -> bool {
+    let bytes = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let of = |record: Record<'_>| bytes(record.key) + bytes(record.value) + record.headers.encoded().len();
+    batch.bytes() >= HEAVY_BYTES && batch.iter().any(|record| of(record) >= HEAVY_BYTES)
 }
 
 impl OdbcWriter {
@@ -68,11 +82,12 @@ impl OdbcWriter {
 
     fn write_group(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
         let shared = Arc::clone(&self.shared);
-        let bytes: usize = writes.iter().map(|write| write.batch.bytes()).sum();
-        let _alone = (bytes > HEAVY_BYTES).then(|| shared.pool.heavy());
+        let _alone = writes.iter().any(|write| is_heavy(&write.batch)).then(|| shared.pool.heavy());
         match self.write_together(writes, false) {
             Ok(written) => written.into_iter().map(Ok).collect(),
-            Err(failure) if failure.others_may_succeed => self.write_each(writes),
+            Err(failure) if failure.others_may_succeed && (writes.len() > 1 || failure.is_data()) => {
+                self.write_each(writes)
+            }
             Err(failure) => self.answer_all(writes, failure),
         }
     }
