@@ -1,12 +1,12 @@
 //! The sink over a database of its own, with a wire between that can be cut; and the contract, run against it.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use konekt::TopicPartition;
 use konekt::port::Sink;
 use konekt::sink::odbc::{OdbcOptions, OdbcSink};
-use rusqlite::OptionalExtension;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -49,11 +49,6 @@ impl<'a> Served<'a> {
         sql.split(';').filter(|statement| !statement.trim().is_empty()).for_each(|statement| database.run(statement));
         let sink = sink(&database.connection_string_through(link.port()), change);
         Self { database, link, sink }
-    }
-
-    /// Another sink over the same database, as another process has it.
-    pub fn another_sink(&self) -> OdbcSink {
-        sink(&self.database.connection_string(), |_| {})
     }
 
     /// Rows of the message table.
@@ -103,14 +98,17 @@ impl Subject for Served<'_> {
         let from = format!(
             "konekt_positions WHERE consumer_group = '{GROUP}' AND topic = '{topic}' AND {column} = {partition}"
         );
-        let row = self.database.select(&["next_offset", "epoch", "written", "skipped"], &from).pop()?;
-        let [next_offset, epoch, written, skipped] = [0, 1, 2, 3].map(|index| row[index].as_i64().expect("a number"));
-        Some(StoredPosition { next_offset, epoch, written, skipped })
+        self.database.select(&["next_offset", "epoch", "written", "skipped"], &from).pop().map(stored_position)
     }
 
     fn stores_nul(&self) -> bool {
         self.database.server().name() != "postgres"
     }
+}
+
+fn stored_position(row: Vec<Value>) -> StoredPosition {
+    let [next_offset, epoch, written, skipped] = [0, 1, 2, 3].map(|index| row[index].as_i64().expect("a number"));
+    StoredPosition { next_offset, epoch, written, skipped }
 }
 
 fn stored_row(row: Vec<Value>) -> StoredRow {
@@ -146,8 +144,14 @@ impl SqliteByOdbc {
         Self { folder, sink }
     }
 
-    fn look(&self) -> rusqlite::Connection {
-        rusqlite::Connection::open(self.folder.path().join("k.db")).expect("the file")
+    /// Asked in a process of its own: two copies of SQLite in one process take each other's locks away.
+    fn select(&self, sql: &str) -> Vec<Vec<Value>> {
+        const SCRIPT: &str = "import json, sqlite3, sys\n\
+                              for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(json.dumps(row))";
+        let file = self.folder.path().join("k.db");
+        let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(sql).output().expect("python3");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("JSON").lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 }
 
@@ -157,24 +161,19 @@ impl Subject for SqliteByOdbc {
     }
 
     fn rows(&self) -> Vec<StoredRow> {
-        let sql = r#"SELECT json_array(id, topic, "partition", "offset", message_key, message_value, message_headers,
-            consumer_group, processing_timestamp, processing_status, error_message)
+        let sql = r#"SELECT id, topic, "partition", "offset", message_key, message_value, message_headers, consumer_group,
+            processing_timestamp, processing_status, error_message
             FROM processed_messages ORDER BY topic, "partition", "offset""#;
-        let connection = self.look();
-        let mut statement = connection.prepare(sql).expect("the message table");
-        let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("rows");
-        rows.map(|row| stored_row(serde_json::from_str(&row.expect("a row")).expect("JSON"))).collect()
+        self.select(sql).into_iter().map(stored_row).collect()
     }
 
     fn position(&self, partition: &TopicPartition) -> Option<StoredPosition> {
-        let sql = r#"SELECT next_offset, epoch, written, skipped FROM konekt_positions
-            WHERE consumer_group = ? AND topic = ? AND "partition" = ?"#;
-        let row = self.look().query_row(sql, (GROUP, &*partition.topic, partition.partition), |row| {
-            let number = |index| row.get::<_, i64>(index);
-            let [next_offset, epoch, written, skipped] = [number(0)?, number(1)?, number(2)?, number(3)?];
-            Ok(StoredPosition { next_offset, epoch, written, skipped })
-        });
-        row.optional().expect("the position table")
+        let TopicPartition { topic, partition } = partition;
+        let sql = format!(
+            r#"SELECT next_offset, epoch, written, skipped FROM konekt_positions
+            WHERE consumer_group = '{GROUP}' AND topic = '{topic}' AND "partition" = {partition}"#
+        );
+        self.select(&sql).pop().map(stored_position)
     }
 
     fn stores_nul(&self) -> bool {

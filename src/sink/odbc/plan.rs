@@ -156,8 +156,9 @@ pub fn with_driver_settings(connection_string: &str, driver: &str, connect: Dura
         }
     };
     if driver.contains("psqlodbc") {
-        // No savepoint around each statement: Konekt rolls back itself.
-        add("Protocol", "7.4-1".to_owned());
+        // After an error the driver does nothing: no savepoint around each statement, as 7.4-2 has, and no rollback of the
+        // transaction, as 7.4-1 has, which would take Konekt's own savepoints with it.
+        add("Protocol", "7.4-0".to_owned());
     }
     if driver.contains("maodbc") {
         add("CONN_TIMEOUT", connect.as_secs().max(1).to_string());

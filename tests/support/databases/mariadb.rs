@@ -94,10 +94,10 @@ impl Kind for MariaDb {
         format!("DATE_FORMAT({column}, '%Y-%m-%d %H:%i:%s.%f')")
     }
 
-    fn disconnect_all(&self, database: &str) -> String {
+    fn disconnecting(&self, database: &str) -> String {
         format!(
-            "BEGIN NOT ATOMIC FOR one IN (SELECT id FROM information_schema.processlist WHERE db = '{database}' \
-             AND id <> connection_id()) DO KILL one.id; END FOR; END"
+            "SELECT CONCAT('KILL ', id) FROM information_schema.processlist WHERE db = '{database}' \
+             AND id <> connection_id()"
         )
     }
 }

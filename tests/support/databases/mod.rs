@@ -58,8 +58,8 @@ pub trait Kind: Sync {
     fn json_array(&self) -> &'static str;
     /// `column`, a moment, as `YYYY-MM-DD HH:MM:SS.mmm` in UTC.
     fn utc_text(&self, column: &str) -> String;
-    /// Ends all connections to a database but the one that asks.
-    fn disconnect_all(&self, database: &str) -> String;
+    /// Asks for the statements that end all connections to a database but the one that asks.
+    fn disconnecting(&self, database: &str) -> String;
 }
 
 /// Another user of this system.
@@ -238,7 +238,10 @@ impl Database<'_> {
 
     /// Ends all connections to it, as an operator would.
     pub fn disconnect_all(&self) {
-        self.run(&self.server.kind.disconnect_all(&self.name));
+        let mut session = self.session();
+        for statement in session.run(&self.server.kind.disconnecting(&self.name)) {
+            session.run(&statement);
+        }
     }
 
     pub fn server(&self) -> &Server {

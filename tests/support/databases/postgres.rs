@@ -53,7 +53,8 @@ impl Kind for Postgres {
             "fsync=off",
             "max_connections=60",
             "max_wal_size=256MB",
-            "deadlock_timeout=100ms",
+            // The first of two to wait is to find the deadlock that the second makes, also on a busy machine.
+            "deadlock_timeout=3s",
             // A row says UTC, whatever the session thinks.
             "timezone=Asia/Kathmandu",
         ] {
@@ -95,10 +96,10 @@ impl Kind for Postgres {
         format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS')")
     }
 
-    fn disconnect_all(&self, database: &str) -> String {
+    fn disconnecting(&self, database: &str) -> String {
         format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-             WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+            "SELECT 'SELECT pg_terminate_backend(' || pid || ')' FROM pg_stat_activity WHERE datname = '{database}' \
+             AND pid <> pg_backend_pid()"
         )
     }
 }

@@ -21,7 +21,7 @@ impl Session {
     pub(super) fn start(mut command: Command, echo: &'static str, folder: &Path) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let errors = folder.join(format!("session-{}.errors", MADE.fetch_add(1, Ordering::Relaxed)));
-        let stderr = File::create(&errors).expect("a file for the client's errors");
+        let stderr = File::options().append(true).create(true).open(&errors).expect("a file for the client's errors");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let answers = BufReader::new(child.stdout.take().expect("stdout is piped"));

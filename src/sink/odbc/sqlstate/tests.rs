@@ -121,6 +121,7 @@ fn mysql_is_known_by_its_native_codes() {
         ("HY000", 2002, Transient),
         ("08S01", 2006, Transient),
         ("08S01", 2013, Transient),
+        ("HY000", 5014, Transient),
         ("42000", 1044, Auth),
         ("28000", 1045, Auth),
         ("42000", 1049, Schema),
