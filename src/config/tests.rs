@@ -197,3 +197,49 @@ fn a_look_at_a_database_wants_one_of_them() {
         assert_eq!(&found, expected, "{variables:?} {flags:?}");
     }
 }
+
+#[test]
+fn sink_odbc_wants_a_connection_string_and_shows_it_to_nobody() {
+    let topics = [("topics", "orders")];
+    let all = faults(&resolved(Command::Odbc, &[], &[], &topics));
+    assert!(
+        all.len() == 1 && all[0].contains("--connection-string") && all[0].contains("ODBC_CONNECTION_STRING"),
+        "{all:?}"
+    );
+    let environment = [("ODBC_CONNECTION_STRING", "DSN=x;PWD=hush")];
+    let told = resolved(Command::Odbc, &[], &environment, &topics);
+    let settings = told.settings().unwrap();
+    let shown = format!("{settings:?}{}", told.effective());
+    assert!(shown.contains("***") && !shown.contains("hush"), "{shown}");
+    assert!(
+        matches!(&settings.sink, SinkSettings::Odbc(odbc) if odbc.login == OdbcLogin::ConnectionString(Secret::new("DSN=x;PWD=hush")))
+    );
+}
+
+#[test]
+fn sink_sqlserver_knows_the_older_names_and_hides_the_password() {
+    let environment = [
+        ("SQLSERVER_HOST", "db\\first"),
+        ("SQLSERVER_DATABASE", "shop"),
+        ("SQLSERVER_USERNAME", "sa"),
+        ("SQLSERVER_PASSWORD", "hush"),
+    ];
+    let told = resolved(Command::SqlServer, &[], &environment, &[("topics", "orders"), ("sqlserver_encrypt", "no")]);
+    let settings = told.settings().unwrap();
+    let SinkSettings::Odbc(OdbcSettings { login: OdbcLogin::SqlServer(login), pool_size: 5, .. }) = &settings.sink
+    else {
+        panic!("{:?}", settings.sink)
+    };
+    let expected = SqlServerLogin {
+        driver: "auto".to_owned(),
+        server: "db\\first".to_owned(),
+        port: None,
+        database: "shop".to_owned(),
+        username: Some("sa".to_owned()),
+        password: Secret::new("hush"),
+        encrypt: "no".to_owned(),
+        trust_server_certificate: false,
+    };
+    assert_eq!(*login, expected);
+    assert!(!format!("{settings:?}{}", told.effective()).contains("hush"));
+}

@@ -151,7 +151,11 @@ impl SqliteByOdbc {
         let file = self.folder.path().join("k.db");
         let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(sql).output().expect("python3");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("JSON").lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+        String::from_utf8(output.stdout)
+            .expect("JSON")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
     }
 }
 

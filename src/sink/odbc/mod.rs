@@ -5,15 +5,15 @@
 //! in every build, so that `konekt errors` and `konekt check-drivers` work where ODBC was left out; the sink itself
 //! needs the feature `odbc` or `odbc-system`.
 //!
-//! The flow: [`OdbcSink`] holds a [`Pool`](pool) of connections and, from the first one on, the [`Plan`](plan): the
+//! The flow: `OdbcSink` holds a pool of connections (`pool.rs`) and, from the first one on, the plan (`plan.rs`): the
 //! texts of all statements in the database's dialect, with the tables made or checked (`tables.rs`). Its writer
 //! (`writer.rs`) borrows a connection per call and does each call in one transaction (`transaction.rs`). A connection is
-//! a thread of its own ([`link`]), since a driver may never come back; what is done on that thread stands in `session.rs`
-//! and `bind.rs`; records reach it as owned [`rows`]. `fault.rs` is what a driver says, and its class.
+//! a thread of its own (`link.rs`), since a driver may never come back; what is done on that thread stands in `session.rs`
+//! and `bind.rs`; records reach it as owned rows (`rows.rs`). `fault.rs` is what a driver says, and its class.
 //!
 //! # How rows are inserted
 //!
-//! Chosen by measurement; the numbers stand in [`plan`].
+//! Chosen by measurement; forms and numbers stand in `plan.rs`.
 
 pub mod connection_string;
 pub mod drivers;
@@ -26,7 +26,7 @@ mod fault;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod link;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
-pub mod plan;
+mod plan;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod pool;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]

@@ -57,7 +57,8 @@ pub struct Pool {
 
 #[derive(Default)]
 struct State {
-    idle: Vec<(Link, Instant)>,
+    /// Since when; `None` where it must be checked before it is used.
+    idle: Vec<(Link, Option<Instant>)>,
     /// Idle and taken ones together.
     open: usize,
 }
@@ -112,9 +113,10 @@ impl Pool {
     }
 
     /// An idle connection, or `None` with the right to open one.
-    fn idle_or_slot(&self, deadline: Instant) -> Result<Option<(Link, Instant)>, Fault> {
+    fn idle_or_slot(&self, deadline: Instant) -> Result<Option<(Link, Option<Instant>)>, Fault> {
         let mut state = self.state.lock();
         loop {
+            // The one that was used last: the others grow old and are replaced.
             if let Some(idle) = state.idle.pop() {
                 return Ok(Some(idle));
             }
@@ -129,12 +131,12 @@ impl Pool {
         }
     }
 
-    fn is_good(&self, pooled: &mut Pooled<'_>, idle_since: Instant) -> bool {
+    fn is_good(&self, pooled: &mut Pooled<'_>, idle_since: Option<Instant>) -> bool {
         let link: &mut Link = pooled;
         if link.opened.elapsed() > AGE_MAX {
             return false;
         }
-        idle_since.elapsed() < CHECK_AFTER_IDLE
+        idle_since.is_some_and(|since| since.elapsed() < CHECK_AFTER_IDLE)
             || matches!(link.call(self.patience(), |session| session.check()), Ok(Ok(())))
     }
 
@@ -179,9 +181,10 @@ pub struct Pooled<'a> {
 }
 
 impl Pooled<'_> {
-    /// Closes the connection instead of giving it back.
+    /// Closes the connection instead of giving it back. What ended it may have ended the idle ones too.
     pub fn close(mut self) {
         self.link = None;
+        self.pool.state.lock().idle.iter_mut().for_each(|(_, since)| *since = None);
     }
 }
 
@@ -190,7 +193,7 @@ impl Drop for Pooled<'_> {
         let back = self.link.take().filter(Link::usable);
         let mut state = self.pool.state.lock();
         match back {
-            Some(link) => state.idle.push((link, door::now())),
+            Some(link) => state.idle.push((link, Some(door::now()))),
             None => state.open -= 1,
         }
         self.pool.freed.notify_one();

@@ -137,7 +137,7 @@ impl<'c> Session<'c> {
         match (&plan.unnest, rows.iter().next()) {
             (_, None) => Ok(0),
             (_, Some(row)) if rows.is_long() => {
-                let inserted = self.execute_bound(&plan.insert, &bound_row(head, &row, plan.wide))?;
+                let inserted = self.insert_long(&plan.insert, &bound_row(head, &row, plan.wide))?;
                 Ok(if plan.system == System::Postgres { inserted } else { count })
             }
             (Some(unnest), _) => {
@@ -149,6 +149,16 @@ impl<'c> Session<'c> {
                 Ok(count)
             }
         }
+    }
+
+    /// By a statement of its own, since a driver may keep what a statement had last, 30 MB as well, until its next use.
+    fn insert_long(&mut self, sql: &str, row: &Bound<'_>) -> Result<u64, Fault> {
+        let mut statement = self.connection.preallocate()?;
+        if let Some(seconds) = self.query_timeout_seconds {
+            ignore_unsupported(statement.set_query_timeout_sec(seconds));
+        }
+        statement.execute(sql, &row[..])?;
+        Ok(statement.row_count()?.unwrap_or(0) as u64)
     }
 
     fn remove_existing(&mut self, plan: &Plan, rows: &mut Rows) -> Result<(), Fault> {

@@ -188,3 +188,50 @@ impl OdbcWriter {
         failure.error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::core::identity::RecordIds;
+    use crate::core::record::{Extent, RecordBuffer, Span, TopicPartition};
+
+    fn records_of(sizes: &[usize]) -> RecordBuffer {
+        let mut records = RecordBuffer::default();
+        for (offset, size) in sizes.iter().enumerate() {
+            let value = Bytes::from(vec![b'x'; *size]);
+            records.push_buffer(value.clone());
+            records.push(Span {
+                offset: offset as i64,
+                timestamp_ms: 0,
+                key: Extent::ABSENT,
+                value: Extent::of(&value, Some(&value)),
+                headers: Extent::ABSENT,
+                header_count: 0,
+            });
+        }
+        records
+    }
+
+    #[test]
+    fn small_batches_share_a_transaction_and_huge_values_are_heavy() {
+        let partition = TopicPartition::new("t", 0);
+        for (sizes, group, heavy) in [
+            (vec![vec![10], vec![10], vec![10]], 3, false),
+            (vec![vec![10], vec![GROUP_BYTES]], 1, false),
+            (vec![vec![GROUP_BYTES + 1], vec![10]], 1, true),
+            (vec![vec![HEAVY_BYTES / 2; 6], vec![10]], 2, false),
+            (vec![vec![10, HEAVY_BYTES]], 1, true),
+        ] {
+            let all: Vec<RecordBuffer> = sizes.iter().map(|sizes| records_of(sizes)).collect();
+            let write = |records| Write {
+                batch: MessageBatch::new(&partition, records, 0..records.len()),
+                ids: RecordIds::new("g", &partition),
+                position: None,
+            };
+            let writes: Vec<Write<'_>> = all.iter().map(write).collect();
+            assert_eq!((group_len(&writes), is_heavy(&writes[0].batch)), (group, heavy), "{sizes:?}");
+        }
+    }
+}

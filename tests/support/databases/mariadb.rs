@@ -8,7 +8,10 @@ use nix::sys::signal::Signal;
 use super::super::odbc;
 use super::{Kind, PASSWORD, USER, is_root};
 
-pub struct MariaDb;
+pub struct MariaDb {
+    /// Whether a commit waits for the disk: where processes are killed, and not machines, it need not.
+    pub durable: bool,
+}
 
 impl Kind for MariaDb {
     fn name(&self) -> &'static str {
@@ -40,8 +43,9 @@ impl Kind for MariaDb {
         let mut command = Command::new("/usr/sbin/mariadbd");
         // Its defaults, so latin1: what is stored rightly is Konekt's doing.
         command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve", "--skip-log-bin"]);
-        // Processes are killed here, not machines: what the system was given is safe.
-        command.args(["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=128M", "--max-connections=60"]);
+        // 2: what was committed is with the system.
+        command.arg(format!("--innodb-flush-log-at-trx-commit={}", if self.durable { 1 } else { 2 }));
+        command.args(["--innodb-buffer-pool-size=128M", "--max-connections=60", "--local-infile=1"]);
         command.args(["--max-allowed-packet=64M", "--performance-schema=0", "--default-time-zone=+05:45"]);
         command.args(["--socket=socket", &format!("--port={port}")]);
         command.arg(format!("--datadir={}", folder.join("data").display()));

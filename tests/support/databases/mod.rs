@@ -83,12 +83,22 @@ pub fn mariadb() -> Result<&'static Server, String> {
 
 /// A PostgreSQL of its own, for a test that stops it.
 pub fn own_postgres() -> Result<Server, String> {
-    Server::start(&postgres::Postgres)
+    Server::start(&postgres::Postgres { durable: false })
 }
 
 /// A MariaDB of its own, for a test that stops it.
 pub fn own_mariadb() -> Result<Server, String> {
-    Server::start(&mariadb::MariaDb)
+    Server::start(&mariadb::MariaDb { durable: false })
+}
+
+/// A PostgreSQL that waits for the disk as users' do, for measurements.
+pub fn durable_postgres() -> Result<Server, String> {
+    Server::start(&postgres::Postgres { durable: true })
+}
+
+/// A MariaDB that waits for the disk as users' do, for measurements.
+pub fn durable_mariadb() -> Result<Server, String> {
+    Server::start(&mariadb::MariaDb { durable: true })
 }
 
 /// A running server. Dropping it stops it and removes its data; so does the end of the test process.

@@ -8,7 +8,10 @@ use nix::sys::signal::Signal;
 use super::super::odbc;
 use super::{Account, Kind, PASSWORD, USER, is_root};
 
-pub struct Postgres;
+pub struct Postgres {
+    /// Whether a commit waits for the disk: where processes are killed, and not machines, it need not.
+    pub durable: bool,
+}
 
 impl Kind for Postgres {
     fn name(&self) -> &'static str {
@@ -49,8 +52,8 @@ impl Kind for Postgres {
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
-            // Processes are killed here, not machines.
-            "fsync=off",
+            if self.durable { "fsync=on" } else { "fsync=off" },
+            "shared_buffers=128MB",
             "max_connections=60",
             "max_wal_size=256MB",
             // The first of two to wait is to find the deadlock that the second makes, also on a busy machine.
