@@ -47,7 +47,10 @@ fn killed_and_restarted(topic: &str, server: Result<Server, String>) {
             server.start_again().expect("the database comes back");
         }
         // Some die while they start, most while they write; none has all of it written yet.
-        wait::until("it is time to kill", RUN_LIMIT, || (database.written(topic) >= wanted.min(RECORDS)).then_some(()));
+        wait::until("it is time to kill", RUN_LIMIT, || {
+            assert!(run.poll().is_none(), "it has ended by itself:\n{}", run.stderr());
+            (database.written(topic) >= wanted.min(RECORDS)).then_some(())
+        });
         wait::pause(Duration::from_millis(random.between(0, 50)));
         killed_at_work += u32::from(run.poll().is_none() && database.written(topic) < RECORDS);
         run.kill();
