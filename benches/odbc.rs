@@ -180,11 +180,13 @@ fn write_partition(writer: &mut dyn Writer, partition: &TopicPartition, records:
     let owner_epoch = writer.claim(&[claim]).expect("the claim succeeds")[0].owner_epoch;
     for first in (0..records.len()).step_by(batch) {
         let next = records.len().min(first + batch);
-        let step = PositionMove { owner_epoch, expected: first as i64, next: next as i64, skipped: 0 };
+        let step =
+            PositionMove { owner_epoch, expected: first as i64, next: next as i64, skipped: 0, dead_lettered: 0 };
         let write = Write {
             batch: MessageBatch::new(partition, records, first..next),
             ids: RecordIds::new("bench", partition),
             position: Some(step),
+            aside: None,
         };
         writer.write(&[write]).remove(0).expect("the batch is written");
     }
@@ -207,7 +209,7 @@ fn bare(database: &Database<'_>, data: &Data, at_once: usize) {
     let longest = data.values.iter().map(String::len).max().unwrap_or(1);
     let descriptions = [
         BindParamDesc::i32(false),
-        BindParamDesc::timestamp(3, false),
+        BindParamDesc::timestamp(false, 3),
         BindParamDesc::text(36),
         BindParamDesc::i64(false),
         BindParamDesc::text(64),
@@ -221,10 +223,10 @@ fn bare(database: &Database<'_>, data: &Data, at_once: usize) {
         inserter.set_num_rows(filled + 1);
         inserter.column_mut(0).as_slice::<i32>().expect("numbers")[filled] = partition;
         inserter.column_mut(1).as_slice::<Timestamp>().expect("moments")[filled] = now;
-        inserter.column_mut(2).as_text_view().expect("text").set_cell(filled, Some(id.as_bytes()));
+        inserter.column_mut(2).as_text().expect("text").set_cell(filled, Some(id.as_bytes()));
         inserter.column_mut(3).as_slice::<i64>().expect("numbers")[filled] = offset;
-        inserter.column_mut(4).as_text_view().expect("text").set_cell(filled, Some(key.as_bytes()));
-        inserter.column_mut(5).as_text_view().expect("text").set_cell(filled, Some(value.as_bytes()));
+        inserter.column_mut(4).as_text().expect("text").set_cell(filled, Some(key.as_bytes()));
+        inserter.column_mut(5).as_text().expect("text").set_cell(filled, Some(value.as_bytes()));
         (filled, uncommitted) = (filled + 1, uncommitted + 1);
         if filled == at_once {
             inserter.execute().expect("the rows are inserted");
@@ -270,7 +272,7 @@ fn columns(database: &Database<'_>) -> String {
 fn copy(database: &Database<'_>, data: &Data) {
     let place = Place::new();
     let (file, columns) = (file_of(data, &place), columns(database));
-    database.run(&format!("\\copy processed_messages {columns} FROM '{file}' \\\\"));
+    database.run(&format!("\\copy processed_messages {columns} FROM '{file}'"));
 }
 
 fn load_data(database: &Database<'_>, data: &Data) {

@@ -19,6 +19,9 @@ pub fn filter(setting: &str, verbosity: i8) -> String {
     level.to_string().to_ascii_lowercase()
 }
 
+/// Libraries whose chatter is of no use to anybody, or shows what they send, a token perhaps.
+const QUIET: [&str; 3] = ["rustls", "ureq", "ureq_proto"];
+
 /// Starts logging for the whole process. A second call changes nothing.
 pub fn start(filter: &str) {
     let mut builder = env_logger::Builder::new();
@@ -29,6 +32,9 @@ pub fn start(filter: &str) {
         let thread = std::thread::current();
         writeln!(line, "{time}Z {:<5} {} {}", record.level(), thread.name().unwrap_or("-"), record.args())
     });
+    for library in QUIET {
+        builder.filter_module(library, LevelFilter::Warn);
+    }
     // Only a logger that is there already refuses, and then there is one.
     let _ = builder.try_init();
 }

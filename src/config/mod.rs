@@ -1,13 +1,15 @@
 //! Settings: raw text from four sources, checked into [`Settings`].
 //!
-//! [`field`] says what there is, [`layers`] gathers what was said and by whom, [`value`] reads one value, this module
+//! [`field`] says what there is, [`layers`] gathers what was said and by whom, `properties` knows what librdkafka's names
+//! mean here, [`value`] reads one value, this module (and `security` for its section)
 //! puts the checked values together and checks them against each other. All faults are reported at once, before
 //! anything connects. The command line calls [`resolve`].
 
 pub mod command;
 pub mod field;
 pub mod layers;
-mod secret;
+mod properties;
+mod security;
 mod table;
 pub mod value;
 
@@ -16,11 +18,11 @@ use std::path::PathBuf;
 
 use field::{Command, Field};
 use layers::{Origin, RawValues, Surroundings};
-pub use secret::Secret;
 pub use table::settings_table_markdown;
 use value::Value;
 
 use crate::consumer::ConsumerConfig;
+use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
 use crate::source::native::{Assignor, Isolation, TopicSelection};
 
@@ -225,6 +227,7 @@ impl Reader<'_> {
             connect_timeout_ms: self.number("connect_timeout_ms"),
             request_timeout_ms: self.number("request_timeout_ms"),
             metadata_max_age_ms: self.number("metadata_max_age_ms"),
+            security: self.security(),
             delivery: match self.text("delivery").as_str() {
                 "exactly-once" => Delivery::ExactlyOnce,
                 _ => Delivery::AtLeastOnce,
@@ -238,6 +241,10 @@ impl Reader<'_> {
             retry_backoff_ms: self.number("retry_backoff_ms"),
             error_threshold: self.size("error_threshold") as u32,
             error_timeout_ms: self.number("error_timeout_ms"),
+            dead_letter_table: matches!(self.value("dead_letter_table"), Some(Value::Switch(true))),
+            dead_letter_topic: self.optional_text("dead_letter_topic"),
+            dead_letter_file: self.optional_text("dead_letter_file").map(Into::into),
+            dead_letter_share_max: self.size("dead_letter_share_max") as u32,
             commit_interval_ms: self.number("commit_interval_ms"),
             stats_interval_ms: self.number("stats_interval_ms"),
             shutdown_timeout_ms: self.number("shutdown_timeout_ms"),

@@ -144,17 +144,26 @@ impl Lane {
 
     /// The first `count` records as a write that moves the position behind them.
     pub fn write(&self, count: usize) -> Write<'_> {
-        let next = self.position_behind(count);
         Write {
             batch: MessageBatch::new(&self.partition, &self.records, 0..count),
             ids: self.ids,
-            position: self.claimed.map(|(owner_epoch, expected)| PositionMove {
-                owner_epoch,
-                expected,
-                next,
-                skipped: self.skipped,
-            }),
+            position: self.move_behind(count, 0),
+            aside: None,
         }
+    }
+
+    /// A write that only moves the position behind the first record, which was put aside. `None` where the sink keeps
+    /// no position.
+    pub fn write_past_first(&self) -> Option<Write<'_>> {
+        let position = self.move_behind(1, 1)?;
+        let batch = MessageBatch::new(&self.partition, &self.records, 0..0);
+        Some(Write { batch, ids: self.ids, position: Some(position), aside: None })
+    }
+
+    fn move_behind(&self, count: usize, dead_lettered: u64) -> Option<PositionMove> {
+        let next = self.position_behind(count);
+        let skipped = self.skipped;
+        self.claimed.map(|(owner_epoch, expected)| PositionMove { owner_epoch, expected, next, skipped, dead_lettered })
     }
 
     /// Whether writing `count` records would change anything in a sink.
@@ -162,7 +171,7 @@ impl Lane {
         count > 0 || self.claimed.is_some_and(|(_, position)| position != self.position_behind(0))
     }
 
-    /// The first `count` records are written.
+    /// The first `count` records are written, or put aside.
     pub fn wrote(&mut self, count: usize) {
         let next = self.position_behind(count);
         self.through = next;

@@ -99,7 +99,7 @@ impl Dialect {
 }
 
 /// The message table's columns that a record fills, in the order of the sinks' parameters: first those that are the same
-/// for a whole batch. `error_message` is there for dead letters, and stays NULL.
+/// for a whole batch. Beside them there is [`ERROR`].
 pub const FILLED: [&str; 10] = [
     "topic",
     "partition",
@@ -112,6 +112,9 @@ pub const FILLED: [&str; 10] = [
     "message_headers",
     "processing_status",
 ];
+
+/// The column that says why a record is a dead letter; NULL in all other rows.
+pub const ERROR: &str = "error_message";
 
 /// The statements that make the message table and its index; `table` is quoted already, `index` is a bare name.
 pub fn create_messages(dialect: &Dialect, table: &str, index: &str) -> [String; 2] {
@@ -130,7 +133,7 @@ pub fn create_messages(dialect: &Dialect, table: &str, index: &str) -> [String; 
         format!("{} {name} NOT NULL", q("consumer_group")),
         format!("{} {timestamp} NOT NULL", q("processing_timestamp")),
         format!("{} VARCHAR(50) NOT NULL", q("processing_status")),
-        format!("{} {long_text}", q("error_message")),
+        format!("{} {long_text}", q(ERROR)),
     ];
     [
         format!("{create_table} {table} ({}){table_options}", columns.join(", ")),

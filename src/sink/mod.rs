@@ -10,9 +10,10 @@
 //! | [`null`] | nowhere: counts, for benchmarks | at least once |
 //!
 //! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON,
-//! [`dialect`] how each database spells the tables, and [`position`] holds the position row's SQL. [`query`] asks what
-//! is in a database.
+//! [`dialect`] how each database spells the tables, [`position`] holds the position row's SQL, [`aside`] keeps the records
+//! that a table refuses, and [`query`] asks what is in a database.
 
+pub mod aside;
 pub mod dialect;
 pub mod exec;
 pub mod handler;

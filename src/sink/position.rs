@@ -22,7 +22,7 @@ use crate::sink::dialect::Dialect;
 pub const TABLE: &str = "konekt_positions";
 
 /// The columns, in the order of the table.
-pub const COLUMNS: [&str; 11] = [
+pub const COLUMNS: [&str; 12] = [
     "consumer_group",
     "topic",
     "partition",
@@ -34,6 +34,7 @@ pub const COLUMNS: [&str; 11] = [
     "dead_lettered",
     "skipped",
     "updated_at",
+    "paused",
 ];
 
 /// The statements in one dialect.
@@ -47,12 +48,17 @@ pub struct PositionSql {
     /// The first row of a partition, with epoch 1.
     /// Parameters: the key, next_offset, cluster_id, topic_id, updated_at.
     pub insert: String,
-    /// Answers next_offset, epoch, cluster_id, topic_id. Parameters: the key.
+    /// Answers next_offset, epoch, cluster_id, topic_id, paused (0 or 1). Parameters: the key.
     pub read: String,
     /// The compare-and-set.
-    /// Parameters: next_offset (new), written (added), skipped (added), updated_at, the key, epoch,
-    /// next_offset (expected).
+    /// Parameters: next_offset (new), written (added), dead_lettered (added), skipped (added), updated_at, the key,
+    /// epoch, next_offset (expected).
     pub advance: String,
+    /// Counts records as dead letters that `advance` counted as written, in the same transaction.
+    /// Parameters: their number, twice, then the key.
+    pub recount: String,
+    /// Notes whether a person paused the partition. Parameters: 0 or 1, then the key.
+    pub pause: String,
     /// All rows in the order of their keys: the key, next_offset, written, dead_lettered, skipped. No parameters.
     pub list: String,
 }
@@ -67,14 +73,16 @@ impl PositionSql {
     pub fn of(dialect: &Dialect, table: &str) -> Self {
         let q = |name: &str| dialect.quoted(name);
         let Dialect { create_table, table_options, key_text: text, wide_key, int, bigint, timestamp, .. } = dialect;
-        let [group, topic, partition, next, epoch, cluster, topic_id, written, dead, skipped, updated] = COLUMNS.map(q);
+        let [group, topic, partition, next, epoch, cluster, topic_id, written, dead, skipped, updated, paused] =
+            COLUMNS.map(q);
         let key = format!("{group} = ? AND {topic} = ? AND {partition} = ?");
         Self {
             create: format!(
                 "{create_table} {table} ({group} {text} NOT NULL, {topic} {text} NOT NULL, \
                  {partition} {int} NOT NULL, {next} {bigint} NOT NULL, {epoch} {bigint} NOT NULL, {cluster} {text}, \
                  {topic_id} {text}, {written} {bigint} NOT NULL, {dead} {bigint} NOT NULL, {skipped} {bigint} NOT NULL, \
-                 {updated} {timestamp} NOT NULL, {wide_key} ({group}, {topic}, {partition})){table_options}"
+                 {updated} {timestamp} NOT NULL, {paused} {int} NOT NULL, {wide_key} ({group}, {topic}, \
+                 {partition})){table_options}"
             ),
             take: format!(
                 "UPDATE {table} SET {epoch} = {epoch} + 1, {cluster} = COALESCE({cluster}, ?), \
@@ -82,13 +90,15 @@ impl PositionSql {
             ),
             insert: format!(
                 "INSERT INTO {table} ({group}, {topic}, {partition}, {next}, {cluster}, {topic_id}, {updated}, \
-                 {epoch}, {written}, {dead}, {skipped}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0)"
+                 {epoch}, {written}, {dead}, {skipped}, {paused}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0)"
             ),
-            read: format!("SELECT {next}, {epoch}, {cluster}, {topic_id} FROM {table} WHERE {key}"),
+            read: format!("SELECT {next}, {epoch}, {cluster}, {topic_id}, {paused} FROM {table} WHERE {key}"),
             advance: format!(
-                "UPDATE {table} SET {next} = ?, {written} = {written} + ?, {skipped} = {skipped} + ?, {updated} = ? \
-                 WHERE {key} AND {epoch} = ? AND {next} = ?"
+                "UPDATE {table} SET {next} = ?, {written} = {written} + ?, {dead} = {dead} + ?, \
+                 {skipped} = {skipped} + ?, {updated} = ? WHERE {key} AND {epoch} = ? AND {next} = ?"
             ),
+            recount: format!("UPDATE {table} SET {written} = {written} - ?, {dead} = {dead} + ? WHERE {key}"),
+            pause: format!("UPDATE {table} SET {paused} = ? WHERE {key}"),
             list: format!(
                 "SELECT {group}, {topic}, {partition}, {next}, {written}, {dead}, {skipped} FROM {table} \
                  ORDER BY {group}, {topic}, {partition}"
@@ -104,6 +114,8 @@ pub struct Position {
     pub epoch: i64,
     pub cluster_id: Option<String>,
     pub topic_id: Option<String>,
+    /// Whether a person paused the partition.
+    pub paused: bool,
 }
 
 impl Position {
@@ -139,9 +151,16 @@ mod tests {
     fn each_statement_has_the_parameters_it_says() {
         for dialect in [SQLITE, STANDARD, POSTGRES, MYSQL, SQL_SERVER] {
             let sql = PositionSql::new(&dialect);
-            for (statement, parameters) in
-                [(&sql.create, 0), (&sql.take, 6), (&sql.insert, 7), (&sql.read, 3), (&sql.advance, 9), (&sql.list, 0)]
-            {
+            for (statement, parameters) in [
+                (&sql.create, 0),
+                (&sql.take, 6),
+                (&sql.insert, 7),
+                (&sql.read, 3),
+                (&sql.advance, 10),
+                (&sql.recount, 5),
+                (&sql.pause, 4),
+                (&sql.list, 0),
+            ] {
                 assert_eq!(statement.matches('?').count(), parameters, "{statement}");
             }
         }

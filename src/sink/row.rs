@@ -58,6 +58,13 @@ impl Status {
     }
 }
 
+impl Row<'_> {
+    /// The same record as a dead letter.
+    pub fn failed(self) -> Self {
+        Self { status: Status::Failed, ..self }
+    }
+}
+
 /// What a buffer may keep from one row to the next: a value of 30 MB must not be paid for for ever.
 const SCRATCH_BYTES_KEPT: usize = 1 << 20;
 

@@ -50,6 +50,10 @@ fn write(writer: &mut dyn Writer, log: &Log, epoch: i64) -> Result<Written, Sink
     writer.write(&[log.write(epoch)]).remove(0).inspect_err(|error| println!("  answer: {}: {error}", error.class))
 }
 
+fn new(records: u64) -> Result<Written, SinkError> {
+    Ok(Written { records, ..Written::default() })
+}
+
 /// Writes as the engine does: what may pass is tried again, on a new writer where the old one is broken.
 fn settle(served: &Served<'_>, writer: &mut Box<dyn Writer>, log: &Log, epoch: i64) -> Written {
     wait::until("the batch is written", SOON, || {
@@ -101,7 +105,7 @@ fn cut_at(server: &'static Server, message: &str, cut: Cut, is_committed: bool) 
     let served = Served::new(server, |_| {});
     let (mut writer, epoch) = owner(&served, 1);
     let (first, second) = (Log::plain(&orders(0), 0, 50), Log::plain(&orders(0), 50, 50));
-    assert_eq!(write(&mut *writer, &first, epoch), Ok(Written { records: 50, repeated: 0 }));
+    assert_eq!(write(&mut *writer, &first, epoch), new(50));
     served.link.cut_at(message, cut);
     let answer = write(&mut *writer, &second, epoch);
     assert!(served.link.was_cut(), "nobody said {message}");
@@ -111,7 +115,7 @@ fn cut_at(server: &'static Server, message: &str, cut: Cut, is_committed: bool) 
     }
     let again = settle(&served, &mut writer, &second, epoch);
     let repeated = if is_committed { 50 } else { 0 };
-    assert_eq!(again, Written { records: 50, repeated });
+    assert_eq!(again, Written { records: 50, repeated, dead_lettered: 0 });
     expect_written(&served, 0, 100);
 }
 
@@ -233,7 +237,7 @@ fn five_hundred_partitions_share_four_connections(server: &'static Server) {
                 let mut writer = served.sink.writer().expect("a writer opens");
                 for index in (first..500).step_by(10) {
                     let log = Log::plain(&orders(index), 0, 3);
-                    assert_eq!(write(&mut *writer, &log, epoch), Ok(Written { records: 3, repeated: 0 }));
+                    assert_eq!(write(&mut *writer, &log, epoch), new(3));
                 }
             });
         }
@@ -267,7 +271,7 @@ fn a_record_that_does_not_fit_is_named(server: &'static Server) {
     let error = answers[0].as_ref().expect_err("it does not fit");
     expect_says(error, ErrorClass::Data, &["orders/0", "too long"]);
     assert_eq!(error.offset, Some(1), "{error}");
-    assert_eq!(answers[1], Ok(Written { records: 1, repeated: 0 }), "the other one is not to blame");
+    assert_eq!(answers[1], new(1), "the other one is not to blame");
     expect_written(&served, 0, 0);
     expect_written(&served, 1, 1);
 }

@@ -1,6 +1,8 @@
 //! What Konekt does with real databases behind ODBC: the contract of every sink, everything that can fail between a
 //! client and a server, what people get wrong, and the main job from a real Kafka.
 
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
+
 #[path = "../contract/mod.rs"]
 mod contract;
 mod faults;

@@ -122,8 +122,7 @@ fn accept(listener: &TcpListener, target: u16, state: &Arc<State>) {
 /// Copies until either end is gone.
 fn forward(mut from: TcpStream, mut to: TcpStream, state: &State, upwards: bool) {
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(read @ 1..) = from.read(&mut buffer) else { break };
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
         let mut inner = lock(&state.inner);
         while inner.frozen {
             inner = state.changed.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);

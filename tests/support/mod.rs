@@ -13,6 +13,7 @@
 pub mod audit;
 pub mod databases;
 pub mod helper;
+pub mod issuer;
 pub mod kafka;
 pub mod konekt;
 pub mod link;

@@ -19,9 +19,10 @@ install_packages() {
     say "installing $*"
     local as_root=()
     [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-    retried "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq >&2
+    # without the cache's lock (9): a server that a package starts would keep it
+    retried "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq >&2 9>&-
     retried "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >&2
+        apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >&2 9>&-
 }
 
 # python_environment HOME PACKAGE==VERSION MODULE   a Python environment with this package, whole when MODULE is found

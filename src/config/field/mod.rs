@@ -10,6 +10,7 @@ mod group;
 mod kafka;
 mod odbc;
 mod run;
+mod security;
 mod sink;
 
 pub use super::command::Command;
@@ -42,9 +43,18 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, odbc::FIELDS, run::FIELDS]
-        .into_iter()
-        .flatten()
+    [
+        kafka::FIELDS,
+        security::FIELDS,
+        group::FIELDS,
+        delivery::FIELDS,
+        failure::FIELDS,
+        sink::FIELDS,
+        odbc::FIELDS,
+        run::FIELDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl Field {
@@ -136,6 +146,7 @@ impl Default {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Kafka,
+    Security,
     Group,
     Delivery,
     Failure,
@@ -145,13 +156,21 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 6] =
-        [Section::Kafka, Section::Group, Section::Delivery, Section::Failure, Section::Sink, Section::Run];
+    pub const ALL: [Section; 7] = [
+        Section::Kafka,
+        Section::Security,
+        Section::Group,
+        Section::Delivery,
+        Section::Failure,
+        Section::Sink,
+        Section::Run,
+    ];
 
     /// The heading's text.
     pub fn title(self) -> &'static str {
         match self {
             Section::Kafka => "Kafka",
+            Section::Security => "Security",
             Section::Group => "Consumer group",
             Section::Delivery => "Delivery and batches",
             Section::Failure => "Failures",

@@ -88,7 +88,7 @@ impl Coordinator {
     /// Whether the run may end by itself. One whose own partitions are through waits for the other members': should one
     /// of these die, its partitions come here.
     fn complete(&mut self) -> bool {
-        let reached = |max: u64| self.tally.written() >= max;
+        let reached = |max: u64| self.tally.handled() >= max;
         if self.rules.max_messages.is_some_and(reached) {
             return true;
         }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use super::connection_string::value_of;
 use super::sqlstate::System;
-use crate::sink::dialect::{Dialect, FILLED, MYSQL, POSTGRES, SQL_SERVER, SQLITE, STANDARD};
+use crate::sink::dialect::{Dialect, ERROR, FILLED, MYSQL, POSTGRES, SQL_SERVER, SQLITE, STANDARD};
 use crate::sink::position::{self, PositionSql};
 
 /// See the module.
@@ -51,6 +51,8 @@ pub struct Plan {
     pub position_table: String,
     /// One row, or an array of them.
     pub insert: String,
+    /// One row that is a dead letter.
+    pub insert_failed: String,
     /// A row per element of the arrays, PostgreSQL's.
     pub unnest: Option<String>,
     /// Which ids of a range are there.
@@ -84,6 +86,10 @@ impl Plan {
                 System::SqlServer | System::Any => 200,
             },
             arrays,
+            insert_failed: format!(
+                "INSERT INTO {table} ({columns}, {}) VALUES ({values}, ?){ending}",
+                spelling.quoted(ERROR)
+            ),
             insert: format!("INSERT INTO {table} ({columns}) VALUES ({values}){ending}"),
             unnest: (system == System::Postgres).then(|| {
                 format!(

@@ -14,7 +14,7 @@ use super::session::Column;
 use super::sink::OdbcOptions;
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
-use crate::sink::dialect::{FILLED, create_messages};
+use crate::sink::dialect::{ERROR, FILLED, create_messages};
 use crate::sink::position;
 
 /// Looks at the tables through one connection.
@@ -158,6 +158,7 @@ const MESSAGES: &[(&str, Needs)] = &[
     ("message_value", Needs::Text(1)),
     ("message_headers", Needs::Text(1)),
     ("processing_status", Needs::Text(9)),
+    (ERROR, Needs::Text(1)),
 ];
 
 const POSITIONS: &[(&str, Needs)] = &[
@@ -172,6 +173,7 @@ const POSITIONS: &[(&str, Needs)] = &[
     ("dead_lettered", Needs::Bits(64)),
     ("skipped", Needs::Bits(64)),
     ("updated_at", Needs::Moment),
+    ("paused", Needs::Bits(1)),
 ];
 
 fn column_faults(found: &[Column], wanted: &[(&str, Needs)]) -> Vec<String> {
@@ -231,7 +233,7 @@ impl std::fmt::Display for Needs {
 }
 
 /// Names are those that the statements fill.
-const _: () = assert!(MESSAGES.len() == FILLED.len() && POSITIONS.len() == position::COLUMNS.len());
+const _: () = assert!(MESSAGES.len() == FILLED.len() + 1 && POSITIONS.len() == position::COLUMNS.len());
 
 #[cfg(test)]
 mod tests {
@@ -239,7 +241,8 @@ mod tests {
 
     #[test]
     fn the_checked_columns_are_those_that_the_statements_fill() {
-        assert_eq!(MESSAGES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), FILLED);
+        let filled = FILLED.into_iter().chain([ERROR]).collect::<Vec<_>>();
+        assert_eq!(MESSAGES.iter().map(|(name, _)| *name).collect::<Vec<_>>(), filled);
         assert_eq!(POSITIONS.iter().map(|(name, _)| *name).collect::<Vec<_>>(), position::COLUMNS);
     }
 
@@ -257,7 +260,7 @@ mod tests {
         ];
         let faults = column_faults(&found, MESSAGES).join("; ");
         for part in [
-            "lacks the columns consumer_group, message_key, message_headers, processing_status",
+            "lacks the columns consumer_group, message_key, message_headers, processing_status, error_message",
             "partition (must be a whole number of 32 bits)",
             "processing_timestamp (must be a date with time)",
             "id (must be text of 36 characters or more)",

@@ -14,10 +14,12 @@ use super::plan::Plan;
 use super::rows::{Head, Rows};
 use super::session::{Answer, Session};
 use super::sink::OdbcOptions;
+use crate::core::bisect::{Refusal, bisect};
 use crate::core::identity::RecordIds;
-use crate::core::record::{MessageBatch, TopicPartition};
+use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::verdict::ErrorClass;
-use crate::port::{Claim, Claimed, PositionMove, SinkError, Write, Written};
+use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
+use crate::sink::aside::put_aside;
 use crate::sink::position::{Position, fenced};
 use crate::sink::row::RowBuffer;
 
@@ -31,7 +33,7 @@ pub struct Work<'a> {
     pub patience: Duration,
     /// The time of all rows of this transaction.
     pub unix_ms: i64,
-    /// Whether a bad record is looked for, with savepoints.
+    /// Whether bad records are looked for, with savepoints.
     pub careful: bool,
 }
 
@@ -48,7 +50,14 @@ impl Work<'_> {
             return self.claimed(&claim.partition);
         }
         let Some(start) = claim.start_if_absent else {
-            return Ok(Claimed { next_offset: None, owner_epoch: 0, cluster_id: None, topic_id: None, existed: false });
+            return Ok(Claimed {
+                next_offset: None,
+                owner_epoch: 0,
+                cluster_id: None,
+                topic_id: None,
+                existed: false,
+                paused: false,
+            });
         };
         let insert = key.into_iter().chain([Value::Long(start)]).chain(ids()).chain([now]).collect();
         self.execute(&claim.partition, "begin its position", &sql.insert, insert)?;
@@ -58,6 +67,7 @@ impl Work<'_> {
             cluster_id: cluster_id.map(str::to_owned),
             topic_id: claim.topic_id,
             existed: false,
+            paused: false,
         })
     }
 
@@ -74,19 +84,115 @@ impl Work<'_> {
             cluster_id: row.cluster_id,
             topic_id: row.topic_id.as_deref().and_then(|id| Uuid::parse_str(id.trim()).ok()),
             existed: true,
+            paused: row.paused,
         })
     }
 
-    /// Moves one batch's position and inserts its rows.
+    /// Moves one batch's position and inserts its rows. In a careful transaction bad records are put aside where the
+    /// write allows it.
     pub fn write(&mut self, write: &Write<'_>) -> Result<Written, Failure> {
         if let Some(step) = &write.position
             && !self.advance(write, step)?
         {
             return Ok(repeated(&write.batch));
         }
-        let inserted = self.insert(&write.batch, 0..write.batch.len(), &write.ids)?;
-        let records = write.batch.len() as u64;
-        Ok(Written { records, repeated: records - inserted })
+        let count = write.batch.len();
+        let (inserted, bad) = match self.careful {
+            true => self.insert_good(write)?,
+            false => (self.insert(&write.batch, 0..count, &write.ids)?, Vec::new()),
+        };
+        if let (Some(aside), false) = (&write.aside, bad.is_empty()) {
+            self.put_aside(write, aside, &bad)?;
+        }
+        let dead_lettered = bad.len() as u64;
+        let records = count as u64 - dead_lettered;
+        Ok(Written { records, repeated: records - inserted, dead_lettered })
+    }
+
+    /// Inserts a batch with a savepoint per piece, so that bad records are found. Answers how many rows were new, and
+    /// the bad ones.
+    ///
+    /// # Errors
+    /// Where none may be put aside, the first bad record's, which it names.
+    fn insert_good(&mut self, write: &Write<'_>) -> Result<(u64, Vec<(usize, SinkError)>), Failure> {
+        let (batch, aside) = (&write.batch, write.aside.as_ref());
+        let takes = |class| aside.map_or(class == ErrorClass::Data, |aside| aside.takes(class));
+        let mut inserted = 0;
+        let attempt = |piece: Range<usize>| {
+            self.execute(batch.partition(), "set a savepoint", self.plan.savepoint(), Vec::new())
+                .map_err(Refusal::Fatal)?;
+            match self.insert(batch, piece, &write.ids) {
+                Ok(new) => {
+                    inserted += new;
+                    Ok(())
+                }
+                Err(failure) if !failure.close && takes(failure.error.class) => {
+                    let back = self.plan.back_to_savepoint();
+                    self.execute(batch.partition(), "go back to a savepoint", back, Vec::new())
+                        .map_err(Refusal::Fatal)?;
+                    Err(Refusal::Bad { error: failure, at: None })
+                }
+                Err(failure) => Err(Refusal::Fatal(failure)),
+            }
+        };
+        let too_many = |failure: Failure, found: usize, index: usize| {
+            let failure = failure.blaming(batch.get(index).offset);
+            match aside {
+                Some(_) => Failure::of_batch(SinkError::too_many_bad(&failure.error, found, batch.len())),
+                None => failure,
+            }
+        };
+        let bad = bisect(batch.len(), aside.map_or(0, |aside| aside.bad_max), attempt, too_many)?;
+        let named = |(index, failure): (usize, Failure)| (index, failure.blaming(batch.get(index).offset).error);
+        Ok((inserted, bad.into_iter().map(named).collect()))
+    }
+
+    /// Counts the bad records as such and keeps them: last, since letters are waited for.
+    fn put_aside(&mut self, write: &Write<'_>, aside: &Aside<'_>, bad: &[(usize, SinkError)]) -> Result<(), Failure> {
+        let (plan, options) = (Arc::clone(self.plan), self.options);
+        if write.position.is_some() {
+            let count = || Value::Long(bad.len() as i64);
+            let values = [count(), count()].into_iter().chain(self.key(write.batch.partition())).collect();
+            self.execute(write.batch.partition(), "count its dead letters", &plan.positions.recount, values)?;
+        }
+        put_aside(aside, &write.batch, &options.table, bad, |record, error| self.insert_failed(write, record, error))
+    }
+
+    /// A bad record as a row with the status FAILED. False when the table refuses that too.
+    fn insert_failed(&mut self, write: &Write<'_>, record: &Record<'_>, error: &SinkError) -> Result<bool, Failure> {
+        let partition = write.batch.partition();
+        let plan = Arc::clone(self.plan);
+        let row = self.buffer.row(record).failed();
+        let text = |text: Option<&str>| Value::Text(text.map(str::to_owned));
+        let values = vec![
+            (&*partition.topic).into(),
+            Value::Int(partition.partition),
+            (&*self.options.consumer_group).into(),
+            Value::Time(self.unix_ms),
+            Value::Ascii(write.ids.at(record.offset).to_string()),
+            Value::Long(record.offset),
+            text(row.key),
+            text(Some(row.value)),
+            text(row.headers),
+            Value::Ascii(row.status.as_str().to_owned()),
+            text(Some(&error.message)),
+        ];
+        self.execute(partition, "set a savepoint", plan.savepoint(), Vec::new())?;
+        match self.execute(partition, "write the dead letter of", &plan.insert_failed, values) {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.error.class == ErrorClass::Data => {
+                self.execute(partition, "go back to a savepoint", plan.back_to_savepoint(), Vec::new())?;
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Notes whether a person paused a partition.
+    pub fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), Failure> {
+        let values = [Value::Int(paused.into())].into_iter().chain(self.key(partition)).collect();
+        let plan = Arc::clone(self.plan);
+        self.execute(partition, "note its pause", &plan.positions.pause, values).map(drop)
     }
 
     /// Moves the position. False when this very move was committed before, and its rows with it.
@@ -95,6 +201,7 @@ impl Work<'_> {
         let mut values = vec![
             Value::Long(step.next),
             Value::Long(write.batch.len() as i64),
+            Value::Long(step.dead_lettered as i64),
             Value::Long(step.skipped as i64),
             Value::Time(self.unix_ms),
         ];
@@ -119,31 +226,8 @@ impl Work<'_> {
         Ok(rows.into_iter().next().and_then(position))
     }
 
-    /// Inserts a range of a batch and says how many rows were new.
-    ///
-    /// # Errors
-    /// In a careful transaction a record that is to blame is named, and what was inserted of the range is undone.
+    /// Inserts a range of a batch, one statement's worth of rows after the other, and says how many rows were new.
     fn insert(&mut self, batch: &MessageBatch<'_>, range: Range<usize>, ids: &RecordIds) -> Result<u64, Failure> {
-        if !self.careful || range.is_empty() {
-            return self.insert_all(batch, range, ids);
-        }
-        let partition = batch.partition();
-        let (set, back) = (self.plan.savepoint(), self.plan.back_to_savepoint());
-        self.execute(partition, "set a savepoint", set, Vec::new())?;
-        let failure = match self.insert_all(batch, range.clone(), ids) {
-            Err(failure) if failure.is_data() => failure,
-            result => return result,
-        };
-        self.execute(partition, "go back to a savepoint", back, Vec::new())?;
-        if range.len() == 1 {
-            return Err(failure.blaming(batch.get(range.start).offset));
-        }
-        let middle = range.start + range.len() / 2;
-        Ok(self.insert(batch, range.start..middle, ids)? + self.insert(batch, middle..range.end, ids)?)
-    }
-
-    /// Inserts a range of a batch, one statement's worth of rows after the other.
-    fn insert_all(&mut self, batch: &MessageBatch<'_>, range: Range<usize>, ids: &RecordIds) -> Result<u64, Failure> {
         let partition = batch.partition();
         let head = Head {
             topic: Arc::clone(&partition.topic),
@@ -207,19 +291,20 @@ impl Work<'_> {
 }
 
 fn position(answer: Answer) -> Option<Position> {
-    let [next_offset, epoch, cluster_id, topic_id] = <[Option<String>; 4]>::try_from(answer).ok()?;
+    let [next_offset, epoch, cluster_id, topic_id, paused] = <[Option<String>; 5]>::try_from(answer).ok()?;
     Some(Position {
         next_offset: next_offset?.trim().parse().ok()?,
         epoch: epoch?.trim().parse().ok()?,
         cluster_id,
         topic_id,
+        paused: paused?.trim() != "0",
     })
 }
 
 /// The answer for a batch that was committed before.
 pub fn repeated(batch: &MessageBatch<'_>) -> Written {
     let records = batch.len() as u64;
-    Written { records, repeated: records }
+    Written { repeated: records, ..Written::all(records) }
 }
 
 /// Why a transaction did not happen.
@@ -248,13 +333,15 @@ impl Failure {
         Self { error, others_may_succeed: true, close: false, outcome_unknown: false }
     }
 
-    /// Whether some record is to blame.
-    pub fn is_data(&self) -> bool {
-        self.error.class == ErrorClass::Data
-    }
-
     fn blaming(mut self, offset: i64) -> Self {
         self.error.offset = Some(offset);
         self
+    }
+}
+
+impl From<SinkError> for Failure {
+    /// What the dead letters answered.
+    fn from(error: SinkError) -> Self {
+        Self::of_batch(error)
     }
 }

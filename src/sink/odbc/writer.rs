@@ -1,7 +1,8 @@
 //! Claims partitions and writes batches, each call in one transaction on a borrowed connection.
 //!
 //! When a batch fails for a reason of its own (fenced, a record that does not fit), the whole transaction is rolled
-//! back and each batch is tried alone; alone it is tried with savepoints, until the record to blame is known. A failure
+//! back and each batch is tried alone; alone it is tried with savepoints, until the records to blame are known and put
+//! aside. A failure
 //! that concerns all of them (server gone, disk full) is everybody's answer at once. When the answer to COMMIT is lost,
 //! the position rows, read on another connection, say which batches were committed.
 //!
@@ -15,7 +16,7 @@ use super::plan::Plan;
 use super::rows::Rows;
 use super::sink::Shared;
 use super::transaction::{Failure, Work, repeated};
-use crate::core::record::{MessageBatch, Record};
+use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::verdict::ErrorClass;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::row::RowBuffer;
@@ -47,6 +48,11 @@ impl Writer for OdbcWriter {
         answers
     }
 
+    fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), SinkError> {
+        let noted = self.transact(false, |work| work.note_pause(partition, paused));
+        noted.map_err(|failure| self.remember(failure))
+    }
+
     fn broken(&self) -> bool {
         self.broken
     }
@@ -67,6 +73,12 @@ fn group_len(writes: &[Write<'_>]) -> usize {
     fitting.count().max(1)
 }
 
+/// Whether the bad record of a batch is looked for.
+fn is_searched(write: &Write<'_>, failure: &Failure) -> bool {
+    let class = failure.error.class;
+    class == ErrorClass::Data || write.aside.is_some_and(|aside| aside.takes(class))
+}
+
 fn is_heavy(batch: &MessageBatch<'_>) -> bool {
     let bytes = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
     let of = |record: Record<'_>| bytes(record.key) + bytes(record.value) + record.headers.encoded().len();
@@ -85,7 +97,7 @@ impl OdbcWriter {
         let _alone = writes.iter().any(|write| is_heavy(&write.batch)).then(|| shared.pool.heavy());
         match self.write_together(writes, false) {
             Ok(written) => written.into_iter().map(Ok).collect(),
-            Err(failure) if failure.others_may_succeed && (writes.len() > 1 || failure.is_data()) => {
+            Err(failure) if failure.others_may_succeed && (writes.len() > 1 || is_searched(&writes[0], &failure)) => {
                 self.write_each(writes)
             }
             Err(failure) => self.answer_all(writes, failure),
@@ -229,6 +241,7 @@ mod tests {
                 batch: MessageBatch::new(&partition, records, 0..records.len()),
                 ids: RecordIds::new("g", &partition),
                 position: None,
+                aside: None,
             };
             let writes: Vec<Write<'_>> = all.iter().map(write).collect();
             assert_eq!((group_len(&writes), is_heavy(&writes[0].batch)), (group, heavy), "{sizes:?}");

@@ -8,8 +8,13 @@ use super::error::{open_error, sink_error};
 use super::{SqliteOptions, Synchronous};
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
-use crate::sink::dialect::{FILLED, SQLITE, create_messages};
+use crate::sink::dialect::{ERROR, FILLED, SQLITE, create_messages};
 use crate::sink::position::{self, PositionSql};
+
+/// The message table's columns, in the order of [`Statements::insert`]'s parameters.
+fn inserted() -> impl Iterator<Item = &'static str> {
+    FILLED.into_iter().chain([ERROR])
+}
 
 /// The texts of the statements.
 pub struct Statements {
@@ -65,12 +70,12 @@ impl Database {
     }
 
     fn check_tables(&self, options: &SqliteOptions) -> Result<(), SinkError> {
-        check_columns(&self.connection, options, &options.table, &FILLED)?;
+        check_columns(&self.connection, options, &options.table, &inserted().collect::<Vec<_>>())?;
         let mut statements = vec![&self.statements.insert];
         if options.exactly_once {
             check_columns(&self.connection, options, position::TABLE, &position::COLUMNS)?;
             let sql = &self.statements.positions;
-            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance]);
+            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance, &sql.recount, &sql.pause]);
         }
         // Whatever else does not fit (a view, no unique id) shows when the statements are prepared.
         for statement in statements {
@@ -132,8 +137,8 @@ fn configure(connection: &Connection, options: &SqliteOptions) -> rusqlite::Resu
 }
 
 fn insert_sql(table: &str) -> String {
-    let columns = SQLITE.list(FILLED);
-    let values = ["?"; FILLED.len()].join(", ");
+    let columns = SQLITE.list(inserted());
+    let values = vec!["?"; inserted().count()].join(", ");
     format!("INSERT INTO {} ({columns}) VALUES ({values}) ON CONFLICT(id) DO NOTHING", SQLITE.quoted(table))
 }
 

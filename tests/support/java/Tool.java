@@ -21,6 +21,9 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.ScramCredentialInfo;
+import org.apache.kafka.clients.admin.ScramMechanism;
+import org.apache.kafka.clients.admin.UserScramCredentialUpsertion;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -71,6 +74,7 @@ public final class Tool {
                 case "committed" -> committed(command);
                 case "set-committed" -> setCommitted(command);
                 case "group" -> group(command);
+                case "set-password" -> setPassword(command);
                 case "bulk" -> bulk(command);
                 case "write" -> write(command);
                 default -> throw new IllegalArgumentException("unknown command " + command.get("do"));
@@ -148,6 +152,17 @@ public final class Tool {
         var partition = new TopicPartition(topicOf(command), command.get("partition").asInt());
         var before = RecordsToDelete.beforeOffset(command.get("before").asLong());
         admin.deleteRecords(Map.of(partition, before)).all().get();
+        return JSON.createObjectNode();
+    }
+
+    /** Makes a SCRAM user, or gives it another password. */
+    private JsonNode setPassword(JsonNode command) throws Exception {
+        var mechanism = ScramMechanism.fromMechanismName(command.get("mechanism").asText());
+        var upsertion = new UserScramCredentialUpsertion(
+                command.get("user").asText(),
+                new ScramCredentialInfo(mechanism, 4096),
+                command.get("password").asText());
+        admin.alterUserScramCredentials(List.of(upsertion)).all().get();
         return JSON.createObjectNode();
     }
 

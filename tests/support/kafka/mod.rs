@@ -1,5 +1,7 @@
 //! A real Kafka, broker and controller in one JVM (`java/Broker.java`), and the clients that speak to it.
 
+pub mod secured;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -42,7 +44,8 @@ pub fn oldest() -> Result<&'static RealKafka, String> {
     SHARED.get_or_init(|| RealKafka::start(version("KAFKA_OLD"))).as_ref().map_err(Clone::clone)
 }
 
-/// A Kafka of its own, for a test that stops it or needs other settings.
+/// A Kafka of its own, for a test that stops it or needs other settings. In these, `{port}` and `{controller_port}`
+/// stand for its ports.
 pub fn own(settings: &[&str]) -> Result<RealKafka, String> {
     RealKafka::start_with(version("KAFKA_NEW"), settings)
 }
@@ -102,7 +105,11 @@ impl RealKafka {
         let log = log.map_err(|error| format!("{}: {error}", log_path.display()))?;
         let mut command = java(&home, &self.folder);
         command.arg("Broker").arg(&self.folder).args([self.port.to_string(), self.controller_port.to_string()]);
-        command.args(&self.settings).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(self.settings.iter().map(|setting| self.with_ports(setting)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
         let mut child = command.spawn().map_err(|error| format!("java: {error}"))?;
 
         let started = Instant::now();
@@ -118,6 +125,11 @@ impl RealKafka {
         }
         *lock(&self.broker) = Some(child);
         Ok(())
+    }
+
+    fn with_ports(&self, setting: &str) -> String {
+        let controller_port = self.controller_port.to_string();
+        setting.replace("{port}", &self.port.to_string()).replace("{controller_port}", &controller_port)
     }
 
     /// Stops the broker as an operator would; its data stay.

@@ -8,12 +8,12 @@ const fn row(state: &'static str, class: ErrorClass, meaning: &'static str, cure
     Entry::new(System::Postgres, class, meaning, cure).state(state)
 }
 
-/// A failed connection.
 /// Words of a connection that was lost, where the SQLSTATE says nothing.
 const fn cut(words: &'static str) -> Entry {
     Entry::new(System::Postgres, Transient, "the link was cut", AGAIN).state("HY000").words(words)
 }
 
+/// A failed connection.
 const fn says(words: &'static str, class: ErrorClass, meaning: &'static str, cure: &'static str) -> Entry {
     Entry::new(System::Postgres, class, meaning, cure).state("08").words(words)
 }
