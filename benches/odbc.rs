@@ -61,8 +61,10 @@ fn main() {
 /// One way of writing all rows into an empty table.
 struct Contender {
     name: String,
-    write: Box<dyn Fn(&Database<'_>, &Data)>,
+    write: Box<Insertion>,
 }
+
+type Insertion = dyn Fn(&Database<'_>, &Data);
 
 impl Contender {
     fn new(name: impl Into<String>, write: impl Fn(&Database<'_>, &Data) + 'static) -> Self {
@@ -287,7 +289,7 @@ fn whole(records: usize, rounds: usize) {
     let kafka = kafka::newest().expect("Kafka");
     let server = databases::durable_postgres().expect("PostgreSQL");
     kafka.filled_topic("whole", PARTITIONS as u32, records as u64, 200);
-    let python = std::env::var("KONEKT_BASELINE_PYTHON").ok();
+    let python = konekt::door::env("KONEKT_BASELINE_PYTHON");
     let (mut ours, mut baselines) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         let (database, place) = (server.database(), Place::new());

@@ -3,12 +3,15 @@
 //! A sink joins by implementing [`Subject`] and calling [`check`]. Each scenario gets a fresh database. What happens when
 //! a server or the way to it fails is in `tests/databases/faults.rs`, for the sinks that have one.
 
+#![allow(dead_code, reason = "every test binary includes this module whole and uses its part")]
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
+
 pub mod records;
 
 use std::time::Duration;
 
 use konekt::core::verdict::ErrorClass;
-use konekt::port::{Claim, Clock, Elapsed, PositionMove, Sink, Write, Writer, Written};
+use konekt::port::{Claim, Clock, Elapsed, PositionMove, Sink, SinkError, Write, Writer, Written};
 use konekt::{RecordIds, TopicPartition};
 use uuid::Uuid;
 
@@ -96,18 +99,65 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("one fenced among good ones", one_fenced_among_good_ones),
 ];
 
-fn partition(index: i32) -> TopicPartition {
+/// The partition that records are of when nothing else is said.
+pub fn partition(index: i32) -> TopicPartition {
     TopicPartition::new("orders", index)
 }
 
 /// A writer, and the epoch of its claim on partitions `0..count` from offset 0.
-fn owner(subject: &dyn Subject, count: i32) -> (Box<dyn Writer>, i64) {
+pub fn owner(subject: &dyn Subject, count: i32) -> (Box<dyn Writer>, i64) {
     let mut writer = subject.sink().writer().expect("a writer opens");
     let claims: Vec<Claim> = (0..count).map(|index| claim(&partition(index), Some(0))).collect();
     let claimed = writer.claim(&claims).expect("the claim succeeds");
     let epoch = claimed[0].owner_epoch;
     assert!(claimed.iter().all(|claimed| claimed.owner_epoch == epoch), "{claimed:?}");
     (writer, epoch)
+}
+
+/// How often [`settle`] tries, and how long it waits in between: longer than any server here needs to come back.
+const ATTEMPTS: usize = 3000;
+const WAIT: Duration = Duration::from_millis(20);
+
+/// Writes as the engine does: what may pass is tried again, on a new writer where the old one is broken.
+///
+/// # Panics
+/// When the answer is of a class that does not pass, or it does not pass within a minute.
+pub fn settle(subject: &dyn Subject, writer: &mut Box<dyn Writer>, log: &Log, epoch: i64) -> Written {
+    for _ in 0..ATTEMPTS {
+        if writer.broken() {
+            match subject.sink().writer() {
+                Ok(opened) => *writer = opened,
+                Err(error) => println!("  no writer: {}: {error}", error.class),
+            }
+        }
+        if !writer.broken() {
+            match writer.write(&[log.write(epoch)]).remove(0) {
+                Ok(written) => return written,
+                Err(error) => {
+                    let may_pass =
+                        matches!(error.class, ErrorClass::Transient | ErrorClass::Contention | ErrorClass::Overload);
+                    assert!(may_pass || writer.broken(), "{}: {error}", error.class);
+                }
+            }
+        }
+        std::thread::sleep(WAIT);
+    }
+    panic!("{} is never written", log.partition);
+}
+
+/// That an error has its class, and says all of `parts` in one line.
+pub fn expect_says(error: &SinkError, class: ErrorClass, parts: &[&str]) {
+    assert_eq!(error.class, class, "{error}");
+    assert!(!error.message.contains('\n'), "{error}");
+    for part in parts {
+        assert!(error.message.to_lowercase().contains(&part.to_lowercase()), "{part:?} is missing: {error}");
+    }
+}
+
+/// That a partition's rows and position are at `next`, and nothing is there twice.
+pub fn expect_written(subject: &dyn Subject, index: i32, next: i64) {
+    assert_eq!(offsets(subject, index), (0..next).collect::<Vec<i64>>());
+    assert_eq!(self::next(subject, index), Some(next));
 }
 
 fn offsets(subject: &dyn Subject, partition: i32) -> Vec<i64> {

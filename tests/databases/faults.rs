@@ -4,12 +4,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use konekt::TopicPartition;
 use konekt::core::verdict::ErrorClass;
 use konekt::port::{Sink, SinkError, Writer, Written};
 
-use crate::contract::Subject;
-use crate::contract::records::{GROUP, Log, Sample, claim};
+use crate::contract::records::{GROUP, Log, Sample};
+use crate::contract::{expect_says, expect_written, owner, partition, settle};
 use crate::subject::Served;
 use crate::support::databases::{self, Server, Session};
 use crate::support::link::Cut;
@@ -34,57 +33,12 @@ with_every_server! {
 /// Long enough for anything on a busy machine, short enough to see a hang.
 const SOON: Duration = Duration::from_secs(60);
 
-fn orders(index: i32) -> TopicPartition {
-    TopicPartition::new("orders", index)
-}
-
-/// A writer that owns partitions `0..count`, and its epoch.
-fn owner(served: &Served<'_>, count: i32) -> (Box<dyn Writer>, i64) {
-    let mut writer = served.sink.writer().expect("a writer opens");
-    let claims: Vec<_> = (0..count).map(|index| claim(&orders(index), Some(0))).collect();
-    let epoch = writer.claim(&claims).expect("the claim succeeds")[0].owner_epoch;
-    (writer, epoch)
-}
-
 fn write(writer: &mut dyn Writer, log: &Log, epoch: i64) -> Result<Written, SinkError> {
     writer.write(&[log.write(epoch)]).remove(0).inspect_err(|error| println!("  answer: {}: {error}", error.class))
 }
 
 fn new(records: u64) -> Result<Written, SinkError> {
     Ok(Written { records, ..Written::default() })
-}
-
-/// Writes as the engine does: what may pass is tried again, on a new writer where the old one is broken.
-fn settle(served: &Served<'_>, writer: &mut Box<dyn Writer>, log: &Log, epoch: i64) -> Written {
-    wait::until("the batch is written", SOON, || {
-        if writer.broken() {
-            *writer = served.sink.writer().ok()?;
-        }
-        match write(&mut **writer, log, epoch) {
-            Ok(written) => Some(written),
-            Err(error) => {
-                let may_pass = matches!(error.class, ErrorClass::Transient | ErrorClass::Contention);
-                assert!(may_pass, "{}: {error}", error.class);
-                None
-            }
-        }
-    })
-}
-
-fn expect_says(error: &SinkError, class: ErrorClass, parts: &[&str]) {
-    assert_eq!(error.class, class, "{error}");
-    assert!(!error.message.contains('\n'), "{error}");
-    for part in parts {
-        assert!(error.message.to_lowercase().contains(&part.to_lowercase()), "{part:?} is missing: {error}");
-    }
-}
-
-/// That the partition's rows and position are at `next`, and nothing is there twice.
-fn expect_written(served: &Served<'_>, index: i32, next: i64) {
-    let rows = served.rows();
-    let offsets: Vec<i64> = rows.iter().filter(|row| row.partition == index).map(|row| row.offset).collect();
-    assert_eq!(offsets, (0..next).collect::<Vec<i64>>());
-    assert_eq!(served.position(&orders(index)).map(|position| position.next_offset), Some(next));
 }
 
 fn a_connection_lost_before_the_rows_arrive_costs_nothing(server: &'static Server) {
@@ -104,7 +58,7 @@ fn a_connection_lost_after_commit_repeats_nothing(server: &'static Server) {
 fn cut_at(server: &'static Server, message: &str, cut: Cut, is_committed: bool) {
     let served = Served::new(server, |_| {});
     let (mut writer, epoch) = owner(&served, 1);
-    let (first, second) = (Log::plain(&orders(0), 0, 50), Log::plain(&orders(0), 50, 50));
+    let (first, second) = (Log::plain(&partition(0), 0, 50), Log::plain(&partition(0), 50, 50));
     assert_eq!(write(&mut *writer, &first, epoch), new(50));
     served.link.cut_at(message, cut);
     let answer = write(&mut *writer, &second, epoch);
@@ -123,7 +77,7 @@ fn a_connection_lost_while_idle_is_replaced(server: &'static Server) {
     let served = Served::new(server, |_| {});
     let (mut writer, epoch) = owner(&served, 1);
     served.link.cut();
-    settle(&served, &mut writer, &Log::plain(&orders(0), 0, 10), epoch);
+    settle(&served, &mut writer, &Log::plain(&partition(0), 0, 10), epoch);
     expect_written(&served, 0, 10);
     assert!(served.sink.statistics().opened >= 2, "{:?}", served.sink.statistics());
 }
@@ -132,7 +86,7 @@ fn a_connection_ended_by_an_operator_is_replaced(server: &'static Server) {
     let served = Served::new(server, |_| {});
     let (mut writer, epoch) = owner(&served, 1);
     served.database.disconnect_all();
-    settle(&served, &mut writer, &Log::plain(&orders(0), 0, 10), epoch);
+    settle(&served, &mut writer, &Log::plain(&partition(0), 0, 10), epoch);
     expect_written(&served, 0, 10);
 }
 
@@ -150,7 +104,7 @@ fn the_victim_of_a_deadlock_tries_again(server: &'static Server) {
         other.run("INSERT INTO ballast VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9), (10)");
     }
     other.run(&lock_position(server, 1));
-    let logs = [Log::plain(&orders(0), 0, 5), Log::plain(&orders(1), 0, 5)];
+    let logs = [Log::plain(&partition(0), 0, 5), Log::plain(&partition(1), 0, 5)];
     let answers = thread::scope(|scope| {
         let wants_the_first = scope.spawn(|| {
             wait_until_someone_waits(&served);
@@ -179,7 +133,7 @@ fn a_lock_that_is_held_for_long_is_contention(server: &'static Server) {
     let mut other = served.database.session();
     other.run("BEGIN");
     other.run(&lock_position(server, 0));
-    let log = Log::plain(&orders(0), 0, 5);
+    let log = Log::plain(&partition(0), 0, 5);
     let error = write(&mut *writer, &log, epoch).expect_err("the row is locked");
     expect_says(&error, ErrorClass::Contention, &["orders/0", "lock"]);
     other.run("ROLLBACK");
@@ -211,7 +165,7 @@ fn a_server_that_does_not_answer_is_left_behind_and_counted(server: &'static Ser
         (options.query_timeout, options.connection_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
     });
     let (mut writer, epoch) = owner(&served, 1);
-    let log = Log::plain(&orders(0), 0, 5);
+    let log = Log::plain(&partition(0), 0, 5);
     served.link.freeze();
     let begun = Instant::now();
     let error = write(&mut *writer, &log, epoch).expect_err("nobody answers");
@@ -236,7 +190,7 @@ fn five_hundred_partitions_share_four_connections(server: &'static Server) {
             scope.spawn(move || {
                 let mut writer = served.sink.writer().expect("a writer opens");
                 for index in (first..500).step_by(10) {
-                    let log = Log::plain(&orders(index), 0, 3);
+                    let log = Log::plain(&partition(index), 0, 3);
                     assert_eq!(write(&mut *writer, &log, epoch), new(3));
                 }
             });
@@ -265,8 +219,8 @@ fn a_record_that_does_not_fit_is_named(server: &'static Server) {
     let served = Served::over(server, &short, |_| {});
     let (mut writer, epoch) = owner(&served, 2);
     let sample = |value: &'static str| Sample { value: Some(value.as_bytes()), ..Sample::default() };
-    let bad = Log::of(&orders(0), 0, &[sample("fits"), sample("does not fit at all"), sample("fits")]);
-    let good = Log::of(&orders(1), 0, &[sample("fits")]);
+    let bad = Log::of(&partition(0), 0, &[sample("fits"), sample("does not fit at all"), sample("fits")]);
+    let good = Log::of(&partition(1), 0, &[sample("fits")]);
     let answers = writer.write(&[bad.write(epoch), good.write(epoch)]);
     let error = answers[0].as_ref().expect_err("it does not fit");
     expect_says(error, ErrorClass::Data, &["orders/0", "too long"]);
@@ -279,7 +233,7 @@ fn a_record_that_does_not_fit_is_named(server: &'static Server) {
 fn a_table_that_is_dropped_is_not_made_anew(server: &'static Server) {
     let served = Served::new(server, |_| {});
     let (mut writer, epoch) = owner(&served, 1);
-    let log = Log::plain(&orders(0), 0, 5);
+    let log = Log::plain(&partition(0), 0, 5);
     served.database.run("ALTER TABLE processed_messages RENAME TO away");
     let error = write(&mut *writer, &log, epoch).expect_err("the table is gone");
     expect_says(&error, ErrorClass::Schema, &["processed_messages"]);
@@ -332,7 +286,7 @@ fn a_server_that_is_stopped_and_killed_costs_time_and_nothing_else() {
             });
             let mut next = 0;
             while !restarts.is_finished() {
-                settle(&served, &mut writer, &Log::plain(&orders(0), next, 100), epoch);
+                settle(&served, &mut writer, &Log::plain(&partition(0), next, 100), epoch);
                 next += 100;
             }
             restarts.join().expect("the server comes back each time");
