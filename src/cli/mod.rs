@@ -11,6 +11,7 @@ mod dlq;
 mod errors;
 pub mod exit;
 mod logging;
+mod messages;
 mod odbc;
 mod parser;
 mod positions;
@@ -92,6 +93,9 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         command @ (Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay) => {
             dlq::run(command, &resolved, settings)
         }
+        Command::MessagesStats => messages::stats(&resolved, settings),
+        Command::MessagesShow => messages::show(&resolved, settings),
+        Command::MessagesPrune => messages::prune(&resolved, settings),
         _ => run::run(settings),
     }
 }

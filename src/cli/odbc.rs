@@ -11,27 +11,47 @@ use crate::port::Sink;
 use crate::sink::odbc::OdbcOptions;
 use crate::sink::odbc::connection_string::{Encryption, SqlServer};
 use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
+use crate::sink::query::MessageDatabase;
 
 /// The sink, after it was tried once. What only a person can mend ends the run here: a driver that is absent (exit 3), a
 /// wrong password, database or table (exit 2). What may pass, as a server that is down, is left to the engine's patience.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub fn sink(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
-    use crate::core::verdict::ErrorClass;
     use crate::sink::odbc::OdbcSink;
 
-    let sink =
-        OdbcSink::new(options(settings, consumer)?).map_err(|unusable| Failure::new(Exit::Unavailable, unusable))?;
+    let sink = OdbcSink::new(options(settings, consumer)?).map_err(|unusable| failure(&unusable))?;
     match sink.check() {
-        Err(unusable) if unusable.driver_missing => Err(Failure::new(Exit::Unavailable, unusable)),
-        Err(unusable) if matches!(unusable.error.class, ErrorClass::Auth | ErrorClass::Schema) => {
-            Err(Failure::new(Exit::Usage, unusable))
-        }
-        Err(unusable) => {
+        Err(unusable) if failure(&unusable).exit == Exit::Failed => {
             log::warn!("{unusable}; it is tried again and again");
             Ok(Arc::new(sink))
         }
+        Err(unusable) => Err(failure(&unusable)),
         Ok(()) => Ok(Arc::new(sink)),
     }
+}
+
+/// The database, for one who looks at its messages.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub fn messages(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Box<dyn MessageDatabase>, Failure> {
+    use crate::sink::odbc::OdbcMessages;
+
+    match OdbcMessages::connect(options(settings, consumer)?) {
+        Ok(database) => Ok(Box::new(database)),
+        Err(unusable) => Err(failure(&unusable)),
+    }
+}
+
+/// How a command ends that cannot use the database.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+fn failure(unusable: &crate::sink::odbc::Unusable) -> Failure {
+    use crate::core::verdict::ErrorClass;
+
+    let exit = match unusable.error.class {
+        _ if unusable.driver_missing => Exit::Unavailable,
+        ErrorClass::Auth | ErrorClass::Schema => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, unusable)
 }
 
 /// The sink's options.
@@ -110,7 +130,18 @@ fn sql_server(login: &SqlServerLogin) -> Result<String, Failure> {
 /// Without ODBC there is only an explanation.
 #[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
 pub fn sink(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    Err(built_without())
+}
+
+/// The same for one who looks at messages.
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+pub fn messages(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Box<dyn MessageDatabase>, Failure> {
+    Err(built_without())
+}
+
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+fn built_without() -> Failure {
     let words = "this konekt was built without ODBC: build it with the feature `odbc` (the driver manager is built in) or \
                  `odbc-system` (the system's is linked)";
-    Err(Failure::new(Exit::Unavailable, words))
+    Failure::new(Exit::Unavailable, words)
 }

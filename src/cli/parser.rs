@@ -172,7 +172,7 @@ fn help(field: &Field, command: Command) -> String {
     let mut notes = Vec::new();
     match (field.default, field.default.of(command)) {
         (_, Some(text)) if !matches!(field.kind, Kind::Switch) => notes.push(format!("default: {text}")),
-        (Default::Required, _) => notes.push("required".to_owned()),
+        _ if field.is_required_by(command) => notes.push("required".to_owned()),
         _ => {}
     }
     if let Some(variable) = field.variables.first() {

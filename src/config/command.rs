@@ -29,6 +29,9 @@ pub enum Command {
     CheckDrivers,
     Errors,
     Config,
+    MessagesStats,
+    MessagesShow,
+    MessagesPrune,
     Completions,
 }
 
@@ -76,6 +79,9 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::AdminGroupReset, "admin group reset-offsets", "Move a group's offsets (dry run without --execute)"),
     entry(Command::CheckDrivers, "check-drivers", "Show which ODBC drivers are installed and whether they work"),
     entry(Command::Errors, "errors", "Explain what a database says: a SQLSTATE, or the database's own number"),
+    entry(Command::MessagesStats, "messages stats", "Count a database's rows by partition and status"),
+    entry(Command::MessagesShow, "messages show", "Show one record of a database, whole"),
+    entry(Command::MessagesPrune, "messages prune", "Remove a database's old rows in small transactions"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
 ];
@@ -95,6 +101,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("admin group", "Move a group's offsets"),
     ("positions", "Look at and change the positions that a database keeps"),
     ("dlq", "Look at dead letters and try them again"),
+    ("messages", "Look at the rows of a database, remove old ones"),
 ];
 
 #[cfg(test)]

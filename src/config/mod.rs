@@ -278,6 +278,7 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
+            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
             _ => SinkSettings::None,
         }
     }
@@ -293,6 +294,10 @@ impl Reader<'_> {
                            'Driver={PostgreSQL Unicode};Server=…;Database=…;UID=…;PWD=…'; konekt sink sqlserver needs none";
             self.faults.push(Fault::of("connection_string", message.to_owned()));
         }
+        self.odbc_at(login)
+    }
+
+    fn odbc_at(&mut self, login: OdbcLogin) -> OdbcSettings {
         OdbcSettings {
             login,
             dialect: self.text("dialect"),
@@ -301,6 +306,38 @@ impl Reader<'_> {
             connection_timeout: self.number("connection_timeout"),
             query_timeout: self.number("query_timeout"),
             abandoned_connections_max: self.size("abandoned_connections_max"),
+        }
+    }
+
+    /// The one database that is named, be it a file or by ODBC. What a flag names goes before the other sources, which
+    /// may name several for several sinks.
+    fn any_database(&mut self) -> SinkSettings {
+        const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
+        let origin =
+            |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
+        let flag = |name: &&str| matches!(origin(name), Some(Origin::Flag { .. }));
+        let flags: Vec<&'static str> = NAMES.into_iter().filter(flag).collect();
+        let all: Vec<&'static str> = NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
+        match if flags.is_empty() { &all[..] } else { &flags[..] } {
+            ["sqlite_db"] => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
+            ["connection_string"] => {
+                let login = OdbcLogin::ConnectionString(Secret::new(self.text("connection_string")));
+                SinkSettings::Odbc(self.odbc_at(login))
+            }
+            ["sqlserver_host"] => {
+                let login = OdbcLogin::SqlServer(self.sql_server());
+                SinkSettings::Odbc(self.odbc_at(login))
+            }
+            [] => {
+                let message = "is missing: give --db, --connection-string or --server".to_owned();
+                self.faults.push(Fault::of("the database", message));
+                SinkSettings::None
+            }
+            several => {
+                let message = "several databases are named: choose one with --db, --connection-string or --server";
+                self.faults.push(Fault::of(self.said_by(several), message.to_owned()));
+                SinkSettings::None
+            }
         }
     }
 
@@ -340,8 +377,7 @@ impl Reader<'_> {
 
     /// `konekt config` shows what is missing and does not complain about it.
     fn miss(&mut self, field: &Field) {
-        let needed = field.default == field::Default::Required && field.belongs_to(self.command);
-        if needed && self.command != Command::Config {
+        if field.is_required_by(self.command) {
             let sources = field.variables.iter().map(|variable| format!(", set {variable}")).collect::<String>();
             let file = if field.persistent() { ", or write it into konekt.toml" } else { "" };
             let ways = format!("give --{}{sources}{file}", field.flag());

@@ -37,6 +37,8 @@ pub enum Kind {
     Integer { min: u64, max: u64, unit: &'static str },
     /// A size such as `256MiB`.
     Bytes { min: u64, max: u64 },
+    /// A time that has passed, such as `30d`; its value is in milliseconds.
+    Age,
     /// `true` or `false`; as a flag it needs no value.
     Switch,
     /// A file, or `-` for stderr; as a flag it needs no value.
@@ -60,6 +62,11 @@ const UNITS: &[(&str, u64)] = &[
     ("b", 1),
     ("", 1),
 ];
+
+/// Ages' units, in milliseconds.
+const AGE_UNITS: &[(char, u64)] = &[('s', 1000), ('m', 60_000), ('h', 3_600_000), ('d', 24 * 3_600_000)];
+/// A thousand years, in milliseconds: before that there are no records.
+const AGE_MAX_MS: u64 = 1000 * 365 * 24 * 3_600_000;
 
 /// A checked value.
 #[derive(Clone, Debug)]
@@ -112,6 +119,7 @@ impl Kind {
             Kind::Choice(words) => choice(text, words).map(Value::Text),
             Kind::Integer { min, max, unit } => integer(text, min, max, unit).map(Value::Number),
             Kind::Bytes { min, max } => bytes(text, min, max).map(Value::Number),
+            Kind::Age => age(text).map(Value::Number),
             Kind::Switch => choice(text, &["true", "false"]).map(|word| Value::Switch(word == "true")),
             Kind::LogFilter => log_filter(text).map(Value::Text),
         }
@@ -145,6 +153,7 @@ impl Kind {
             Kind::Integer { unit: "s", .. } => "SECONDS",
             Kind::Integer { .. } => "N",
             Kind::Bytes { .. } => "BYTES",
+            Kind::Age => "AGE",
             Kind::Switch => "BOOL",
             Kind::Output => "FILE",
             Kind::LogFilter => "FILTER",
@@ -171,6 +180,7 @@ impl fmt::Display for Kind {
             Kind::Integer { min, max: u64::MAX, unit } => write!(f, "at least {min} {unit}"),
             Kind::Integer { min, max, unit } => write!(f, "{min} to {max} {unit}"),
             Kind::Bytes { min, max } => write!(f, "{} to {}", human_bytes(min), human_bytes(max)),
+            Kind::Age => f.write_str("like 90s, 30m, 12h or 30d"),
             Kind::Switch => f.write_str("true, false"),
             Kind::Output => f.write_str("file, or -"),
             Kind::LogFilter => f.write_str("level, or module=level list"),
@@ -237,6 +247,15 @@ fn bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
         Some(size) if (min..=max).contains(&size) => Ok(size),
         Some(_) => Err(format!("{text:?} is not from {} to {}", human_bytes(min), human_bytes(max))),
         None => Err(format!("{text:?} is not a size such as 1048576, 512KiB or 256MiB")),
+    }
+}
+
+fn age(text: &str) -> Result<u64, String> {
+    let unit = AGE_UNITS.iter().find_map(|(unit, ms)| Some((text.strip_suffix(*unit)?, ms)));
+    let age_ms = unit.and_then(|(number, unit_ms)| number.parse::<u64>().ok()?.checked_mul(*unit_ms));
+    match age_ms {
+        Some(ms) if (1..=AGE_MAX_MS).contains(&ms) => Ok(ms),
+        _ => Err(format!("{text:?} is not an age such as 90s, 30m, 12h or 30d")),
     }
 }
 
@@ -348,6 +367,11 @@ mod tests {
             (Kind::NewTopics, "orders:0", "! topic orders: \"0\" is not a whole number from 1 to 10000 partitions"),
             (Kind::Choice(&["json", "text"]), "JSON", "json"),
             (Kind::Choice(&["json", "text"]), "jsn", "! \"jsn\" is not one of json, text; did you mean json?"),
+            (Kind::Age, "30d", "2592000000"),
+            (Kind::Age, "90s", "90000"),
+            (Kind::Age, "30", "! \"30\" is not an age such as 90s, 30m, 12h or 30d"),
+            (Kind::Age, "0d", "! \"0d\" is not an age such as 90s, 30m, 12h or 30d"),
+            (Kind::Age, "99999999999d", "! \"99999999999d\" is not an age such as 90s, 30m, 12h or 30d"),
             (Kind::LogFilter, "info,konekt::kafka=debug", "info,konekt::kafka=debug"),
             (Kind::LogFilter, "loud", "! \"loud\" is not one of off, error, warn, info, debug, trace"),
         ];

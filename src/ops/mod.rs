@@ -4,6 +4,7 @@ pub mod demo;
 pub mod dlq;
 pub mod drivers;
 pub mod lag;
+pub mod messages;
 pub mod orders;
 pub mod positions;
 pub mod produce;

@@ -8,8 +8,8 @@ use konekt::core::verdict::ErrorClass;
 use konekt::port::{Aside, DeadLetters, Letter, SinkError, Write, Written};
 use parking_lot::Mutex;
 
+use crate::contract::records::{Log, Sample};
 use crate::contract::{StoredPosition, Subject, offsets, owner, partition};
-use crate::records::{Log, Sample};
 
 /// A table that takes bad records as dead letters only…
 const REFUSED_UNLESS_FAILED: &str = "message_value <> 'bad' OR processing_status = 'FAILED'";

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use konekt::TopicPartition;
 use konekt::core::verdict::ErrorClass;
-use konekt::port::{Clock, Elapsed, Sink, SinkError, Write, Writer, Written};
+use konekt::port::{Sink, SinkError, Write, Writer, Written};
 use konekt::sink::sqlite::{SqliteOptions, SqliteReport, SqliteSink};
 use rusqlite::{Connection, OptionalExtension};
 use tempfile::TempDir;
 
 use crate::bad_records;
-use crate::contract::{self, NOW_MS, StoredPosition, StoredRow, Subject};
-use crate::records::{GROUP, Log, Sample, claim};
+use crate::contract::records::{GROUP, Log, Sample, claim};
+use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject};
 
 #[test]
 fn keeps_the_contract() {
@@ -94,19 +94,6 @@ fn options(path: &Path, change: impl FnOnce(&mut SqliteOptions)) -> SqliteOption
     options.busy_timeout = Duration::from_millis(20);
     change(&mut options);
     options
-}
-
-/// A clock that stands still.
-struct Standing;
-
-impl Clock for Standing {
-    fn elapsed(&self) -> Elapsed {
-        Duration::ZERO
-    }
-
-    fn unix_ms(&self) -> i64 {
-        NOW_MS
-    }
 }
 
 impl Subject for File {

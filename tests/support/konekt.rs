@@ -241,7 +241,12 @@ impl Finished {
 
     /// Demands that it stayed within its memory budget and what is allowed beside it.
     pub fn expect_memory_within(self, budget_mib: u64) -> Self {
-        let limit = budget_mib * 1024 + BEYOND_BUDGET_KIB;
+        self.expect_memory_of(budget_mib * 1024 + BEYOND_BUDGET_KIB)
+    }
+
+    /// Demands that it never had more than this.
+    pub fn expect_memory_of(self, limit_kib: u64) -> Self {
+        let limit = limit_kib;
         assert!(self.peak_kib > 0, "the run's memory was never seen: {}", self.command);
         assert!(self.peak_kib <= limit, "{} KiB of memory, more than {limit} KiB: {}", self.peak_kib, self.command);
         self

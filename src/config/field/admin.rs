@@ -12,8 +12,6 @@ const fn field(
     Field::new(Section::Admin, name, kind, default, doc).commands(commands)
 }
 
-/// Commands that can answer in JSON.
-const SHOWING: &[Command] = &joined::<{ ADMIN.len() + 2 }>(&[ADMIN, &[Command::CheckDrivers, Command::Errors]]);
 const ONE_TOPIC: &[Command] = &[Command::AdminTopicCreate, Command::AdminTopicDelete];
 const CREATING: &[Command] = &[Command::AdminTopicCreate];
 const RESETTING: &[Command] = &[Command::AdminGroupReset];
@@ -108,5 +106,4 @@ pub(super) const FIELDS: &[Field] = &[
         "Do it; without it only show what would be done.",
         &[Command::AdminTopicDelete, Command::AdminGroupReset],
     ),
-    field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of tables.", SHOWING),
 ];

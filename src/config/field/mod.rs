@@ -88,6 +88,13 @@ impl Field {
         self.commands.contains(&command)
     }
 
+    /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
+    /// a command that looks at any database needs one of several.
+    pub fn is_required_by(&self, command: Command) -> bool {
+        let one_of_several = self.section == Section::Sink && MESSAGES.contains(&command);
+        self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
+    }
+
     const fn new(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
         Field {
             name,
@@ -200,9 +207,6 @@ impl Section {
 
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
-const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const TO_SQL: &[Command] =
-    &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::CheckDrivers, Command::Config];
 
 /// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
@@ -219,6 +223,11 @@ const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
     all
 }
 
+/// Commands that look at a database.
+const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
+const TO_SQLITE: &[Command] = &joined::<{ MESSAGES.len() + 2 }>(&[&[Command::Sqlite], MESSAGES, &[Command::Config]]);
+const TO_SQL: &[Command] =
+    &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
 const POSITIONS: &[Command] =
     &[Command::PositionsShow, Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
 const DLQ: &[Command] = &[Command::DlqList, Command::DlqShow, Command::DlqStats, Command::DlqReplay];
@@ -238,8 +247,11 @@ const ADMIN: &[Command] = &[
 /// Commands that speak to brokers.
 const ON_KAFKA: &[Command] =
     &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
-const LOGGING: &[Command] =
-    &joined::<{ ON_KAFKA.len() + 3 }>(&[ON_KAFKA, &[Command::Demo, Command::Broker, Command::CheckDrivers]]);
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + 3 }>(&[
+    ON_KAFKA,
+    MESSAGES,
+    &[Command::Demo, Command::Broker, Command::CheckDrivers],
+]);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

@@ -7,7 +7,7 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 }
 
 pub(super) const FIELDS: &[Field] = &[
-    field("sqlite_db", Kind::Text, Default::Required, "The SQLite file; it is made when absent.")
+    field("sqlite_db", Kind::Text, Default::Required, "The SQLite file; a sink makes it when absent.")
         .variables(&["SQLITE_DB"])
         .commands(&joined::<{ TO_SQLITE.len() + POSITIONS.len() }>(&[TO_SQLITE, POSITIONS]))
         .flagged("db"),

@@ -31,6 +31,8 @@ mod plan;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod pool;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
+mod query;
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod rows;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod session;
@@ -46,5 +48,6 @@ mod writer;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub use self::{
     pool::PoolStatistics,
+    query::OdbcMessages,
     sink::{OdbcOptions, OdbcSink, Unusable},
 };

@@ -179,8 +179,9 @@ pub fn with_driver_settings(connection_string: &str, driver: &str, connect: Dura
         }
     };
     if driver.contains("psqlodbc") {
-        // No savepoint around each statement: Konekt rolls back itself.
-        add("Protocol", "7.4-1".to_owned());
+        // After an error the driver does nothing: no savepoint around each statement, as 7.4-2 has, and no rollback of the
+        // transaction, as 7.4-1 has, which would take Konekt's own savepoints with it.
+        add("Protocol", "7.4-0".to_owned());
     }
     if driver.contains("maodbc") {
         add("CONN_TIMEOUT", connect.as_secs().max(1).to_string());
@@ -285,7 +286,7 @@ mod tests {
     fn a_driver_gets_what_konekt_needs_unless_the_user_says_otherwise() {
         let seconds = Duration::from_secs;
         for (given, driver, expected) in [
-            ("Driver=p;UID=a", "psqlodbcw.so", "Driver=p;UID=a;Protocol=7.4-1;"),
+            ("Driver=p;UID=a", "psqlodbcw.so", "Driver=p;UID=a;Protocol=7.4-0;"),
             ("Driver=p;protocol=7.4-2;", "psqlodbcw.so", "Driver=p;protocol=7.4-2;"),
             ("Driver=m", "libmaodbc.so", "Driver=m;CONN_TIMEOUT=3;READ_TIMEOUT=9;WRITE_TIMEOUT=9;"),
             ("DSN=x;PWD={;}", "", "DSN=x;PWD={;};"),

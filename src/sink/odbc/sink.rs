@@ -144,6 +144,11 @@ impl OdbcSink {
         Ok(Trial::run(tables, connect_us))
     }
 
+    /// What all writers share, for one who is no writer.
+    pub(super) fn into_shared(self) -> Arc<Shared> {
+        self.shared
+    }
+
     /// What the pool has done so far.
     pub fn statistics(&self) -> PoolStatistics {
         self.shared.pool.statistics()
@@ -188,7 +193,8 @@ impl Shared {
         Ok(plan)
     }
 
-    fn connect(&self, known: Option<Arc<Plan>>) -> Result<(Pooled<'_>, Arc<Plan>), Unusable> {
+    /// A connection, and the plan for what it is connected to.
+    pub fn connect(&self, known: Option<Arc<Plan>>) -> Result<(Pooled<'_>, Arc<Plan>), Unusable> {
         let system = known.as_ref().map(|plan| plan.system).or(self.options.system).unwrap_or(System::Any);
         let (pooled, greeting) = self.pool.take().map_err(|fault| Unusable {
             error: fault.sink_error(&self.options.name, "connect", self.guess(system)),

@@ -367,7 +367,7 @@ public final class Tool {
 
     private KafkaProducer<byte[], byte[]> producer(Map<String, ?> settings) {
         Map<String, Object> all = new HashMap<>(Map.of("bootstrap.servers", servers, "acks", "all", "linger.ms", 5,
-                "batch.size", 256 * 1024, "buffer.memory", 64L * 1024 * 1024));
+                "batch.size", 256 * 1024, "buffer.memory", 64L * 1024 * 1024, "max.request.size", 40 * 1024 * 1024));
         all.putAll(settings);
         return new KafkaProducer<>(all, new ByteArraySerializer(), new ByteArraySerializer());
     }
