@@ -53,6 +53,7 @@ const APIS: &[Api] = &[
     api(ApiKey::SyncGroup, "SyncGroup", 1, 5, &shape::SYNC_GROUP),
     api(ApiKey::ApiVersions, "ApiVersions", 0, 3, &shape::API_VERSIONS),
     api(ApiKey::CreateTopics, "CreateTopics", 2, 7, &shape::CREATE_TOPICS),
+    api(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, &shape::CONSUMER_GROUP_HEARTBEAT),
 ];
 
 impl Api {

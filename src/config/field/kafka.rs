@@ -26,6 +26,13 @@ pub(super) const FIELDS: &[Field] = &[
     field("client_id", Kind::Text, Default::Is("konekt"), "The name that brokers see in their logs and quotas.")
         .variables(&["KAFKA_CLIENT_ID"]),
     field(
+        "client_rack",
+        Kind::Text,
+        Default::Nothing,
+        "Where this client is, as brokers name racks: a replica in the same rack is read instead of the leader.",
+    )
+    .variables(&["KAFKA_CLIENT_RACK"]),
+    field(
         "isolation_level",
         Kind::Choice(&["read_committed", "read_uncommitted"]),
         Default::Is("read_committed"),
