@@ -284,7 +284,9 @@ impl ConsumerProtocol {
         }
         let added: Vec<TopicPartition> = wanted.difference(&common.owned).cloned().collect();
         common.owned = wanted;
-        common.events.push(GroupEvent::Assigned(added));
+        if !added.is_empty() || self.unnamed().is_empty() {
+            common.events.push(GroupEvent::Assigned(added));
+        }
     }
 
     /// The assigned partitions whose names are known, less those of a topic whose predecessor of the same name is

@@ -91,8 +91,7 @@ fn member(options: GroupOptions, indexes: &[i32]) -> Group {
     let request = heartbeat(&mut group, NOW);
     assert_eq!((request.member_epoch, said(&request)), (1, (false, Some(indexes.to_vec()))));
     group.answered(NOW, accepted(1, None));
-    let assigned = group.take_events().pop();
-    assert_eq!(assigned, Some(GroupEvent::Assigned(partitions(indexes))));
+    assert_eq!(group.take_events(), [GroupEvent::Assigned(partitions(indexes))]);
     assert_eq!(group.step(NOW), Step::Wait(NOW + Duration::from_secs(5)), "as often as the coordinator says");
     group
 }
