@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::records::RecordBatchDecoder;
 use konekt::core::record::{Encoded, RecordBuffer};
@@ -62,7 +64,7 @@ fn ours(bytes: &Bytes) {
     let fetched =
         FetchedRecords { bytes: bytes.clone(), aborted: Vec::new(), isolation: Isolation::ReadCommitted, held: None };
     let mut records = RecordBuffer::default();
-    fetched.decode(0, &mut records).expect("the batches are good");
+    Arc::new(fetched).decoder(0).decode_rest(&mut records).expect("the batches are good");
     let touched: usize = (0..records.len()).map(|index| records.get(index).value.map_or(0, <[u8]>::len)).sum();
     assert!(records.len() as u64 == RECORDS_PER_BATCH * BATCHES && touched > 0);
 }

@@ -188,6 +188,7 @@ fn ours(data: &Data, path: &Path, batches_per_write: usize) {
                     batch: MessageBatch::new(partition, records, first..first + BATCH),
                     ids: RecordIds::new("bench", partition),
                     position: Some(step(first)),
+                    aside: None,
                 })
                 .collect();
             for answer in writer.write(&writes) {
@@ -199,7 +200,7 @@ fn ours(data: &Data, path: &Path, batches_per_write: usize) {
 
 /// The first owner's epoch is 1.
 fn step(first: usize) -> PositionMove {
-    PositionMove { owner_epoch: 1, expected: first as i64, next: (first + BATCH) as i64, skipped: 0 }
+    PositionMove { owner_epoch: 1, expected: first as i64, next: (first + BATCH) as i64, skipped: 0, dead_lettered: 0 }
 }
 
 fn sink(path: &Path) -> SqliteSink {

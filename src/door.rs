@@ -43,6 +43,15 @@ pub fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
+/// Bytes that nobody can guess, for secrets.
+///
+/// # Panics
+/// When the operating system has no randomness: nothing secret can be made then.
+pub fn secret_bytes<const LENGTH: usize>() -> [u8; LENGTH] {
+    let bytes = ring::rand::generate(&ring::rand::SystemRandom::new());
+    bytes.expect("the operating system gives no random bytes").expose()
+}
+
 /// The system's clocks.
 pub struct SystemClock {
     started: Instant,

@@ -1,13 +1,13 @@
-//! What the engine asks of the world: a [`Source`] of records, a [`Sink`] for them, a [`Clock`], and the
-//! [`MemoryBudget`] that everyone draws from. Adapters implement these traits; the engine knows nothing else of them.
+//! What the engine asks of the world: a [`Source`] of records, a [`Sink`] for them, [`DeadLetters`] for those that no sink
+//! can take, a [`Clock`], and the [`MemoryBudget`] that everyone draws from. Adapters implement these traits; the engine knows nothing else of them.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::identity::RecordIds;
-use crate::core::record::{Encoded, MessageBatch, TopicPartition};
-use crate::core::verdict::ErrorClass;
+use crate::core::record::{Encoded, MessageBatch, Record, TopicPartition};
+use crate::core::verdict::{ErrorClass, ErrorCode};
 use parking_lot::{Condvar, Mutex};
 
 pub use crate::core::assignment::{Assignment, Claim, Claimed};
@@ -39,7 +39,7 @@ pub struct Chunk {
     /// The partition's visible end when this was fetched.
     pub log_end: i64,
     /// The records. Dropping it gives back the memory and the partition's credit to fetch more.
-    pub records: Box<dyn Encoded>,
+    pub records: Arc<dyn Encoded>,
 }
 
 impl fmt::Debug for Chunk {
@@ -69,6 +69,8 @@ pub enum SourceEvent {
     Revoked(Vec<TopicPartition>),
     /// These partitions are gone already: another member may have them. Nothing may be committed for them.
     Lost(Vec<TopicPartition>),
+    /// The answer to [`Source::survey`].
+    Surveyed(Vec<Assignment>),
     /// Records came.
     Fetched(Chunk),
     /// The offset asked for is not in the log. The partition stands still until it is started again.
@@ -109,6 +111,10 @@ pub trait Source: Send {
 
     /// Commits the group's offsets without waiting; the answer comes as [`SourceEvent::Committed`].
     fn commit(&mut self, positions: Vec<(TopicPartition, i64)>);
+
+    /// Asks where the group stands in all partitions that are read, ours and those of other members. The answer comes as
+    /// [`SourceEvent::Surveyed`], or not at all when somebody could not be asked: then ask again.
+    fn survey(&mut self);
 
     /// Answers [`SourceEvent::Revoked`]: what was read of these partitions is written, and `positions` (of these and
     /// any others) are to be committed before they are let go.
@@ -159,6 +165,8 @@ pub struct PositionMove {
     pub next: i64,
     /// Log records that are no rows (control, aborted), for the row's counter.
     pub skipped: u64,
+    /// Records before `next` that are not in the batch because the engine put them aside, for the row's counter.
+    pub dead_lettered: u64,
 }
 
 /// One partition's part of a write.
@@ -167,15 +175,68 @@ pub struct Write<'a> {
     pub ids: RecordIds,
     /// Present in exactly-once mode.
     pub position: Option<PositionMove>,
+    /// Where bad records of the batch may go, so that the others are written nevertheless.
+    pub aside: Option<Aside<'a>>,
+}
+
+/// Leave to put bad records of a batch aside within its write.
+///
+/// A sink that can tell bad records from good ones within its transaction does so
+/// ([`bisect`](crate::core::bisect::bisect), with a savepoint per piece) and keeps each bad one: as a row with the
+/// status FAILED where [`rows`](Self::rows) says so and the table takes it, else in [`letters`](Self::letters), whose
+/// acknowledgement it awaits before it commits. It answers with what it did ([`Written::dead_lettered`]).
+///
+/// A sink that cannot, or finds no place for a bad record, writes nothing and answers with the class
+/// [`Data`](ErrorClass::Data) (and the offset, if it knows): the engine then looks for the bad record by smaller writes.
+/// So a sink may leave all this alone. More bad records than [`bad_max`](Self::bad_max) are the table's fault, not
+/// theirs: nothing is written, and the answer is that of [`check`](Self::check).
+#[derive(Clone, Copy)]
+pub struct Aside<'a> {
+    /// Keep them in the message table, in the same transaction.
+    pub rows: bool,
+    pub letters: Option<&'a dyn DeadLetters>,
+    /// The most records of this batch that may be put aside.
+    pub bad_max: usize,
+    /// Whether failures without a class count as bad records by now.
+    pub unclassified: bool,
+    /// How often the batch was tried, this time included; for the letters.
+    pub attempts: u32,
+}
+
+impl Aside<'_> {
+    /// Whether a failure of this class is one record's and not that of everything.
+    pub fn takes(&self, class: ErrorClass) -> bool {
+        class == ErrorClass::Data || (self.unclassified && class == ErrorClass::Unclassified)
+    }
+
+    /// Fails once more than [`bad_max`](Self::bad_max) of a batch's `count` records are bad.
+    ///
+    /// # Errors
+    /// With the class [`Schema`](ErrorClass::Schema).
+    pub fn check(&self, bad: &[(usize, SinkError)], count: usize) -> Result<(), SinkError> {
+        match bad.last() {
+            Some((_, error)) if bad.len() > self.bad_max => Err(SinkError::too_many_bad(error, bad.len(), count)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a write did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Records that are now in the sink.
+    /// Records of the batch that are now in the sink.
     pub records: u64,
     /// Of these, records that were there already (same id) and were left as they are.
     pub repeated: u64,
+    /// Records of the batch that were put aside instead.
+    pub dead_lettered: u64,
+}
+
+impl Written {
+    /// So many records, all of them new.
+    pub const fn all(records: u64) -> Self {
+        Self { records, repeated: 0, dead_lettered: 0 }
+    }
 }
 
 /// A worker's own way into the sink. It lives on one thread.
@@ -187,8 +248,17 @@ pub trait Writer {
     fn claim(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, SinkError>;
 
     /// Writes batches of distinct partitions, together where the sink can, and answers for each in the same order.
-    /// A batch is written whole, with its position, or not at all.
+    /// A batch is written whole, with its position, or not at all; what [`Aside`] allows to be put aside counts as written.
     fn write(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>>;
+
+    /// Notes with the position that a person paused or resumed the partition, for whoever owns it next
+    /// ([`Claimed::paused`]). A sink without positions forgets it.
+    ///
+    /// # Errors
+    /// When it was not noted.
+    fn note_pause(&mut self, _partition: &TopicPartition, _paused: bool) -> Result<(), SinkError> {
+        Ok(())
+    }
 
     /// Whether this writer must be replaced before the next use (its connection is gone).
     fn broken(&self) -> bool {
@@ -205,13 +275,52 @@ pub struct SinkError {
     pub message: String,
     /// The record that is to blame, when it is known.
     pub offset: Option<i64>,
+    /// The other side's own codes, when it gave any.
+    pub code: Option<ErrorCode>,
 }
 
 impl SinkError {
     /// An error that blames no single record.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), offset: None }
+        Self { class, message: message.into(), offset: None, code: None }
     }
+
+    /// So many bad records among `count` that they are not to blame: the table does not fit, or the handler is broken.
+    /// `last` is the error of one of them.
+    pub fn too_many_bad(last: &SinkError, found: usize, count: usize) -> Self {
+        let message = format!(
+            "{found} of {count} records are bad, and with those before that is more than dead_letter_share_max allows: \
+             no more of them are put aside, since it is rather the table or the handler that is wrong. Mend it, or raise \
+             --dead-letter-share-max; the last error was: {}",
+            last.message
+        );
+        Self { class: ErrorClass::Schema, message, ..last.clone() }
+    }
+}
+
+// ---------------------------------------------------------------------------------------- dead letters
+
+/// A record that cannot be written, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Letter<'a> {
+    pub partition: &'a TopicPartition,
+    pub record: Record<'a>,
+    pub error: &'a SinkError,
+    /// How often a batch with it was tried.
+    pub attempts: u32,
+    /// The table that refused it, or the sink's name.
+    pub table: &'a str,
+}
+
+/// Where records go that cannot be written. Shared by all workers.
+pub trait DeadLetters: Send + Sync {
+    /// Keeps the letters, and returns once no crash can lose them. Called before the position moves, so what is kept
+    /// may come again when that then fails: letters are kept at least once.
+    ///
+    /// # Errors
+    /// [`Data`](ErrorClass::Data) when a letter cannot be kept as it is, whatever one waits for; other classes when it may
+    /// work later. Some of the letters may have been kept.
+    fn put(&self, letters: &[Letter<'_>]) -> Result<(), SinkError>;
 }
 
 // ---------------------------------------------------------------------------------------------- memory

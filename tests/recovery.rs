@@ -91,6 +91,21 @@ fn three_share_the_work_one_dies_and_one_is_added() {
 }
 
 #[test]
+fn until_end_a_group_ends_together_also_when_one_of_it_dies() {
+    let Some(kafka) = or_skip(kafka::newest()) else { return };
+    kafka.filled_topic("together", 8, 300_000, 200);
+    let place = Place::new();
+    let start = || member(&place, kafka, "together").arguments(&["--until-end"]).start();
+    let (mortal, first, second) = (start(), start(), start());
+    wait::until("rows are written", SOON, || (written(&place, "together") > 20_000).then_some(()));
+    mortal.kill();
+    for survivor in [first, second] {
+        survivor.wait().expect_code(0);
+    }
+    expect_exactly(&place.database(), kafka, "together", &group("together"), 300_000);
+}
+
+#[test]
 fn the_frozen_one_comes_back_and_writes_nothing_twice() {
     let Some(kafka) = or_skip(kafka::newest()) else { return };
     let mut random = Random::announced();

@@ -7,6 +7,7 @@ mod broker;
 mod demo;
 pub mod exit;
 mod logging;
+mod odbc;
 mod parser;
 mod report;
 pub mod run;
@@ -53,7 +54,13 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     }
     let resolved = resolve(
         parsed.command,
-        &Surroundings { directory: Path::new("."), environment: &door::env, file: parsed.file, flags: parsed.flags },
+        &Surroundings {
+            directory: Path::new("."),
+            environment: &door::env,
+            file: parsed.file,
+            flags: parsed.flags,
+            properties: parsed.properties,
+        },
     );
     if parsed.command == Command::Config {
         return show(&resolved);

@@ -17,11 +17,12 @@ use crate::config::field::{Command, Default, Field, Section, fields};
 use crate::config::value::Kind;
 
 /// What the command line says.
-#[derive(Debug)]
 pub struct Parsed {
     pub command: Command,
     /// Values of flags, by setting.
     pub flags: BTreeMap<&'static str, String>,
+    /// `-X name=value`.
+    pub properties: Vec<String>,
     /// `--config`.
     pub file: Option<PathBuf>,
     /// `-v` counts up, `-q` down.
@@ -49,16 +50,19 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, cl
 fn read(command: Command, matches: &ArgMatches) -> Parsed {
     if command == Command::Completions {
         let shell = matches.get_one::<Shell>("shell").copied();
-        return Parsed { command, flags: BTreeMap::new(), file: None, verbosity: 0, shell };
+        return Parsed { command, flags: BTreeMap::new(), properties: Vec::new(), file: None, verbosity: 0, shell };
     }
     let given = fields().filter(|field| field.belongs_to(command));
     let flags = given.filter_map(|field| {
         let values: Vec<&str> = matches.get_many::<String>(field.name)?.map(String::as_str).collect();
         Some((field.name, values.join(",")))
     });
+    // A command that connects to no brokers does not have the flag.
+    let properties = matches.try_get_many::<String>("property").ok().flatten().into_iter().flatten();
     Parsed {
         command,
         flags: flags.collect(),
+        properties: properties.cloned().collect(),
         file: matches.get_one::<PathBuf>("config").cloned(),
         verbosity: matches.get_count("verbose").min(9) as i8 - matches.get_count("quiet").min(9) as i8,
         shell: None,
@@ -116,6 +120,15 @@ fn with_fields(mut clap: Clap, command: Command) -> Clap {
     for section in Section::ALL {
         let fields = fields().filter(|field| field.section == section && field.belongs_to(command));
         clap = clap.args(fields.map(|field| argument(field, command).help_heading(section.title())));
+    }
+    if Field::named("bootstrap_servers").is_some_and(|field| field.belongs_to(command)) {
+        let property = Arg::new("property")
+            .short('X')
+            .value_name("NAME=VALUE")
+            .action(ArgAction::Append)
+            .help("A setting under its librdkafka name, such as -X security.protocol=ssl; may be repeated")
+            .help_heading(Section::Kafka.title());
+        clap = clap.arg(property);
     }
     let config = Arg::new("config")
         .long("config")
@@ -220,6 +233,12 @@ mod tests {
     }
 
     #[test]
+    fn librdkafka_settings_are_taken_as_they_are() {
+        let parsed = parsed("konekt consume -X a.b=c,d -X e=f=g").unwrap();
+        assert_eq!(parsed.properties, ["a.b=c,d", "e=f=g"]);
+    }
+
+    #[test]
     fn stats_json_takes_a_file_or_nothing() {
         for (line, expected) in
             [("--stats-json", "-"), ("--stats-json s.jsonl", "s.jsonl"), ("--stats-json --until-end", "-")]
@@ -230,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_unknown_flag_is_refused_with_a_suggestion() {
-        let message = parsed("konekt consume --batch-sise 5").unwrap_err().to_string();
+        let message = parsed("konekt consume --batch-sise 5").err().expect("no such flag").to_string();
         assert!(message.contains("--batch-size"), "{message}");
     }
 }

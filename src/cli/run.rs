@@ -99,6 +99,7 @@ fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<
             check_usable(&sink)?;
             Ok(Arc::new(sink))
         }
+        SinkSettings::Odbc(odbc) => super::odbc::sink(odbc, consumer),
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
     }
 }

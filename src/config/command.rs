@@ -5,6 +5,8 @@
 pub enum Command {
     Consume,
     Sqlite,
+    SqlServer,
+    Odbc,
     Demo,
     Broker,
     Config,
@@ -28,6 +30,8 @@ const fn entry(command: Command, path: &'static str, about: &'static str) -> Ent
 pub const COMMANDS: &[Entry] = &[
     entry(Command::Consume, "consume", "Print records, or hand them to a command (--exec)"),
     entry(Command::Sqlite, "sink sqlite", "Write records into a SQLite file, exactly once"),
+    entry(Command::SqlServer, "sink sqlserver", "Write records into SQL Server, exactly once"),
+    entry(Command::Odbc, "sink odbc", "Write records into any database with an ODBC driver, exactly once"),
     entry(Command::Demo, "demo", "Show it all on this machine, without Kafka"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),

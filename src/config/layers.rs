@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::field::{Command, Field, fields};
-use super::{Fault, suggest};
+use super::{Fault, properties, suggest};
 
 /// The file that is read when nobody names another and it is there.
 const DEFAULT_FILE: &str = "konekt.toml";
@@ -20,10 +20,24 @@ const DOTENV_FILE: &str = ".env";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
-    File { path: PathBuf, line: usize },
-    DotEnv { path: PathBuf, variable: &'static str },
-    Environment { variable: &'static str },
-    Flag { flag: String },
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    DotEnv {
+        path: PathBuf,
+        variable: &'static str,
+    },
+    Environment {
+        variable: &'static str,
+    },
+    Flag {
+        flag: String,
+    },
+    /// A librdkafka setting, `-X name=value`.
+    Property {
+        name: String,
+    },
 }
 
 impl fmt::Display for Origin {
@@ -34,15 +48,23 @@ impl fmt::Display for Origin {
             Origin::DotEnv { path, variable } => write!(f, "{variable} in {}", path.display()),
             Origin::Environment { variable } => write!(f, "{variable}"),
             Origin::Flag { flag } => write!(f, "--{flag}"),
+            Origin::Property { name } => write!(f, "-X {name}"),
         }
     }
 }
 
 /// A value as it was written, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Raw {
     pub text: String,
     pub origin: Origin,
+}
+
+/// Without the text, which may be a secret.
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Raw").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// Raw values by setting.
@@ -58,17 +80,21 @@ pub struct Surroundings<'a> {
     pub file: Option<PathBuf>,
     /// Values given as flags, by setting.
     pub flags: BTreeMap<&'static str, String>,
+    /// What `-X` said: librdkafka's settings as `name=value`.
+    pub properties: Vec<String>,
 }
 
 impl Surroundings<'_> {
     /// Every setting of `command` that somebody gave a value, and the faults and remarks of reading them.
     pub(super) fn gather(&self, command: Command, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> RawValues {
+        let flags = self.read_flags(faults);
         let file = self.read_file(faults);
         let dotenv = self.read_dotenv(faults, remarks);
         let mut values = RawValues::new();
         for field in fields().filter(|field| field.belongs_to(command)) {
-            let raw = self
-                .flag(field)
+            let raw = flags
+                .get(field.name)
+                .cloned()
                 .or_else(|| self.variable(field))
                 .or_else(|| dotenv.get(field.name).cloned())
                 .or_else(|| file.get(field.name).cloned())
@@ -80,9 +106,23 @@ impl Surroundings<'_> {
         values
     }
 
-    fn flag(&self, field: &Field) -> Option<Raw> {
-        let text = self.flags.get(field.name)?.clone();
-        Some(Raw { text, origin: Origin::Flag { flag: field.flag() } })
+    fn read_flags(&self, faults: &mut Vec<Fault>) -> RawValues {
+        let mut values = RawValues::new();
+        for field in fields() {
+            if let Some(text) = self.flags.get(field.name) {
+                values.insert(field.name, Raw { text: text.clone(), origin: Origin::Flag { flag: field.flag() } });
+            }
+        }
+        for property in &self.properties {
+            match property.split_once('=') {
+                Some((name, text)) => {
+                    let origin = Origin::Property { name: name.trim().to_owned() };
+                    enter_property(&mut values, name.trim(), text, origin, faults);
+                }
+                None => faults.push(Fault::of("-X", "is not name=value, such as -X security.protocol=ssl".into())),
+            }
+        }
+        values
     }
 
     fn variable(&self, field: &Field) -> Option<Raw> {
@@ -171,15 +211,20 @@ fn default(field: &Field, command: Command) -> Option<Raw> {
     Some(Raw { text, origin: Origin::Default })
 }
 
-fn parse_file(path: &Path, text: &str, faults: &mut Vec<Fault>) -> RawValues {
-    let (table, errors) = DeTable::parse_recoverable(text);
+fn parse_file(path: &Path, text_of_file: &str, faults: &mut Vec<Fault>) -> RawValues {
+    let (table, errors) = DeTable::parse_recoverable(text_of_file);
     for error in errors {
-        let line = error.span().map_or(1, |span| line_of(text, span.start));
+        let line = error.span().map_or(1, |span| line_of(text_of_file, span.start));
         faults.push(Fault::of(format!("{}:{line}", path.display()), error.message().to_owned()));
     }
     let mut values = RawValues::new();
+    let mut properties = Vec::new();
     for (key, value) in table.into_inner() {
-        let line = line_of(text, key.span().start);
+        if let ("kafka", DeValue::Table(table)) = (key.get_ref().as_ref(), value.get_ref()) {
+            flatten("kafka", table, &mut properties);
+            continue;
+        }
+        let line = line_of(text_of_file, key.span().start);
         let origin = Origin::File { path: path.to_owned(), line };
         let found = fields().find(|field| field.persistent() && field.name == key.get_ref().as_ref());
         match (found, plain_text(value.get_ref())) {
@@ -191,7 +236,43 @@ fn parse_file(path: &Path, text: &str, faults: &mut Vec<Fault>) -> RawValues {
             (Some(field), Some(text)) => drop(values.insert(field.name, Raw { text, origin })),
         }
     }
+    for (name, at, text) in properties {
+        let origin = Origin::File { path: path.to_owned(), line: line_of(text_of_file, at) };
+        match (name.strip_prefix("kafka.properties."), text) {
+            (Some(name), Some(text)) => enter_property(&mut values, name, &text, origin, faults),
+            (Some(name), None) => faults.push(Fault::of(origin, format!("{name} is no text, number or switch"))),
+            (None, _) => {
+                faults.push(Fault::of(origin, format!("unknown setting {name}; did you mean [kafka.properties]?")))
+            }
+        }
+    }
     values
+}
+
+/// Names with dots are nested tables to TOML: this puts them together again, each with its place and its value.
+fn flatten(prefix: &str, table: &DeTable<'_>, found: &mut Vec<(String, usize, Option<String>)>) {
+    for (key, value) in table {
+        let name = format!("{prefix}.{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) => flatten(&name, inner, found),
+            value => found.push((name, key.span().start, plain_text(value))),
+        }
+    }
+}
+
+/// Enters a librdkafka setting under our name for it. Two names for one thing in one source must agree.
+fn enter_property(values: &mut RawValues, name: &str, text: &str, origin: Origin, faults: &mut Vec<Fault>) {
+    match properties::translate(name, text) {
+        Ok(Some((setting, text))) => match values.get(setting) {
+            Some(other) if other.text.trim() != text => {
+                let message = format!("{name} is {setting}, to which {} gives another value", other.origin);
+                faults.push(Fault::of(origin, message));
+            }
+            _ => drop(values.insert(setting, Raw { text, origin })),
+        },
+        Ok(None) => {}
+        Err(message) => faults.push(Fault::of(origin, message)),
+    }
 }
 
 fn unknown_key(key: &str) -> String {

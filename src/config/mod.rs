@@ -1,12 +1,15 @@
 //! Settings: raw text from four sources, checked into [`Settings`].
 //!
-//! [`field`] says what there is, [`layers`] gathers what was said and by whom, [`value`] reads one value, this module
+//! [`field`] says what there is, [`layers`] gathers what was said and by whom, `properties` knows what librdkafka's names
+//! mean here, [`value`] reads one value, this module (and `security` for its section)
 //! puts the checked values together and checks them against each other. All faults are reported at once, before
 //! anything connects. The command line calls [`resolve`].
 
 pub mod command;
 pub mod field;
 pub mod layers;
+mod properties;
+mod security;
 mod table;
 pub mod value;
 
@@ -19,6 +22,7 @@ pub use table::settings_table_markdown;
 use value::Value;
 
 use crate::consumer::ConsumerConfig;
+use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
 use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};
 
@@ -41,8 +45,50 @@ pub enum SinkSettings {
     Exec { command: String },
     /// Into a SQLite file.
     Sqlite { path: PathBuf, table: String },
+    /// Into a database by ODBC.
+    Odbc(OdbcSettings),
     /// The command moves no records.
     None,
+}
+
+/// How to reach a database by ODBC, and how to use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OdbcSettings {
+    pub login: OdbcLogin,
+    /// `auto`, or the database's name.
+    pub dialect: String,
+    pub table: String,
+    pub pool_size: usize,
+    /// Seconds.
+    pub connection_timeout: u64,
+    /// Seconds.
+    pub query_timeout: u64,
+    pub abandoned_connections_max: usize,
+}
+
+/// Who logs in where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OdbcLogin {
+    ConnectionString(Secret),
+    SqlServer(SqlServerLogin),
+}
+
+/// What a connection to SQL Server is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlServerLogin {
+    /// The driver's name or file, or `auto`.
+    pub driver: String,
+    pub server: String,
+    /// `None`: the server's text says it all (`host\\instance`).
+    pub port: Option<u16>,
+    /// Empty: the login's own.
+    pub database: String,
+    /// `None`: the process's own identity.
+    pub username: Option<String>,
+    pub password: Secret,
+    /// `yes`, `no` or `strict`.
+    pub encrypt: String,
+    pub trust_server_certificate: bool,
 }
 
 /// One thing that is wrong, and who said it.
@@ -188,6 +234,7 @@ impl Reader<'_> {
             connect_timeout_ms: self.number("connect_timeout_ms"),
             request_timeout_ms: self.number("request_timeout_ms"),
             metadata_max_age_ms: self.number("metadata_max_age_ms"),
+            security: self.security(),
             delivery: match self.text("delivery").as_str() {
                 "exactly-once" => Delivery::ExactlyOnce,
                 _ => Delivery::AtLeastOnce,
@@ -201,6 +248,10 @@ impl Reader<'_> {
             retry_backoff_ms: self.number("retry_backoff_ms"),
             error_threshold: self.size("error_threshold") as u32,
             error_timeout_ms: self.number("error_timeout_ms"),
+            dead_letter_table: matches!(self.value("dead_letter_table"), Some(Value::Switch(true))),
+            dead_letter_topic: self.optional_text("dead_letter_topic"),
+            dead_letter_file: self.optional_text("dead_letter_file").map(Into::into),
+            dead_letter_share_max: self.size("dead_letter_share_max") as u32,
             commit_interval_ms: self.number("commit_interval_ms"),
             stats_interval_ms: self.number("stats_interval_ms"),
             shutdown_timeout_ms: self.number("shutdown_timeout_ms"),
@@ -229,7 +280,46 @@ impl Reader<'_> {
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
+            Command::SqlServer | Command::Odbc => SinkSettings::Odbc(self.odbc()),
             Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
+        }
+    }
+
+    fn odbc(&mut self) -> OdbcSettings {
+        let connection_string = self.optional_text("connection_string");
+        let login = match connection_string {
+            Some(text) => OdbcLogin::ConnectionString(Secret::new(text)),
+            None => OdbcLogin::SqlServer(self.sql_server()),
+        };
+        if self.command == Command::Odbc && matches!(login, OdbcLogin::SqlServer(_)) {
+            let message = "is missing: give --connection-string, or set ODBC_CONNECTION_STRING, as \
+                           'Driver={PostgreSQL Unicode};Server=…;Database=…;UID=…;PWD=…'; konekt sink sqlserver needs none";
+            self.faults.push(Fault::of("connection_string", message.to_owned()));
+        }
+        OdbcSettings {
+            login,
+            dialect: self.text("dialect"),
+            table: self.text("table"),
+            pool_size: self.size("pool_size"),
+            connection_timeout: self.number("connection_timeout"),
+            query_timeout: self.number("query_timeout"),
+            abandoned_connections_max: self.size("abandoned_connections_max"),
+        }
+    }
+
+    fn sql_server(&mut self) -> SqlServerLogin {
+        let server = self.text("sqlserver_host");
+        // An instance's name, and a port that is said with the host, make the setting's port void.
+        let port = self.number("sqlserver_port") as u16;
+        SqlServerLogin {
+            driver: self.text("sqlserver_driver"),
+            port: (!server.contains(['\\', ','])).then_some(port),
+            server,
+            database: self.text("sqlserver_database"),
+            username: self.optional_text("sqlserver_username"),
+            password: Secret::new(self.text("sqlserver_password")),
+            encrypt: self.text("sqlserver_encrypt"),
+            trust_server_certificate: matches!(self.value("trust_server_certificate"), Some(Value::Switch(true))),
         }
     }
 
@@ -286,7 +376,7 @@ impl Reader<'_> {
         }
         if self.command == Command::Consume && consumer.delivery == Delivery::ExactlyOnce {
             let message = "delivery exactly-once needs a database that keeps the position: \
-                           consume is at-least-once; use konekt sink sqlite";
+                           consume is at-least-once; use konekt sink sqlite, sqlserver or odbc";
             self.faults.push(Fault::of(self.said_by(&["delivery"]), message.to_owned()));
         }
     }

@@ -11,6 +11,17 @@ fn resolved(
     environment: &[(&str, &str)],
     flags: &[(&'static str, &str)],
 ) -> Resolved {
+    resolved_with_properties(command, files, environment, flags, &[])
+}
+
+/// The same, with `-X` too.
+fn resolved_with_properties(
+    command: Command,
+    files: &[(&str, &str)],
+    environment: &[(&str, &str)],
+    flags: &[(&'static str, &str)],
+    properties: &[&str],
+) -> Resolved {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(directory.path().join(name), text).unwrap();
@@ -21,6 +32,7 @@ fn resolved(
         environment: &|name| variables.get(name).map(|text| (*text).to_owned()),
         file: None,
         flags: flags.iter().map(|(name, text)| (*name, (*text).to_owned())).collect(),
+        properties: properties.iter().map(|text| (*text).to_owned()).collect(),
     };
     resolve(command, &surroundings)
 }
@@ -31,8 +43,8 @@ fn faults(resolved: &Resolved) -> Vec<String> {
 
 #[test]
 fn every_command_resolves_with_what_it_needs() {
-    let needed = [("topics", "orders"), ("sqlite_db", "k.db")];
-    for command in [Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config] {
+    let needed = [("topics", "orders"), ("sqlite_db", "k.db"), ("connection_string", "DSN=k")];
+    for command in crate::config::command::COMMANDS.iter().map(|entry| entry.command) {
         assert_eq!(faults(&resolved(command, &[], &[], &needed)), [] as [String; 0], "{command:?}");
     }
 }
@@ -167,4 +179,167 @@ fn the_examples_are_accepted_as_they_are() {
         SinkSettings::Sqlite { path: "konekt.db".into(), table: "processed_messages".into() }
     );
     assert_eq!(faults(&resolved(Command::Sqlite, &[("konekt.toml", toml)], &[], &[])), [] as [String; 0]);
+}
+
+#[test]
+fn sink_odbc_wants_a_connection_string_and_shows_it_to_nobody() {
+    let topics = [("topics", "orders")];
+    let all = faults(&resolved(Command::Odbc, &[], &[], &topics));
+    assert!(
+        all.len() == 1 && all[0].contains("--connection-string") && all[0].contains("ODBC_CONNECTION_STRING"),
+        "{all:?}"
+    );
+    let environment = [("ODBC_CONNECTION_STRING", "DSN=x;PWD=hush")];
+    let told = resolved(Command::Odbc, &[], &environment, &topics);
+    let settings = told.settings().unwrap();
+    let shown = format!("{settings:?}{}", told.effective());
+    assert!(shown.contains("***") && !shown.contains("hush"), "{shown}");
+    assert!(
+        matches!(&settings.sink, SinkSettings::Odbc(odbc) if odbc.login == OdbcLogin::ConnectionString(Secret::new("DSN=x;PWD=hush")))
+    );
+}
+
+#[test]
+fn sink_sqlserver_knows_the_older_names_and_hides_the_password() {
+    let environment = [
+        ("SQLSERVER_HOST", "db\\first"),
+        ("SQLSERVER_DATABASE", "shop"),
+        ("SQLSERVER_USERNAME", "sa"),
+        ("SQLSERVER_PASSWORD", "hush"),
+    ];
+    let told = resolved(Command::SqlServer, &[], &environment, &[("topics", "orders"), ("sqlserver_encrypt", "no")]);
+    let settings = told.settings().unwrap();
+    let SinkSettings::Odbc(OdbcSettings { login: OdbcLogin::SqlServer(login), pool_size: 5, .. }) = &settings.sink
+    else {
+        panic!("{:?}", settings.sink)
+    };
+    let expected = SqlServerLogin {
+        driver: "auto".to_owned(),
+        server: "db\\first".to_owned(),
+        port: None,
+        database: "shop".to_owned(),
+        username: Some("sa".to_owned()),
+        password: Secret::new("hush"),
+        encrypt: "no".to_owned(),
+        trust_server_certificate: false,
+    };
+    assert_eq!(*login, expected);
+    assert!(!format!("{settings:?}{}", told.effective()).contains("hush"));
+}
+
+#[test]
+fn librdkafka_names_stand_for_ours_in_the_file_and_as_flags() {
+    let toml = (
+        "konekt.toml",
+        "[kafka.properties]\nsession.timeout.ms = 9000\n'heartbeat.interval.ms' = 3000\n'client.id' = 'toml'\n",
+    );
+    let resolved = resolved_with_properties(
+        Command::Consume,
+        &[toml],
+        &[("KAFKA_HEARTBEAT_INTERVAL_MS", "2000")],
+        &[("topics", "orders"), ("group_id", "g")],
+        &["client.id=flag", "auto.offset.reset=largest", "group.id=g", "enable.auto.commit=false"],
+    );
+    let page = resolved.effective();
+    let consumer = resolved.settings().unwrap().consumer.clone();
+    assert_eq!((consumer.session_timeout_ms, consumer.heartbeat_interval_ms), (9000, 2000));
+    assert_eq!((consumer.client_id.as_str(), consumer.auto_offset_reset), ("flag", OffsetReset::Latest));
+    assert!(page.contains("konekt.toml:2") && page.contains("-X client.id"), "{page}");
+}
+
+#[test]
+fn librdkafka_names_that_mean_nothing_here_are_faults_with_a_way_out() {
+    let toml = (
+        "konekt.toml",
+        "group_id = 'a'\n[kafka]\nproperties.group.id = 'b'\nclient.id = 'c'\nproperties.debug = 'all'\n",
+    );
+    let resolved = resolved_with_properties(
+        Command::Consume,
+        &[toml],
+        &[],
+        &[("topics", "orders"), ("client_id", "c")],
+        &["client.id=d", "linger.ms=5", "sesion.timeout.ms=1", "nonsense"],
+    );
+    let all = faults(&resolved).join("\n");
+    for expected in [
+        "konekt.toml:3: group.id is group_id, to which konekt.toml:1 gives another value",
+        "konekt.toml:4: unknown setting kafka.client.id; did you mean [kafka.properties]?",
+        "konekt.toml:5: debug is not known to the native client: give --log",
+        "-X client.id: client.id is client_id, to which --client-id gives another value",
+        "-X linger.ms: linger.ms is librdkafka's own: the native client has nothing like it, only --client confluent has",
+        "-X sesion.timeout.ms: unknown property sesion.timeout.ms; did you mean session.timeout.ms?",
+        "-X: is not name=value",
+    ] {
+        assert!(all.contains(expected), "{expected}\nis not in\n{all}");
+    }
+    assert_eq!(all.lines().count(), 7, "{all}");
+}
+
+/// The faults of these properties, of a command that has its topics.
+fn security_faults(properties: &[&str]) -> Vec<String> {
+    faults(&resolved_with_properties(Command::Consume, &[], &[], &[("topics", "orders")], properties))
+}
+
+#[test]
+fn security_is_complete_or_a_fault() {
+    for (properties, expected) in [
+        (
+            &["security.protocol=SASL_PLAINTEXT"][..],
+            &["sasl_mechanism: is missing: security_protocol sasl_plaintext"][..],
+        ),
+        (
+            &["security.protocol=sasl_ssl", "sasl.mechanism=PLAIN"],
+            &["sasl_username: is missing: sasl_mechanism PLAIN", "sasl_password: is missing: sasl_mechanism PLAIN"],
+        ),
+        (
+            &["security.protocol=sasl_ssl", "sasl.mechanism=GSSAPI"],
+            &["-X sasl.mechanism: sasl_mechanism \"GSSAPI\" is not one of PLAIN, SCRAM-SHA-256"],
+        ),
+        (
+            &["security.protocol=sasl_plaintext", "sasl.mechanism=OAUTHBEARER", "sasl.username=a"],
+            &[
+                "sasl_oauthbearer_token_endpoint_url: is missing",
+                "sasl_oauthbearer_client_id: is missing",
+                "sasl_oauthbearer_client_secret: is missing",
+                "-X sasl.username: sasl_username is of no use: sasl_mechanism is OAUTHBEARER",
+            ],
+        ),
+        (
+            &["ssl.ca.location=/ca.pem", "sasl.password=p"],
+            &[
+                "-X ssl.ca.location: ssl_ca_location is of no use: security_protocol is plaintext",
+                "-X sasl.password: sasl_password is of no use: security_protocol is plaintext",
+            ],
+        ),
+        (
+            &["security.protocol=ssl", "ssl.ca.location=/no/such.pem"],
+            &["-X ssl.ca.location: ssl_ca_location /no/such.pem: cannot be read as PEM certificates"],
+        ),
+        (
+            &["security.protocol=ssl", "enable.ssl.certificate.verification=0", "ssl.key.location=/no/such.pem"],
+            &["ssl_certificate_location: ssl_certificate_location is missing"],
+        ),
+    ] {
+        let faults = security_faults(properties);
+        assert_eq!(faults.len(), expected.len(), "{properties:?}: {faults:?}");
+        for (fault, expected) in faults.iter().zip(expected) {
+            assert!(fault.starts_with(expected), "{properties:?}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn security_that_is_complete_is_ready() {
+    let scram = ["sasl.mechanisms=scram-sha-512", "sasl.username=bob", "sasl.password=hunter2"];
+    for (properties, expected) in [
+        (vec![], "plaintext"),
+        ([&["security.protocol=SASL_PLAINTEXT"], &scram[..]].concat(), "sasl_plaintext"),
+        (vec!["security.protocol=SSL", "enable.ssl.certificate.verification=false"], "ssl"),
+    ] {
+        let resolved = resolved_with_properties(Command::Consume, &[], &[], &[("topics", "orders")], &properties);
+        assert_eq!(faults(&resolved), [] as [String; 0], "{properties:?}");
+        assert_eq!(resolved.settings().unwrap().consumer.security.protocol(), expected);
+        let shown = format!("{resolved:?} {}", resolved.effective());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
 }

@@ -111,6 +111,7 @@ impl Kind {
             Kind::Strategies => "STRATEGY,…",
             Kind::Choice(_) => "CHOICE",
             Kind::Integer { unit: "ms", .. } => "MILLISECONDS",
+            Kind::Integer { unit: "s", .. } => "SECONDS",
             Kind::Integer { .. } => "N",
             Kind::Bytes { .. } => "BYTES",
             Kind::Switch => "BOOL",
@@ -157,8 +158,8 @@ fn pieces<T>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<
 }
 
 fn choice(text: &str, words: &[&str]) -> Result<String, String> {
-    if words.contains(&text) {
-        return Ok(text.to_owned());
+    if let Some(word) = words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+        return Ok((*word).to_owned());
     }
     Err(format!("{text:?} is not one of {}{}", words.join(", "), suggest(text, words.iter().copied())))
 }
@@ -285,6 +286,7 @@ mod tests {
             (Kind::Topics, "  ", "! is empty"),
             (Kind::NewTopics, "orders:8,users", "[(\"orders\", 8), (\"users\", 1)]"),
             (Kind::NewTopics, "orders:0", "! topic orders: \"0\" is not a whole number from 1 to 10000 partitions"),
+            (Kind::Choice(&["json", "text"]), "JSON", "json"),
             (Kind::Choice(&["json", "text"]), "jsn", "! \"jsn\" is not one of json, text; did you mean json?"),
             (Kind::LogFilter, "info,konekt::kafka=debug", "info,konekt::kafka=debug"),
             (Kind::LogFilter, "loud", "! \"loud\" is not one of off, error, warn, info, debug, trace"),

@@ -3,11 +3,13 @@
 //! `crate::config` makes one from files, environment and flags; a program writes one down. A test there holds the
 //! defaults of both together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::{Delivery, EngineConfig, OffsetReset};
-use crate::port::MemoryBudget;
+use crate::engine::{DeadLetterPlaces, Delivery, EngineConfig, OffsetReset};
+use crate::kafka::security::Security;
+use crate::port::{DeadLetters, MemoryBudget};
 use crate::source::native::{Assignor, GroupProtocol, Isolation, NativeOptions, TopicSelection};
 
 /// How a [`Consumer`](super::Consumer) reads and works. The fields are the settings of the same names; times are in milliseconds.
@@ -47,6 +49,8 @@ pub struct ConsumerConfig {
     pub request_timeout_ms: u64,
     /// How soon new topics and partitions are noticed.
     pub metadata_max_age_ms: u64,
+    /// TLS and SASL; [`Security::new`] makes it of [`SecurityOptions`](crate::kafka::security::SecurityOptions).
+    pub security: Security,
     pub delivery: Delivery,
     /// Threads that write or run the handler.
     pub max_workers: usize,
@@ -65,6 +69,14 @@ pub struct ConsumerConfig {
     pub error_threshold: u32,
     /// …for this long.
     pub error_timeout_ms: u64,
+    /// Keep records that cannot be written as rows with status FAILED, where the sink has a table that takes them.
+    pub dead_letter_table: bool,
+    /// Send records that cannot be written (nor kept in the table) to this topic.
+    pub dead_letter_topic: Option<String>,
+    /// Append records that cannot be written (nor kept in table or topic) to this file, as JSON lines.
+    pub dead_letter_file: Option<PathBuf>,
+    /// The most records in a hundred that may be dead letters.
+    pub dead_letter_share_max: u32,
     pub commit_interval_ms: u64,
     pub stats_interval_ms: u64,
     /// How long work in flight may take when the consumer stops.
@@ -102,6 +114,7 @@ impl Default for ConsumerConfig {
             connect_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             metadata_max_age_ms: 300_000,
+            security: Security::default(),
             delivery: Delivery::AtLeastOnce,
             max_workers: 4,
             partition_workers: 1,
@@ -112,6 +125,10 @@ impl Default for ConsumerConfig {
             retry_backoff_ms: 1_000,
             error_threshold: 10,
             error_timeout_ms: 60_000,
+            dead_letter_table: false,
+            dead_letter_topic: None,
+            dead_letter_file: None,
+            dead_letter_share_max: 10,
             commit_interval_ms: 5_000,
             stats_interval_ms: 30_000,
             shutdown_timeout_ms: 30_000,
@@ -123,8 +140,9 @@ impl Default for ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The engine's share of the settings, drawing on `memory`.
-    pub fn engine(&self, memory: Arc<MemoryBudget>) -> EngineConfig {
+    /// The engine's share of the settings, drawing on `memory`; dead letters that do not go into the table go to
+    /// `letters`.
+    pub fn engine(&self, memory: Arc<MemoryBudget>, letters: Option<Arc<dyn DeadLetters>>) -> EngineConfig {
         let ms = Duration::from_millis;
         EngineConfig {
             group_id: self.group_id.as_str().into(),
@@ -140,6 +158,8 @@ impl ConsumerConfig {
             retry_backoff: ms(self.retry_backoff_ms),
             error_threshold: self.error_threshold,
             error_timeout: ms(self.error_timeout_ms),
+            dead_letters: DeadLetterPlaces { rows: self.dead_letter_table, letters },
+            dead_letter_share_max: self.dead_letter_share_max,
             commit_interval: ms(self.commit_interval_ms),
             stats_interval: ms(self.stats_interval_ms),
             shutdown_timeout: ms(self.shutdown_timeout_ms),
@@ -170,6 +190,7 @@ impl ConsumerConfig {
             connect_timeout: ms(self.connect_timeout_ms),
             request_timeout: ms(self.request_timeout_ms),
             metadata_max_age: ms(self.metadata_max_age_ms),
+            security: self.security.clone(),
             memory,
             ..NativeOptions::new(self.bootstrap_servers.clone(), self.group_id.clone(), self.topics.clone())
         }

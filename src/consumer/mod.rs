@@ -129,7 +129,7 @@ impl ReadyConsumer {
     pub fn start(self) -> Result<RunningConsumer, ConsumerError> {
         let memory = MemoryBudget::new(self.config.memory_limit);
         let source = NativeSource::connect(self.config.native(Arc::clone(&memory)))?;
-        let config = self.config.engine(memory);
+        let config = self.config.engine(memory, None);
         let clock = Arc::new(SystemClock::start());
         let engine = Engine::start(config, Box::new(source), self.sink, clock, self.callbacks);
         Ok(RunningConsumer { handle: engine.handle(), engine })

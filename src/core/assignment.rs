@@ -44,4 +44,6 @@ pub struct Claimed {
     pub topic_id: Option<Uuid>,
     /// Whether the row was there before.
     pub existed: bool,
+    /// Whether a person paused the partition (`Writer::note_pause`).
+    pub paused: bool,
 }

@@ -1,9 +1,12 @@
-//! How long to wait before trying again: exponential, with jitter and a cap.
+//! How long to wait before trying again: exponential, with full jitter and a cap.
 //!
-//! The jitter (a uniform draw from the upper half of the bound) spreads the retries of many partitions that
-//! failed together; see "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+//! The jitter (a uniform draw up to the bound) spreads the retries of many partitions that failed together, best of
+//! the ways compared in "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 
 use std::time::Duration;
+
+/// A wait is at least this part of its bound.
+const LEAST: u32 = 16;
 
 /// Bounds of waits that double.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +23,18 @@ impl Schedule {
         Self { first, cap }
     }
 
-    /// The wait before attempt `attempt` (1 is the first retry), drawn with `random`. It lies in the upper half of the
-    /// attempt's bound, so that a retry is never immediate and the schedule still grows.
+    /// The wait before attempt `attempt` (1 is the first retry), drawn with `random`: anything up to the attempt's bound,
+    /// but never so little that a loop of retries would spin.
     pub fn wait(&self, attempt: u32, random: u64) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(30);
-        let bound = self.first.saturating_mul(1 << doublings).min(self.cap);
-        let half = bound / 2;
+        let bound = self.bound(attempt);
         let share = (random >> 11) as f64 / (1u64 << 53) as f64;
-        half + half.mul_f64(share)
+        bound.mul_f64(share).max(bound / LEAST)
+    }
+
+    /// The longest wait before attempt `attempt`.
+    pub fn bound(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(30);
+        self.first.saturating_mul(1 << doublings).min(self.cap)
     }
 }
 
@@ -93,7 +100,7 @@ mod tests {
         let schedule = Schedule::new(Duration::from_millis(100), Duration::from_secs(1));
         let longest: Vec<u128> = (1..=6).map(|attempt| schedule.wait(attempt, u64::MAX).as_millis()).collect();
         assert_eq!(longest, [100, 200, 400, 800, 1000, 1000]);
-        assert_eq!(schedule.wait(u32::MAX, 0), Duration::from_millis(500));
+        assert_eq!(schedule.wait(u32::MAX, 0), Duration::from_millis(1000) / LEAST);
     }
 
     #[test]
@@ -102,7 +109,7 @@ mod tests {
         let waits: Vec<u128> = (0..3).map(|_| backoff.fail(u64::MAX).as_millis()).collect();
         assert_eq!((waits, backoff.failures()), (vec![100, 200, 400], 3));
         backoff.reset();
-        assert_eq!(backoff.fail(0).as_millis(), 50, "never immediate");
+        assert_eq!(backoff.fail(0), Duration::from_millis(100) / LEAST, "never immediate");
     }
 
     proptest! {
@@ -110,7 +117,7 @@ mod tests {
         fn a_wait_is_never_zero_and_never_above_the_cap(attempt: u32, random: u64) {
             let schedule = Schedule::new(Duration::from_millis(10), Duration::from_secs(30));
             let wait = schedule.wait(attempt, random);
-            prop_assert!(wait >= Duration::from_millis(5) && wait <= schedule.cap, "{wait:?}");
+            prop_assert!(wait >= schedule.first / LEAST && wait <= schedule.bound(attempt), "{wait:?}");
         }
     }
 }

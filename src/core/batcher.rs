@@ -25,58 +25,65 @@ pub enum Due {
     Now,
 }
 
-/// What waits in one lane: chunks still encoded, and records a worker decoded but did not take into a batch.
+/// Records and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+/// What waits in one lane: chunks still encoded, one that is decoded in part, and records a worker decoded but did not
+/// take into a batch.
 #[derive(Clone, Debug, Default)]
 pub struct Backlog {
     chunks: VecDeque<WaitingChunk>,
-    decoded_records: usize,
-    decoded_bytes: usize,
+    decoded: Amount,
+    /// At most so much is left of the chunk that is decoded in part.
+    open: Amount,
     decoded_since: Duration,
-    /// A chunk without records for us was taken, and the position is not behind it yet.
+    /// A chunk was taken, and the position is not behind it yet.
     owes_position: bool,
-    chunk_records: usize,
-    chunk_bytes: usize,
+    waiting: Amount,
 }
 
 #[derive(Clone, Debug)]
 struct WaitingChunk {
-    records_max: usize,
-    bytes: usize,
+    amount: Amount,
     arrived: Duration,
 }
 
 impl Backlog {
     /// A chunk arrived.
     pub fn push(&mut self, records_max: usize, bytes: usize, now: Duration) {
-        self.chunks.push_back(WaitingChunk { records_max, bytes, arrived: now });
-        self.chunk_records += records_max;
-        self.chunk_bytes += bytes;
+        self.chunks.push_back(WaitingChunk { amount: Amount { records: records_max, bytes }, arrived: now });
+        self.waiting.records += records_max;
+        self.waiting.bytes += bytes;
     }
 
-    /// A worker took the first `chunks` and left so many decoded records for the next batch, or a position that is
-    /// still to be moved.
-    pub fn worked(&mut self, chunks: usize, decoded_records: usize, decoded_bytes: usize, owes_position: bool) {
+    /// A worker took the first `chunks` and left so much decoded for the next batch, so much of the last chunk not
+    /// decoded yet, or a position that is still to be moved.
+    pub fn worked(&mut self, chunks: usize, decoded: Amount, open: Amount, owes_position: bool) {
         for _ in 0..chunks {
             let Some(chunk) = self.chunks.pop_front() else {
                 break;
             };
-            self.chunk_records -= chunk.records_max;
-            self.chunk_bytes -= chunk.bytes;
+            self.waiting.records -= chunk.amount.records;
+            self.waiting.bytes -= chunk.amount.bytes;
             self.decoded_since = chunk.arrived;
         }
-        self.decoded_records = decoded_records;
-        self.decoded_bytes = decoded_bytes;
+        self.decoded = decoded;
+        self.open = open;
         self.owes_position = owes_position;
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.decoded_records == 0 && !self.owes_position
+        self.chunks.is_empty() && self.decoded.records == 0 && !self.owes_position
     }
 
     /// Records that a worker decoded and nobody answered for yet.
     pub fn decoded_records(&self) -> usize {
-        self.decoded_records
+        self.decoded.records
     }
 
     /// When the next batch is due; `flush` says that no company will come.
@@ -84,10 +91,10 @@ impl Backlog {
         if self.is_empty() {
             return Due::Never;
         }
-        let full = self.decoded_records + self.chunk_records >= limits.rows_max
-            || self.decoded_bytes + self.chunk_bytes >= limits.bytes_max;
+        let full = self.decoded.records + self.open.records + self.waiting.records >= limits.rows_max
+            || self.decoded.bytes + self.open.bytes + self.waiting.bytes >= limits.bytes_max;
         let oldest = match self.chunks.front() {
-            Some(chunk) if self.decoded_records == 0 && !self.owes_position => chunk.arrived,
+            Some(chunk) if self.decoded.records == 0 && !self.owes_position => chunk.arrived,
             _ => self.decoded_since,
         };
         let late_at = oldest + limits.wait_max;
@@ -130,14 +137,18 @@ mod tests {
         let mut backlog = Backlog::default();
         backlog.push(8, 80, ms(10));
         backlog.push(8, 80, ms(20));
-        backlog.worked(1, 3, 30, true);
-        backlog.worked(0, 3, 30, true);
+        let nothing = Amount::default();
+        let few = Amount { records: 3, bytes: 30 };
+        backlog.worked(1, few, nothing, true);
+        backlog.worked(0, few, nothing, true);
         assert_eq!(backlog.due(&LIMITS, ms(30), false), Due::Now, "3 decoded and 8 encoded are a batch");
-        backlog.worked(1, 1, 10, true);
+        backlog.worked(1, few, few, true);
         assert_eq!(backlog.due(&LIMITS, ms(30), false), Due::At(ms(120)), "age of the chunk it came from");
-        backlog.worked(0, 0, 0, true);
+        backlog.worked(0, few, Amount { records: 7, bytes: 70 }, true);
+        assert_eq!(backlog.due(&LIMITS, ms(30), false), Due::Now, "what is left of a chunk counts");
+        backlog.worked(0, nothing, nothing, true);
         assert!(!backlog.is_empty(), "markers were taken, the position is still to be moved");
-        backlog.worked(0, 0, 0, false);
+        backlog.worked(0, nothing, nothing, false);
         assert!(backlog.is_empty());
     }
 }

@@ -13,11 +13,36 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// assert_eq!(konekt::core::civil::utc_text(1_709_210_096_789), "2024-02-29 12:34:56.789");
 /// ```
 pub fn utc_text(unix_ms: i64) -> String {
+    let Utc { year, month, day, hour, minute, second, millisecond } = utc(unix_ms);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millisecond:03}")
+}
+
+/// A moment's fields in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utc {
+    pub year: i16,
+    pub month: u16,
+    pub day: u16,
+    pub hour: u16,
+    pub minute: u16,
+    pub second: u16,
+    pub millisecond: u32,
+}
+
+/// The fields of a moment within the years 0 to 9999, or of the first or last of these.
+pub fn utc(unix_ms: i64) -> Utc {
     let unix_ms = unix_ms.clamp(YEAR_0_MS, YEAR_9999_END_MS);
     let (year, month, day) = civil_from_days(unix_ms.div_euclid(DAY_MS));
     let ms = unix_ms.rem_euclid(DAY_MS);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}", ms % 1000)
+    Utc {
+        year: year as i16,
+        month: month as u16,
+        day: day as u16,
+        hour: (ms / 3_600_000) as u16,
+        minute: (ms / 60_000 % 60) as u16,
+        second: (ms / 1000 % 60) as u16,
+        millisecond: (ms % 1000) as u32,
+    }
 }
 
 const YEAR_0_MS: i64 = -62_167_219_200_000;

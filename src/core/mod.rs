@@ -6,11 +6,14 @@
 pub mod assignment;
 pub mod backoff;
 pub mod batcher;
+pub mod bisect;
+pub mod breaker;
 pub mod civil;
 pub mod coordinator;
 pub mod identity;
 pub mod partition;
 pub mod record;
+pub mod secret;
 pub mod tally;
 pub mod tracker;
 pub mod verdict;

@@ -1,12 +1,13 @@
 //! What the coordinator knows of one partition that is ours.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use super::assignment::Assignment;
 use super::batcher::Backlog;
+use super::breaker::Breaker;
 use super::tracker::Tracker;
+use super::verdict::ErrorClass;
 
 /// A sub-lane of one run of a partition. A run is one stay of a partition here, from a start to the next; its number is
 /// never used again, so whatever carries an older number is stale.
@@ -19,24 +20,6 @@ pub struct LaneId {
 impl fmt::Display for LaneId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.run, self.index)
-    }
-}
-
-/// Why a partition starts no write. Reasons are a set: lifting one does not lift another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PauseReason {
-    /// Too many failed attempts in a row; a probe follows.
-    Errors,
-    /// A person said so.
-    Operator,
-}
-
-impl fmt::Display for PauseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PauseReason::Errors => "errors",
-            PauseReason::Operator => "operator",
-        })
     }
 }
 
@@ -53,6 +36,30 @@ pub(super) enum Stage {
     Stuck(String),
 }
 
+/// Failed attempts in a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attempts {
+    /// All of them.
+    pub all: u32,
+    /// Those that may have been the records' fault. An outage does not count: away is not bad.
+    pub unclassified: u32,
+}
+
+impl Attempts {
+    /// Counts one.
+    pub fn add(&mut self, class: ErrorClass) {
+        self.all = self.all.saturating_add(1);
+        if class == ErrorClass::Unclassified {
+            self.unclassified = self.unclassified.saturating_add(1);
+        }
+    }
+
+    /// Those that say how long to wait after a failure of this class.
+    pub fn of(&self, class: ErrorClass) -> u32 {
+        if class == ErrorClass::Unclassified { self.unclassified } else { self.all }
+    }
+}
+
 /// One sub-lane: the records that wait in it and what became of its last batch.
 #[derive(Debug, Default)]
 pub(super) struct LaneState {
@@ -62,7 +69,7 @@ pub(super) struct LaneState {
     /// Of the `max_messages` allowance, what the batch at work may use.
     pub reserved: u64,
     /// Failed attempts in a row.
-    pub attempts: u32,
+    pub attempts: Attempts,
     /// No attempt before this.
     pub retry_at: Option<Duration>,
     /// When a timer will look at this lane again; one timer at a time is enough.
@@ -71,7 +78,7 @@ pub(super) struct LaneState {
 
 impl LaneState {
     /// An empty lane that has failed so often in a row.
-    pub fn after(attempts: u32) -> Self {
+    pub fn after(attempts: Attempts) -> Self {
         Self { attempts, ..Self::default() }
     }
 }
@@ -84,11 +91,9 @@ pub(super) struct Partition {
     pub stage: Stage,
     pub tracker: Tracker,
     pub lanes: Vec<LaneState>,
-    pub pauses: BTreeSet<PauseReason>,
-    /// While paused for errors: when a probe is due.
-    pub not_before: Duration,
+    pub breaker: Breaker,
     /// Failed attempts in a row per sub-lane, kept while there are no lanes.
-    pub attempts: Vec<u32>,
+    pub attempts: Vec<Attempts>,
     /// Whether it was started since it was assigned, so that its tracker means something.
     pub started: bool,
     /// A claim is with a worker.
@@ -119,8 +124,7 @@ impl Partition {
             stage: Stage::Starting,
             tracker: Tracker::new(0, 1),
             lanes: Vec::new(),
-            pauses: BTreeSet::new(),
-            not_before: Duration::ZERO,
+            breaker: Breaker::default(),
             attempts: Vec::new(),
             started: false,
             claiming: false,
@@ -172,12 +176,11 @@ impl Partition {
         if let Stage::Stuck(reason) = &self.stage {
             return Some(reason.clone());
         }
-        let reasons: Vec<String> = self.pauses.iter().map(ToString::to_string).collect();
-        match (&self.failure, reasons.is_empty()) {
-            (None, true) => None,
-            (None, false) => Some(reasons.join(", ")),
-            (Some(failure), true) => Some(format!("retrying: {failure}")),
-            (Some(failure), false) => Some(format!("{}: {failure}", reasons.join(", "))),
+        match (&self.failure, self.breaker.paused()) {
+            (None, false) => None,
+            (None, true) => Some(self.breaker.reasons()),
+            (Some(failure), false) => Some(format!("retrying: {failure}")),
+            (Some(failure), true) => Some(format!("{}: {failure}", self.breaker.reasons())),
         }
     }
 }

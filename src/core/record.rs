@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -199,12 +199,36 @@ pub struct Span {
 
 /// A run of records of one partition as its source handed it over.
 pub trait Encoded: Send + Sync {
-    /// Appends every visible record at or after `from` to `into`, in offset order, and says how many were passed
-    /// over (control records, aborted transactions). Records below `from` are neither.
-    fn decode(&self, from: i64, into: &mut RecordBuffer) -> Result<Skipped, DecodeError>;
+    /// Begins to decode the records at or after `from`; those below are not seen.
+    fn decoder(self: Arc<Self>, from: i64) -> Box<dyn Decoder>;
 
     /// Bytes held in memory until this is dropped.
     fn bytes(&self) -> usize;
+}
+
+/// Decodes a run of records piece by piece, a piece being what was compressed together. What a run inflates to can be a
+/// hundred times its size; whoever decodes as much as a batch needs holds little of that at a time.
+pub trait Decoder: Send {
+    /// Appends the visible records of the next piece to `into`, in offset order, and says how many were passed over
+    /// (control records, aborted transactions). `None`: that was all.
+    fn decode(&mut self, into: &mut RecordBuffer) -> Option<Result<Skipped, DecodeError>>;
+
+    /// Encoded bytes that are not decoded yet.
+    fn bytes_left(&self) -> usize;
+}
+
+impl dyn Decoder {
+    /// Decodes all that is left.
+    ///
+    /// # Errors
+    /// That of the first piece that is not what the format says; the pieces before it are in `into`.
+    pub fn decode_rest(&mut self, into: &mut RecordBuffer) -> Result<Skipped, DecodeError> {
+        let mut skipped = Skipped::default();
+        while let Some(piece) = self.decode(into) {
+            skipped += piece?;
+        }
+        Ok(skipped)
+    }
 }
 
 /// Records that are part of the log but not for the application.
@@ -214,6 +238,13 @@ pub struct Skipped {
     pub control: u64,
     /// Records of aborted transactions, left out under `read_committed`.
     pub aborted: u64,
+}
+
+impl AddAssign for Skipped {
+    fn add_assign(&mut self, more: Self) {
+        self.control += more.control;
+        self.aborted += more.aborted;
+    }
 }
 
 impl Skipped {

@@ -66,6 +66,7 @@ pub struct Tally {
     read: u64,
     written: u64,
     repeated: u64,
+    dead_lettered: u64,
     skipped: u64,
     released: u64,
     bytes: u64,
@@ -86,6 +87,7 @@ impl Tally {
         self.skipped += report.skipped;
         self.written += report.written;
         self.repeated += report.repeated;
+        self.dead_lettered += report.dead_lettered;
         self.bytes += report.written_bytes;
         if report.attempted > 0 || report.failure.is_some() {
             self.attempts += 1;
@@ -117,9 +119,9 @@ impl Tally {
         self.rebalances += 1;
     }
 
-    /// Records written so far.
-    pub fn written(&self) -> u64 {
-        self.written
+    /// Records written or put aside so far.
+    pub fn handled(&self) -> u64 {
+        self.written + self.dead_lettered
     }
 
     /// The counters' part of a snapshot; the rate counts from the snapshot before.
@@ -140,6 +142,7 @@ impl Tally {
             records_read: self.read,
             records_written: self.written,
             records_repeated: self.repeated,
+            dead_lettered: self.dead_lettered,
             records_skipped: self.skipped,
             records_in_flight: in_flight,
             records_released: self.released,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::backoff::{Chance, Schedule};
+use super::breaker::PauseReason;
 
 /// The class of a failure. Everything that can fail while writing is one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +42,15 @@ impl fmt::Display for ErrorClass {
     }
 }
 
+/// What a database calls a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorCode {
+    /// Five characters of SQLSTATE; empty where the database has none.
+    pub sqlstate: String,
+    /// The database's own number.
+    pub native: i32,
+}
+
 /// A failed attempt, as the coordinator needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -70,10 +80,19 @@ pub enum Verdict {
     /// The same batch again after this wait.
     Again { after: Duration },
     /// The partition's circuit opens: no attempt before this wait is over, then a probe.
-    Pause { after: Duration },
+    Pause { reason: PauseReason, after: Duration },
     /// The partition is somebody else's: drop what is held of it, and ask the database again after this wait if the
     /// group still says it is ours.
     LetGo { after: Duration },
+}
+
+impl Verdict {
+    /// How long to wait.
+    pub fn after(&self) -> Duration {
+        match self {
+            Verdict::Again { after } | Verdict::Pause { after, .. } | Verdict::LetGo { after } => *after,
+        }
+    }
 }
 
 const OUTAGE: Schedule = Schedule::new(Duration::from_millis(200), Duration::from_secs(30));
@@ -81,28 +100,31 @@ const CONTENTION: Schedule = Schedule::new(Duration::from_millis(20), Duration::
 const REFUSED: Schedule = Schedule::new(Duration::from_secs(5), Duration::from_secs(60));
 const PAUSE_CAP: Duration = Duration::from_secs(15 * 60);
 
-/// Decides what follows the `attempts`-th failure in a row (1 is the first) of one lane.
-pub fn verdict(class: ErrorClass, attempts: u32, patience: &Patience, chance: &mut Chance) -> Verdict {
+/// Decides what follows the `attempts`-th failure in a row (1 is the first) of one lane, whose circuit has opened
+/// `openings` times since something was last written.
+pub fn verdict(class: ErrorClass, attempts: u32, openings: u32, patience: &Patience, chance: &mut Chance) -> Verdict {
     let wait = |schedule: Schedule, chance: &mut Chance| schedule.wait(attempts, chance.draw());
+    let refused = |reason| Verdict::Pause { reason, after: REFUSED.bound(openings + 1) };
+    let rest = || {
+        let schedule = Schedule::new(patience.error_timeout, PAUSE_CAP.max(patience.error_timeout));
+        Verdict::Pause { reason: PauseReason::Errors, after: schedule.bound(openings + 1) }
+    };
     match class {
         // Away is not bad: as long as it takes, and nothing is counted against the record.
         ErrorClass::Transient | ErrorClass::Overload => Verdict::Again { after: wait(OUTAGE, chance) },
         // The lock will be free in a moment; jitter keeps the victims from meeting again.
         ErrorClass::Contention => Verdict::Again { after: wait(CONTENTION, chance) },
         // A person must act; asking often would only lock the account or fill the log.
-        ErrorClass::Auth | ErrorClass::Schema => Verdict::Again { after: wait(REFUSED, chance) },
+        ErrorClass::Auth => refused(PauseReason::Auth),
+        ErrorClass::Schema => refused(PauseReason::Schema),
         // The next owner may be slow to claim; two live owners must not chase each other.
         ErrorClass::Fenced => Verdict::LetGo { after: wait(REFUSED, chance) },
-        ErrorClass::Data | ErrorClass::Unclassified => {
-            if attempts >= patience.error_threshold.max(1) {
-                let beyond = attempts - patience.error_threshold.max(1);
-                let pause = patience.error_timeout.saturating_mul(1 << beyond.min(10));
-                Verdict::Pause { after: pause.min(PAUSE_CAP.max(patience.error_timeout)) }
-            } else {
-                let schedule =
-                    Schedule::new(patience.retry_backoff, patience.error_timeout.max(patience.retry_backoff));
-                Verdict::Again { after: wait(schedule, chance) }
-            }
+        // What can be put aside has been; this record has no place, and the same attempt would fail the same way.
+        ErrorClass::Data => rest(),
+        ErrorClass::Unclassified if openings > 0 || attempts >= patience.error_threshold.max(1) => rest(),
+        ErrorClass::Unclassified => {
+            let schedule = Schedule::new(patience.retry_backoff, patience.error_timeout.max(patience.retry_backoff));
+            Verdict::Again { after: wait(schedule, chance) }
         }
     }
 }
@@ -123,7 +145,7 @@ mod tests {
         let mut chance = Chance::seeded(1);
         for class in [ErrorClass::Transient, ErrorClass::Overload, ErrorClass::Contention] {
             for attempts in [1, 10, 1000, u32::MAX] {
-                match verdict(class, attempts, &PATIENCE, &mut chance) {
+                match verdict(class, attempts, 0, &PATIENCE, &mut chance) {
                     Verdict::Again { after } => {
                         assert!(after <= Duration::from_secs(30), "{class} {attempts}: {after:?}")
                     }
@@ -136,11 +158,25 @@ mod tests {
     #[test]
     fn failures_of_a_handler_open_the_circuit_at_the_threshold_and_pauses_double() {
         let mut chance = Chance::seeded(1);
-        let pauses: Vec<_> = [9, 10, 11, 12, 60]
-            .map(|attempts| verdict(ErrorClass::Unclassified, attempts, &PATIENCE, &mut chance))
+        let pauses: Vec<_> = [(9, 0), (10, 0), (11, 1), (12, 2), (60, 50)]
+            .map(|(attempts, openings)| verdict(ErrorClass::Unclassified, attempts, openings, &PATIENCE, &mut chance))
             .into_iter()
-            .map(|verdict| if let Verdict::Pause { after } = verdict { Some(after.as_secs()) } else { None })
+            .map(|verdict| matches!(verdict, Verdict::Pause { .. }).then(|| verdict.after().as_secs()))
             .collect();
         assert_eq!(pauses, [None, Some(60), Some(120), Some(240), Some(900)]);
+    }
+
+    #[test]
+    fn what_only_a_person_mends_pauses_at_once_and_is_probed_slowly() {
+        let mut chance = Chance::seeded(1);
+        for (class, reason, waits) in [
+            (ErrorClass::Auth, PauseReason::Auth, [5, 10, 60]),
+            (ErrorClass::Schema, PauseReason::Schema, [5, 10, 60]),
+            (ErrorClass::Data, PauseReason::Errors, [60, 120, 900]),
+        ] {
+            let pause = |openings| verdict(class, 1, openings, &PATIENCE, &mut chance);
+            let expected = waits.map(|wait| Verdict::Pause { reason, after: Duration::from_secs(wait) });
+            assert_eq!([0, 1, 30].map(pause), expected, "{class}");
+        }
     }
 }

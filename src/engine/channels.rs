@@ -19,7 +19,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::lane::Lane;
 use crate::core::assignment::{Claim, Claimed};
-use crate::core::coordinator::LaneReport;
+use crate::core::coordinator::{LaneReport, Orders};
 use crate::core::record::TopicPartition;
 use crate::core::tally::Statistics;
 use crate::core::verdict::Failure;
@@ -31,9 +31,11 @@ pub(super) const REPORTS_MAX: usize = 64;
 /// Work for a worker.
 pub(super) enum Job {
     /// Write the next batch of a lane. Holding the box is holding the partition: there is only one.
-    Write { lane: Box<Lane>, rows_max: usize },
+    Write { lane: Box<Lane>, orders: Orders },
     /// Ask the database for positions.
     Claim { runs: Vec<u64>, claims: Vec<Claim> },
+    /// Note with the position that a person paused or resumed a partition.
+    NotePause { partition: TopicPartition, paused: bool },
 }
 
 /// What became of a job. Every job has exactly one.
@@ -46,6 +48,11 @@ pub(super) enum Outcome {
     Claimed {
         runs: Vec<u64>,
         result: Result<Vec<Claimed>, Failure>,
+    },
+    PauseNoted {
+        partition: TopicPartition,
+        paused: bool,
+        result: Result<(), Failure>,
     },
 }
 
@@ -63,6 +70,7 @@ pub(super) enum Command {
     Start { partition: TopicPartition, run: u64, offset: i64 },
     Stop(Vec<TopicPartition>),
     Commit(Vec<(TopicPartition, i64)>),
+    Survey,
     Release { partitions: Vec<TopicPartition>, positions: Vec<(TopicPartition, i64)> },
     Close { positions: Vec<(TopicPartition, i64)>, deadline: Duration },
 }

@@ -14,7 +14,7 @@ use super::channels::{Command, Control, Job, Outcome, Report, SharedChunk};
 use super::lane::{Lane, LaneSeed};
 use super::poller::SourceLine;
 use super::{Callbacks, EngineConfig, EngineError, Summary};
-use crate::core::coordinator::{Action, Arrival, Coordinator, Event, LaneReport};
+use crate::core::coordinator::{Action, Arrival, Coordinator, Event, LaneReport, Orders};
 use crate::core::identity::RecordIds;
 use crate::core::partition::LaneId;
 use crate::core::record::TopicPartition;
@@ -158,6 +158,10 @@ impl EventLoop {
         match outcome {
             Outcome::Worked { lane, report } => self.worked(lane, report),
             Outcome::Claimed { runs, result } => self.handle(Event::Claimed { runs, result }),
+            Outcome::PauseNoted { partition, paused, result } => {
+                let error = result.err().map(|failure| failure.message);
+                self.handle(Event::PauseNoted { partition, paused, error });
+            }
         }
     }
 
@@ -185,6 +189,7 @@ impl EventLoop {
         match event {
             SourceEvent::Assigned(assignments) => self.handle(Event::Assigned(assignments)),
             SourceEvent::Settled => self.handle(Event::Settled),
+            SourceEvent::Surveyed(assignments) => self.handle(Event::Surveyed(assignments)),
             SourceEvent::Revoked(partitions) => self.handle(Event::Revoked(partitions)),
             SourceEvent::Lost(partitions) => self.handle(Event::Lost(partitions)),
             SourceEvent::Fetched(chunk) => self.fetched(chunk),
@@ -236,8 +241,10 @@ impl EventLoop {
             Action::Fetch { partition, run, offset } => tell(Command::Start { partition, run, offset }),
             Action::StopFetching(partitions) => tell(Command::Stop(partitions)),
             Action::Enqueue { run } => self.enqueue(run),
-            Action::Dispatch { lane, rows_max } => self.dispatch(lane, rows_max),
+            Action::Dispatch { lane, orders } => self.dispatch(lane, orders),
+            Action::NotePause { partition, paused } => self.put(Job::NotePause { partition, paused }),
             Action::Commit(positions) => tell(Command::Commit(positions)),
+            Action::Survey => tell(Command::Survey),
             Action::Release { partitions, positions } => tell(Command::Release { partitions, positions }),
             Action::Finish { positions } => self.finish(positions),
             Action::OnAssign(partitions) => call(&mut self.callbacks.on_assign, &partitions),
@@ -276,11 +283,11 @@ impl EventLoop {
         }
     }
 
-    fn dispatch(&mut self, id: LaneId, rows_max: usize) {
+    fn dispatch(&mut self, id: LaneId, orders: Orders) {
         let lane = self.lanes.get_mut(&id).and_then(|slot| slot.idle.take());
         debug_assert!(lane.is_some(), "lane {id} was dispatched twice");
         if let Some(lane) = lane {
-            self.put(Job::Write { lane, rows_max });
+            self.put(Job::Write { lane, orders });
         }
     }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crossbeam::channel::Receiver;
 
 use super::channels::SharedChunk;
+use crate::core::batcher::Amount;
 use crate::core::identity::RecordIds;
 use crate::core::partition::LaneId;
-use crate::core::record::{DecodeError, MessageBatch, Record, RecordBuffer, Skipped, TopicPartition};
+use crate::core::record::{DecodeError, Decoder, MessageBatch, Record, RecordBuffer, Skipped, TopicPartition};
 use crate::port::{MemoryBudget, PositionMove, Write};
 
 /// See the module.
@@ -23,6 +24,7 @@ pub(super) struct Lane {
     shares: usize,
     chunks: Receiver<SharedChunk>,
     records: RecordBuffer,
+    open: Option<OpenChunk>,
     /// Per decoded chunk: after how many of the records held it ends, and the offset behind it.
     ends: VecDeque<(usize, i64)>,
     /// Everything below is written.
@@ -33,6 +35,24 @@ pub(super) struct Lane {
     skipped: u64,
     memory: Arc<MemoryBudget>,
     charged: usize,
+}
+
+/// A chunk of which a part is decoded.
+struct OpenChunk {
+    decoder: Box<dyn Decoder>,
+    /// The offset behind it.
+    next: i64,
+    /// The most records that can be left in it.
+    records_left: usize,
+    /// Holds the memory and the credit until the last part is decoded.
+    _chunk: SharedChunk,
+}
+
+impl OpenChunk {
+    fn new(chunk: SharedChunk) -> Self {
+        let decoder = Arc::clone(&chunk.records).decoder(chunk.first);
+        Self { decoder, next: chunk.next, records_left: chunk.records_max, _chunk: chunk }
+    }
 }
 
 /// What filling a lane did.
@@ -63,6 +83,7 @@ impl Lane {
             shares: seed.shares,
             chunks,
             records: RecordBuffer::default(),
+            open: None,
             ends: VecDeque::new(),
             through: seed.position,
             claimed: seed.claimed,
@@ -72,30 +93,48 @@ impl Lane {
         }
     }
 
-    /// Decodes chunks until a batch of `rows_max` rows and `bytes_max` bytes is there or no chunk is left.
+    /// Decodes as much of the chunks as a batch of `rows_max` rows and `bytes_max` bytes needs, or all there is.
     ///
     /// # Errors
     /// When a chunk's bytes are not what they should be; what was decoded before stays.
     pub fn fill(&mut self, rows_max: usize, bytes_max: usize, filled: &mut Filled) -> Result<(), DecodeError> {
         while self.records.len() < rows_max && self.records.bytes() < bytes_max {
-            let Ok(chunk) = self.chunks.try_recv() else {
-                break;
+            let mut open = match self.open.take() {
+                Some(open) => open,
+                None => match self.chunks.try_recv() {
+                    Ok(chunk) => {
+                        filled.chunks += 1;
+                        OpenChunk::new(chunk)
+                    }
+                    Err(_) => break,
+                },
             };
-            filled.chunks += 1;
             let before = self.records.len();
-            let Skipped { control, aborted } = chunk.records.decode(chunk.first, &mut self.records)?;
-            if self.shares > 1 {
-                let (index, shares) = (self.id.index, self.shares);
-                self.records.retain_from(before, |record| share_of(record, shares) == index);
+            match open.decoder.decode(&mut self.records) {
+                Some(piece) => {
+                    let decoded = self.take_share(before, piece?, filled);
+                    open.records_left = open.records_left.saturating_sub(decoded);
+                    self.open = Some(open);
+                }
+                None => self.ends.push_back((self.records.len(), open.next)),
             }
-            let skipped = if self.id.index == 0 { control + aborted } else { 0 };
-            self.skipped += skipped;
-            filled.skipped += skipped;
-            filled.decoded += (self.records.len() - before) as u64;
-            self.ends.push_back((self.records.len(), chunk.next));
             self.account();
         }
         Ok(())
+    }
+
+    /// Keeps of the records from `before` on those that are this lane's. Answers how many there were.
+    fn take_share(&mut self, before: usize, skipped: Skipped, filled: &mut Filled) -> usize {
+        let decoded = self.records.len() - before;
+        if self.shares > 1 {
+            let (index, shares) = (self.id.index, self.shares);
+            self.records.retain_from(before, |record| share_of(record, shares) == index);
+        }
+        let skipped = if self.id.index == 0 { skipped.total() } else { 0 };
+        self.skipped += skipped;
+        filled.skipped += skipped;
+        filled.decoded += (self.records.len() - before) as u64;
+        decoded
     }
 
     /// How many of the records held make up the next batch.
@@ -105,17 +144,26 @@ impl Lane {
 
     /// The first `count` records as a write that moves the position behind them.
     pub fn write(&self, count: usize) -> Write<'_> {
-        let next = self.position_behind(count);
         Write {
             batch: MessageBatch::new(&self.partition, &self.records, 0..count),
             ids: self.ids,
-            position: self.claimed.map(|(owner_epoch, expected)| PositionMove {
-                owner_epoch,
-                expected,
-                next,
-                skipped: self.skipped,
-            }),
+            position: self.move_behind(count, 0),
+            aside: None,
         }
+    }
+
+    /// A write that only moves the position behind the first record, which was put aside. `None` where the sink keeps
+    /// no position.
+    pub fn write_past_first(&self) -> Option<Write<'_>> {
+        let position = self.move_behind(1, 1)?;
+        let batch = MessageBatch::new(&self.partition, &self.records, 0..0);
+        Some(Write { batch, ids: self.ids, position: Some(position), aside: None })
+    }
+
+    fn move_behind(&self, count: usize, dead_lettered: u64) -> Option<PositionMove> {
+        let next = self.position_behind(count);
+        let skipped = self.skipped;
+        self.claimed.map(|(owner_epoch, expected)| PositionMove { owner_epoch, expected, next, skipped, dead_lettered })
     }
 
     /// Whether writing `count` records would change anything in a sink.
@@ -123,7 +171,7 @@ impl Lane {
         count > 0 || self.claimed.is_some_and(|(_, position)| position != self.position_behind(0))
     }
 
-    /// The first `count` records are written.
+    /// The first `count` records are written, or put aside.
     pub fn wrote(&mut self, count: usize) {
         let next = self.position_behind(count);
         self.through = next;
@@ -167,12 +215,18 @@ impl Lane {
 
     /// Whether chunks were taken that the position is not behind yet.
     pub fn owes_position(&self) -> bool {
-        !self.ends.is_empty()
+        self.open.is_some() || !self.ends.is_empty()
     }
 
-    /// Chunks that wait in the channel, still encoded.
-    pub fn queued_chunks(&self) -> usize {
-        self.chunks.len()
+    /// At most so much is left of the chunk that is decoded in part.
+    pub fn open(&self) -> Amount {
+        let left = |open: &OpenChunk| Amount { records: open.records_left, bytes: open.decoder.bytes_left() };
+        self.open.as_ref().map_or(Amount::default(), left)
+    }
+
+    /// Whether anything waits that is still encoded.
+    pub fn has_encoded(&self) -> bool {
+        self.open.is_some() || !self.chunks.is_empty()
     }
 
     /// Keeps the budget informed of the buffers that decompression made.
@@ -203,4 +257,61 @@ fn share_of(record: &Record<'_>, shares: usize) -> usize {
     };
     let number = record.key.map_or(record.offset as u64, hash);
     (number % shares as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::unbounded;
+
+    use super::*;
+    use crate::kafka::offsets::Isolation;
+    use crate::kafka::wire::compression::Codec;
+    use crate::kafka::wire::record_batch::{FetchedRecords, RecordBatchBuilder};
+    use crate::port::Chunk;
+
+    /// `batches` compressed batches of 100 records of 1,000 zeros each, as one fetched chunk.
+    fn inflating(partition: &TopicPartition, batches: i64) -> SharedChunk {
+        let mut bytes = Vec::new();
+        for batch in 0..batches {
+            let mut builder = RecordBatchBuilder::default();
+            (0..100).for_each(|_| builder.append(None, Some(&[0; 1000]), &[], 0));
+            let mut encoded = builder.finish(Codec::Zstd).unwrap().to_vec();
+            encoded[..8].copy_from_slice(&(batch * 100).to_be_bytes());
+            bytes.extend(encoded);
+        }
+        let (next, records_max) = (batches * 100, batches as usize * 100);
+        let (bytes, isolation) = (bytes.into(), Isolation::ReadCommitted);
+        let records = Arc::new(FetchedRecords { bytes, aborted: Vec::new(), isolation, held: None });
+        let partition = partition.clone();
+        Arc::new(Chunk { partition, run: 1, first: 0, next, records_max, log_end: next, records })
+    }
+
+    #[test]
+    fn of_a_chunk_that_inflates_only_what_a_batch_needs_is_held() {
+        let partition = TopicPartition::new("t", 0);
+        let memory = MemoryBudget::new(usize::MAX);
+        let seed = LaneSeed {
+            id: LaneId { run: 1, index: 0 },
+            partition: partition.clone(),
+            ids: RecordIds::new("g", &partition),
+            shares: 1,
+            position: 0,
+            claimed: None,
+            memory: Arc::clone(&memory),
+        };
+        let (chunks, receiver) = unbounded();
+        let mut lane = Lane::new(seed, receiver);
+        chunks.send(inflating(&partition, 50)).unwrap();
+        for batch in 1..=25 {
+            lane.fill(200, usize::MAX, &mut Filled::default()).unwrap();
+            assert_eq!((lane.waiting_records(), lane.open().records), (200, 5_000 - 200 * batch), "batch {batch}");
+            assert!(memory.used() < 3 * 101_000 + 3_000, "{} bytes held", memory.used());
+            lane.wrote(200);
+            assert_eq!(lane.through(), 200 * batch as i64);
+        }
+        lane.fill(200, usize::MAX, &mut Filled::default()).unwrap();
+        assert_eq!((lane.waiting_records(), lane.has_encoded()), (0, false));
+        lane.wrote(0);
+        assert_eq!((lane.through(), lane.owes_position(), memory.used()), (5_000, false, 0));
+    }
 }

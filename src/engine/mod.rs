@@ -11,6 +11,7 @@
 
 mod channels;
 mod event_loop;
+mod isolate;
 mod lane;
 mod poller;
 #[cfg(test)]
@@ -35,7 +36,7 @@ use crate::core::record::TopicPartition;
 use crate::core::tally::Statistics;
 use crate::core::verdict::Patience;
 use crate::door;
-use crate::port::{Clock, MemoryBudget, Sink, Source};
+use crate::port::{Clock, DeadLetters, MemoryBudget, Sink, Source};
 
 /// What is promised about each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -65,6 +66,9 @@ pub struct EngineConfig {
     pub retry_backoff: Duration,
     pub error_threshold: u32,
     pub error_timeout: Duration,
+    pub dead_letters: DeadLetterPlaces,
+    /// The most records in a hundred that may be dead letters before their table or handler is held to be at fault.
+    pub dead_letter_share_max: u32,
     pub commit_interval: Duration,
     pub stats_interval: Duration,
     pub shutdown_timeout: Duration,
@@ -73,6 +77,15 @@ pub struct EngineConfig {
     /// Stop by itself after this many records.
     pub max_messages: Option<u64>,
     pub memory: Arc<MemoryBudget>,
+}
+
+/// Where records go that cannot be written, the first that can take them. None at all: their partition pauses.
+#[derive(Clone, Default)]
+pub struct DeadLetterPlaces {
+    /// The message table, where the sink has one.
+    pub rows: bool,
+    /// Elsewhere.
+    pub letters: Option<Arc<dyn DeadLetters>>,
 }
 
 /// Called with the partitions that came or went.
@@ -193,8 +206,8 @@ impl Engine {
         let count = config.max_workers.clamp(1, traits.writers_max.max(1));
         let workers = (0..count).map(|number| {
             let (sink, clock, jobs, outcomes) = (sink.clone(), clock.clone(), job_receiver.clone(), outcomes.clone());
-            let bytes_max = config.batch_bytes_max;
-            let body = move || Worker::new(sink, jobs, outcomes, clock, bytes_max).run();
+            let (places, bytes_max) = (config.dead_letters.clone(), config.batch_bytes_max);
+            let body = move || Worker::new(sink, places, jobs, outcomes, clock, bytes_max).run();
             door::spawn(format!("konekt-worker-{number}"), body)
         });
         let workers = workers.collect();
@@ -277,6 +290,7 @@ fn rules(config: &EngineConfig, sink_is_transactional: bool) -> Rules {
             error_threshold: config.error_threshold,
             error_timeout: config.error_timeout,
         },
+        dead_letter_percent_max: config.dead_letter_share_max,
         lanes: if transactional { 1 } else { config.partition_workers.max(1) },
         transactional,
         reset: config.auto_offset_reset,

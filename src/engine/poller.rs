@@ -61,6 +61,7 @@ impl Poller {
             Command::Start { partition, run, offset } => self.source.start(&partition, run, offset),
             Command::Stop(partitions) => self.source.stop(&partitions),
             Command::Commit(positions) => self.source.commit(positions),
+            Command::Survey => self.source.survey(),
             Command::Release { partitions, positions } => self.source.release(partitions, positions),
             Command::Close { .. } => {}
         }

@@ -14,11 +14,11 @@ use super::channels::{Bell, Control, Outcomes, REPORTS_MAX};
 use super::event_loop::{EventLoop, Lines};
 use super::poller::{Poller, SourceLine};
 use super::worker::Worker;
-use super::{Callbacks, Delivery, EngineConfig, OffsetReset, Summary, rules};
+use super::{Callbacks, DeadLetterPlaces, Delivery, EngineConfig, OffsetReset, Summary, rules};
 use crate::core::assignment::{Assignment, Claim, Claimed};
 use crate::core::backoff::Chance;
 use crate::core::coordinator::Coordinator;
-use crate::core::record::{DecodeError, Encoded, Extent, RecordBuffer, Skipped, Span, TopicPartition};
+use crate::core::record::{DecodeError, Decoder, Encoded, Extent, RecordBuffer, Skipped, Span, TopicPartition};
 use crate::core::verdict::ErrorClass;
 use crate::port::*;
 
@@ -41,17 +41,36 @@ struct SimChunk {
     credit: Arc<AtomicUsize>,
 }
 
-impl Encoded for SimChunk {
-    fn decode(&self, from: i64, into: &mut RecordBuffer) -> Result<Skipped, DecodeError> {
-        let bytes = Bytes::from(self.offsets.iter().flat_map(|offset| offset.to_be_bytes()).collect::<Vec<u8>>());
+/// Its pieces have up to three records; the first has a marker as well.
+struct SimDecoder {
+    chunk: Arc<SimChunk>,
+    from: i64,
+    at: usize,
+}
+
+impl Decoder for SimDecoder {
+    fn decode(&mut self, into: &mut RecordBuffer) -> Option<Result<Skipped, DecodeError>> {
+        let piece = self.chunk.offsets[self.at..].chunks(3).next()?;
+        let bytes = Bytes::from(piece.iter().flat_map(|offset| offset.to_be_bytes()).collect::<Vec<u8>>());
         into.push_inflated(bytes.clone());
-        for (index, &offset) in self.offsets.iter().enumerate().filter(|(_, offset)| **offset >= from) {
+        for (index, &offset) in piece.iter().enumerate().filter(|(_, offset)| **offset >= self.from) {
             let part = Extent::of(&bytes, Some(&bytes[index * 8..index * 8 + 8]));
             let span =
                 Span { offset, timestamp_ms: 0, key: part, value: part, headers: Extent::ABSENT, header_count: 0 };
             into.push(span);
         }
-        Ok(Skipped { control: 1, aborted: 0 })
+        let control = u64::from(self.at == 0);
+        self.at += piece.len();
+        Some(Ok(Skipped { control, aborted: 0 }))
+    }
+    fn bytes_left(&self) -> usize {
+        8 * (self.chunk.offsets.len() - self.at)
+    }
+}
+
+impl Encoded for SimChunk {
+    fn decoder(self: Arc<Self>, from: i64) -> Box<dyn Decoder> {
+        Box::new(SimDecoder { chunk: self, from, at: 0 })
     }
     fn bytes(&self) -> usize {
         self.offsets.len() * 8
@@ -129,7 +148,7 @@ impl SimSource {
         let next = if offsets.len() < count { self.end } else { offsets[offsets.len() - 1] + 1 };
         started.credit.fetch_add(1, Ordering::Relaxed);
         let records_max = offsets.len() + 1;
-        let records = Box::new(SimChunk { offsets, credit: Arc::clone(&started.credit) });
+        let records = Arc::new(SimChunk { offsets, credit: Arc::clone(&started.credit) });
         let first = std::mem::replace(&mut started.next, next);
         Some(Chunk { partition: name.clone(), run: started.run, first, next, records_max, log_end: self.end, records })
     }
@@ -157,6 +176,10 @@ impl Source for SimSource {
     fn commit(&mut self, positions: Vec<(TopicPartition, i64)>) {
         self.group_offsets.lock().extend(positions);
     }
+    fn survey(&mut self) {
+        let all = self.logs.keys().map(|name| self.assignment(name)).collect();
+        self.pending.push_back(SourceEvent::Surveyed(all));
+    }
     fn release(&mut self, partitions: Vec<TopicPartition>, positions: Vec<(TopicPartition, i64)>) {
         self.commit(positions);
         self.give_back(partitions);
@@ -167,6 +190,31 @@ impl Source for SimSource {
     }
     fn waker(&self) -> Waker {
         Arc::new(|| {})
+    }
+}
+
+/// Every so many-th offset is a bad record; 0: none.
+fn is_bad(bad_every: i64, offset: i64) -> bool {
+    bad_every > 0 && offset % bad_every == bad_every - 1
+}
+
+/// Dead letters in memory, which are not always to be had.
+#[derive(Default)]
+struct SimLetters {
+    kept: Mutex<BTreeMap<TopicPartition, Vec<i64>>>,
+    asked: AtomicU64,
+}
+
+impl DeadLetters for SimLetters {
+    fn put(&self, letters: &[Letter<'_>]) -> Result<(), SinkError> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % 7 == 3 {
+            return Err(SinkError::new(ErrorClass::Transient, "the topic is away"));
+        }
+        for letter in letters {
+            assert!(letter.error.message.contains("planted"), "{letter:?}");
+            self.kept.lock().entry(letter.partition.clone()).or_default().push(letter.record.offset);
+        }
+        Ok(())
     }
 }
 
@@ -184,6 +232,7 @@ struct SimSink {
     seed: u64,
     transactional: bool,
     faults_percent: u64,
+    bad_every: i64,
 }
 
 impl Sink for SimSink {
@@ -193,7 +242,7 @@ impl Sink for SimSink {
     }
     fn writer(&self) -> Result<Box<dyn Writer>, SinkError> {
         let (store, chance) = (Arc::clone(&self.store), Arc::clone(&self.chance));
-        Ok(Box::new(SimWriter { store, chance, faults_percent: self.faults_percent }))
+        Ok(Box::new(SimWriter { store, chance, faults_percent: self.faults_percent, bad_every: self.bad_every }))
     }
 }
 
@@ -201,6 +250,7 @@ struct SimWriter {
     store: Arc<Mutex<Store>>,
     chance: Arc<Mutex<Chance>>,
     faults_percent: u64,
+    bad_every: i64,
 }
 
 impl SimWriter {
@@ -210,7 +260,9 @@ impl SimWriter {
             return Ok(());
         }
         let classes = [ErrorClass::Transient, ErrorClass::Contention, ErrorClass::Overload, ErrorClass::Unclassified];
-        match chance.draw() as usize % 5 {
+        // What nobody classified would be blamed on the records sooner or later.
+        let kinds = if self.bad_every > 0 { 3 } else { 5 };
+        match chance.draw() as usize % kinds {
             4 => panic!("planted"),
             kind => Err(SinkError::new(classes[kind], "planted")),
         }
@@ -218,6 +270,10 @@ impl SimWriter {
 
     fn write_one(&mut self, write: &Write<'_>) -> Result<Written, SinkError> {
         self.fault()?;
+        if let Some(bad) = write.batch.iter().find(|record| is_bad(self.bad_every, record.offset)) {
+            let offset = (bad.offset % 2 == 0).then_some(bad.offset);
+            return Err(SinkError { offset, ..SinkError::new(ErrorClass::Data, "planted: a bad record") });
+        }
         let mut store = self.store.lock();
         let name = write.batch.partition();
         if let Some(step) = write.position {
@@ -228,7 +284,7 @@ impl SimWriter {
             row.0 = step.next;
         }
         store.rows.entry(name.clone()).or_default().extend(write.batch.iter().map(|record| record.offset));
-        Ok(Written { records: write.batch.len() as u64, repeated: 0 })
+        Ok(Written::all(write.batch.len() as u64))
     }
 }
 
@@ -241,7 +297,14 @@ impl Writer for SimWriter {
             let start = claim.start_if_absent.unwrap();
             let row = store.positions.entry(claim.partition.clone()).or_insert((start, 0));
             row.1 += 1;
-            Claimed { next_offset: Some(row.0), owner_epoch: row.1, cluster_id: None, topic_id: None, existed }
+            Claimed {
+                next_offset: Some(row.0),
+                owner_epoch: row.1,
+                cluster_id: None,
+                topic_id: None,
+                existed,
+                paused: false,
+            }
         };
         Ok(claims.iter().map(claim_one).collect())
     }
@@ -260,6 +323,7 @@ struct Sim {
     logs: BTreeMap<TopicPartition, Vec<i64>>,
     end: i64,
     group_offsets: Arc<Mutex<BTreeMap<TopicPartition, i64>>>,
+    letters: Arc<SimLetters>,
     memory: Arc<MemoryBudget>,
     chance: Chance,
 }
@@ -270,6 +334,14 @@ struct Scenario {
     faults_percent: u64,
     partition_workers: usize,
     max_messages: Option<u64>,
+    bad_every: i64,
+}
+
+impl Scenario {
+    fn plain(seed: u64) -> Self {
+        let (transactional, partition_workers) = (false, 1);
+        Self { seed, transactional, faults_percent: 0, partition_workers, max_messages: None, bad_every: 0 }
+    }
 }
 
 fn config(scenario: &Scenario, chance: &mut Chance) -> EngineConfig {
@@ -287,6 +359,8 @@ fn config(scenario: &Scenario, chance: &mut Chance) -> EngineConfig {
         retry_backoff: Duration::from_millis(50),
         error_threshold: 3,
         error_timeout: Duration::from_secs(2),
+        dead_letters: DeadLetterPlaces::default(),
+        dead_letter_share_max: 50,
         commit_interval: Duration::from_millis(500),
         stats_interval: Duration::from_secs(1),
         shutdown_timeout: Duration::from_secs(30),
@@ -324,7 +398,9 @@ fn sim(scenario: &Scenario) -> Sim {
     let store = Arc::default();
     let (seed, transactional, faults_percent) = (scenario.seed, scenario.transactional, scenario.faults_percent);
     let chance_of_faults = Arc::new(Mutex::new(Chance::seeded(seed ^ 0x5117)));
-    let sink = SimSink { store: Arc::clone(&store), chance: chance_of_faults, seed, transactional, faults_percent };
+    let bad_every = scenario.bad_every;
+    let sink =
+        SimSink { store: Arc::clone(&store), chance: chance_of_faults, seed, transactional, faults_percent, bad_every };
     let sink = Arc::new(sink);
     let config = config(scenario, &mut chance);
     let clock = Arc::new(SimClock::default());
@@ -334,7 +410,11 @@ fn sim(scenario: &Scenario) -> Sim {
     let (jobs, job_receiver) = unbounded();
     let (commands, command_receiver) = unbounded();
     let (reports, report_receiver) = bounded(REPORTS_MAX);
-    let worker = || Worker::new(sink.clone(), job_receiver.clone(), outcomes.clone(), clock.clone(), 1 << 20);
+    let letters = Arc::new(SimLetters::default());
+    let wanted = (bad_every > 0).then(|| letters.clone() as Arc<dyn DeadLetters>);
+    let places = DeadLetterPlaces { rows: false, letters: wanted };
+    let worker =
+        || Worker::new(sink.clone(), places.clone(), job_receiver.clone(), outcomes.clone(), clock.clone(), 1 << 20);
     let workers = (0..3).map(|_| worker()).collect();
     let lines = Lines {
         control: control_receiver,
@@ -348,7 +428,7 @@ fn sim(scenario: &Scenario) -> Sim {
     let memory = Arc::clone(&config.memory);
     let event_loop = EventLoop::new(config, coordinator, lines, clock.clone(), Callbacks::default());
     let poller = Poller::new(Box::new(source), command_receiver, reports);
-    Sim { event_loop, poller, workers, control, clock, store, logs, end, group_offsets, memory, chance }
+    Sim { event_loop, poller, workers, control, clock, store, logs, end, group_offsets, letters, memory, chance }
 }
 
 impl Sim {
@@ -392,7 +472,8 @@ impl Sim {
         let store = self.store.lock();
         for (name, committed) in self.group_offsets.lock().iter() {
             let log = self.logs[name].iter().filter(|offset| *offset < committed);
-            let rows: BTreeSet<i64> = store.rows.get(name).into_iter().flatten().copied().collect();
+            let mut rows: BTreeSet<i64> = store.rows.get(name).into_iter().flatten().copied().collect();
+            rows.extend(self.letters.kept.lock().get(name).into_iter().flatten());
             let missing: Vec<_> = log.filter(|offset| !rows.contains(offset)).collect();
             assert!(missing.is_empty(), "seed {seed}: {name} committed at {committed} without {missing:?}");
         }
@@ -403,7 +484,7 @@ impl Sim {
 fn exactly_once_whatever_fails_and_whoever_takes_partitions_away() {
     for seed in 0..150 {
         let scenario =
-            Scenario { seed, transactional: true, faults_percent: seed % 40, partition_workers: 4, max_messages: None };
+            Scenario { transactional: true, faults_percent: seed % 40, partition_workers: 4, ..Scenario::plain(seed) };
         let sim = sim(&scenario);
         let (logs, end, offsets) = (sim.logs.clone(), sim.end, Arc::clone(&sim.group_offsets));
         let (summary, store) = sim.run(&scenario);
@@ -420,13 +501,7 @@ fn exactly_once_whatever_fails_and_whoever_takes_partitions_away() {
 #[test]
 fn at_least_once_loses_nothing_and_keeps_order_per_key() {
     for seed in 0..100 {
-        let scenario = Scenario {
-            seed,
-            transactional: false,
-            faults_percent: seed % 40,
-            partition_workers: 3,
-            max_messages: None,
-        };
+        let scenario = Scenario { faults_percent: seed % 40, partition_workers: 3, ..Scenario::plain(seed) };
         let sim = sim(&scenario);
         let logs = sim.logs.clone();
         let (_, store) = sim.run(&scenario);
@@ -442,12 +517,42 @@ fn max_messages_is_exact() {
     for seed in 0..60 {
         let max = 1 + seed % 50;
         let scenario =
-            Scenario { seed, transactional: true, faults_percent: 10, partition_workers: 1, max_messages: Some(max) };
+            Scenario { transactional: true, faults_percent: 10, max_messages: Some(max), ..Scenario::plain(seed) };
         let sim = sim(&scenario);
         let all: u64 = sim.logs.values().map(|log| log.len() as u64).sum();
         let (summary, store) = sim.run(&scenario);
         let rows: u64 = store.lock().rows.values().map(|rows| rows.len() as u64).sum();
         assert_eq!(rows, max.min(all), "seed {seed}");
         assert_eq!(summary.statistics.records_written, rows, "seed {seed}");
+    }
+}
+
+/// Exactly the bad records become letters, each at least once; the others are rows, in order, once each.
+#[test]
+fn bad_records_are_put_aside_and_nothing_else_is() {
+    for seed in 0..150 {
+        let transactional = seed % 2 == 0;
+        let (faults_percent, bad_every) = (seed % 20, 3 + (seed % 40) as i64);
+        let scenario = Scenario { transactional, faults_percent, bad_every, ..Scenario::plain(seed) };
+        let sim = sim(&scenario);
+        let (logs, end, offsets) = (sim.logs.clone(), sim.end, Arc::clone(&sim.group_offsets));
+        let letters = Arc::clone(&sim.letters);
+        let (summary, store) = sim.run(&scenario);
+        for (name, log) in &logs {
+            let (bad, good): (Vec<i64>, Vec<i64>) = log.iter().partition(|offset| is_bad(bad_every, **offset));
+            let mut rows = store.lock().rows.get(name).cloned().unwrap_or_default();
+            let mut kept = letters.kept.lock().get(name).cloned().unwrap_or_default();
+            kept.sort_unstable();
+            kept.dedup();
+            // A handler may be given again what it has seen.
+            if !transactional {
+                rows.sort_unstable();
+                rows.dedup();
+            }
+            assert_eq!(rows, good, "seed {seed}: {name}: rows");
+            assert_eq!(kept, bad, "seed {seed}: {name}: letters");
+            assert_eq!(offsets.lock().get(name), Some(&end), "seed {seed}: {name}");
+        }
+        assert!(summary.stuck.is_empty(), "seed {seed}: {summary:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! A worker: takes ready lanes, decodes, cuts a batch of each, writes them, and reports.
 //!
 //! Every job gets exactly one outcome, also when a sink or a handler panics (caught around the call) or the worker
-//! itself does (its guard reports on drop). Retries are not made here: a failed lane goes back to the loop, which puts
+//! itself does (its guard reports on drop). A batch that failed for a bad record is taken apart (`isolate.rs`). Retries are not made here: a failed lane goes back to the loop, which puts
 //! it aside with a deadline, so waiting never holds a worker.
 
 use std::any::Any;
@@ -12,53 +12,66 @@ use std::time::Duration;
 use crossbeam::channel::Receiver;
 use rayon::prelude::*;
 
+use super::DeadLetterPlaces;
 use super::channels::{Job, Outcome, Outcomes};
 use super::lane::{Filled, Lane};
 use crate::core::assignment::Claim;
-use crate::core::coordinator::LaneReport;
+use crate::core::batcher::Amount;
+use crate::core::coordinator::{LaneReport, Orders};
 use crate::core::partition::LaneId;
+use crate::core::record::TopicPartition;
 use crate::core::verdict::{ErrorClass, Failure};
-use crate::port::{Clock, Sink, SinkError, Write, Writer, Written};
+use crate::port::{Aside, Clock, Sink, SinkError, Write, Writer, Written};
 
-/// From so many waiting chunks on, in more than one lane, decoding is spread over rayon's threads; below, handing it
-/// over costs more than it saves (`benches/engine.rs`).
-const PARALLEL_CHUNKS_MIN: usize = 4;
+/// From so many lanes with something to decode on, decoding is spread over rayon's threads; below, handing it over costs
+/// more than it saves (`benches/engine.rs`).
+const PARALLEL_LANES_MIN: usize = 4;
 
 /// See the module.
 pub(super) struct Worker {
-    pub sink: Arc<dyn Sink>,
+    pub way: Way,
+    pub places: DeadLetterPlaces,
     pub jobs: Receiver<Job>,
     pub outcomes: Outcomes,
     pub clock: Arc<dyn Clock>,
     pub batches_per_write: usize,
     pub batch_bytes_max: usize,
-    writer: Option<Box<dyn Writer>>,
     /// A job taken from the queue while looking for company for another.
     next: Option<Job>,
 }
 
+/// A worker's way into the sink: a writer, opened when it is needed.
+pub(super) struct Way {
+    pub sink: Arc<dyn Sink>,
+    writer: Option<Box<dyn Writer>>,
+}
+
 /// One lane while a worker holds it.
-struct Held {
-    lane: Box<Lane>,
-    rows_max: usize,
+pub(super) struct Held {
+    pub lane: Box<Lane>,
+    pub orders: Orders,
     filled: Filled,
     /// Records in the batch.
-    count: usize,
-    result: Result<Written, Failure>,
+    pub count: usize,
+    /// What was written so far.
+    pub written: Written,
+    pub written_bytes: u64,
+    pub failure: Option<SinkError>,
     ruined: bool,
-    bytes: u64,
 }
 
 impl Worker {
     pub fn new(
         sink: Arc<dyn Sink>,
+        places: DeadLetterPlaces,
         jobs: Receiver<Job>,
         outcomes: Outcomes,
         clock: Arc<dyn Clock>,
         batch_bytes_max: usize,
     ) -> Self {
         let batches_per_write = sink.traits().batches_per_write.max(1);
-        Self { sink, jobs, outcomes, clock, batches_per_write, batch_bytes_max, writer: None, next: None }
+        let way = Way { sink, writer: None };
+        Self { way, places, jobs, outcomes, clock, batches_per_write, batch_bytes_max, next: None }
     }
 
     /// Works until the ready queue is closed. When the loop has ended before its time, what is still in the queue is
@@ -86,21 +99,22 @@ impl Worker {
 
     fn work(&mut self, job: Job) {
         match job {
-            Job::Write { lane, rows_max } => {
-                let held = self.gather(lane, rows_max);
+            Job::Write { lane, orders } => {
+                let held = self.gather(lane, orders);
                 self.write(held);
             }
             Job::Claim { runs, claims } => self.claim(runs, &claims),
+            Job::NotePause { partition, paused } => self.note_pause(partition, paused),
         }
     }
 
     /// The lane, and others that are ready now, as far as the sink likes to write them together.
-    fn gather(&mut self, lane: Box<Lane>, rows_max: usize) -> Vec<Held> {
-        let mut held = vec![Held::new(lane, rows_max)];
+    fn gather(&mut self, lane: Box<Lane>, orders: Orders) -> Vec<Held> {
+        let mut held = vec![Held::new(lane, orders)];
         while held.len() < self.batches_per_write && self.next.is_none() {
             match self.jobs.try_recv() {
-                Ok(Job::Write { lane, rows_max }) => held.push(Held::new(lane, rows_max)),
-                Ok(claim) => self.next = Some(claim),
+                Ok(Job::Write { lane, orders }) => held.push(Held::new(lane, orders)),
+                Ok(other) => self.next = Some(other),
                 Err(_) => break,
             }
         }
@@ -111,9 +125,14 @@ impl Worker {
         let mut guard = Guard { held, outcomes: &self.outcomes };
         let started = self.clock.elapsed();
         decode(&mut guard.held, self.batch_bytes_max);
-        let results = Self::write_all(&mut self.writer, &*self.sink, &guard.held);
-        for (held, result) in guard.held.iter_mut().filter(|held| held.to_write()).zip(results) {
-            held.result = result;
+        let mut results = write_all(&mut self.way, &self.places, &guard.held).into_iter();
+        for held in guard.held.iter_mut().filter(|held| !held.ruined) {
+            // What changes nothing in the sink was not written, and is done.
+            let result = if held.to_write() { results.next() } else { None };
+            held.answered(held.count, result.unwrap_or(Ok(Written::default())));
+            if held.failed_for_a_bad_record() {
+                held.isolate(&mut self.way, &self.places);
+            }
         }
         let took = self.clock.elapsed().saturating_sub(started);
         for held in std::mem::take(&mut guard.held) {
@@ -121,77 +140,91 @@ impl Worker {
         }
     }
 
-    fn write_all(slot: &mut Option<Box<dyn Writer>>, sink: &dyn Sink, held: &[Held]) -> Vec<Result<Written, Failure>> {
-        let writes: Vec<Write<'_>> =
-            held.iter().filter(|held| held.to_write()).map(|held| held.lane.write(held.count)).collect();
-        if writes.is_empty() {
-            return Vec::new();
-        }
-        let outcome = with_writer(slot, sink, |writer| Ok(writer.write(&writes)));
-        let mut results = match outcome {
-            Ok(results) => results.into_iter().map(|result| result.map_err(Failure::from)).collect(),
-            Err(failure) => vec![Err(failure); writes.len()],
-        };
-        // A sink that answers too little has not said that the rest is written.
-        let silent = || {
-            Err(Failure { class: ErrorClass::Unclassified, message: "the sink gave no answer".into(), offset: None })
-        };
-        results.resize_with(writes.len(), silent);
-        results
-    }
-
     fn claim(&mut self, runs: Vec<u64>, claims: &[Claim]) {
         let mut guard = ClaimGuard { runs, outcomes: &self.outcomes };
-        let result = with_writer(&mut self.writer, &*self.sink, |writer| writer.claim(claims));
+        let result = self.way.with_writer(|writer| writer.claim(claims)).map_err(Failure::from);
         let runs = std::mem::take(&mut guard.runs);
         self.outcomes.put(Outcome::Claimed { runs, result });
     }
+
+    fn note_pause(&mut self, partition: TopicPartition, paused: bool) {
+        let result = self.way.with_writer(|writer| writer.note_pause(&partition, paused)).map_err(Failure::from);
+        self.outcomes.put(Outcome::PauseNoted { partition, paused, result });
+    }
+}
+
+/// Writes all batches in one call.
+fn write_all(way: &mut Way, places: &DeadLetterPlaces, held: &[Held]) -> Vec<Result<Written, SinkError>> {
+    let to_write = held.iter().filter(|held| held.to_write());
+    let writes: Vec<Write<'_>> =
+        to_write.map(|held| Write { aside: held.aside(places), ..held.lane.write(held.count) }).collect();
+    if writes.is_empty() {
+        return Vec::new();
+    }
+    let mut results = match way.with_writer(|writer| Ok(writer.write(&writes))) {
+        Ok(results) => results,
+        Err(error) => vec![Err(error); writes.len()],
+    };
+    // A sink that answers too little has not said that the rest is written.
+    results.resize_with(writes.len(), || Err(SinkError::new(ErrorClass::Unclassified, "the sink gave no answer")));
+    results
 }
 
 /// Decodes what the lanes need for their batches and cuts these.
 fn decode(held: &mut [Held], bytes_max: usize) {
-    let chunks: usize = held.iter().map(|held| held.lane.queued_chunks()).sum();
-    if held.len() > 1 && chunks >= PARALLEL_CHUNKS_MIN {
+    if held.iter().filter(|held| held.lane.has_encoded()).count() >= PARALLEL_LANES_MIN {
         held.par_iter_mut().for_each(|held| held.fill(bytes_max));
     } else {
         held.iter_mut().for_each(|held| held.fill(bytes_max));
     }
 }
 
-/// Runs `call` on the worker's writer, opening one if there is none. A writer that panicked or says it is broken is
-/// given up; the next job opens another.
-fn with_writer<T>(
-    slot: &mut Option<Box<dyn Writer>>,
-    sink: &dyn Sink,
-    call: impl FnOnce(&mut dyn Writer) -> Result<T, SinkError>,
-) -> Result<T, Failure> {
-    let mut writer = match slot.take() {
-        Some(writer) => writer,
-        None => guarded(|| sink.writer())?,
-    };
-    // On a panic the writer is not put back: whatever state it was in is gone with it.
-    let result = guarded(|| call(&mut *writer));
-    let panicked = matches!(&result, Err(failure) if failure.message.starts_with(PANICKED));
-    if panicked || writer.broken() {
-        // Dropping a connection may panic as well; that must not take the worker along.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(writer)));
-    } else {
-        *slot = Some(writer);
+impl Way {
+    /// Runs `call` on the writer, opening one if there is none. A writer that panicked or says it is broken is given up;
+    /// the next call opens another.
+    pub fn with_writer<T>(
+        &mut self,
+        call: impl FnOnce(&mut dyn Writer) -> Result<T, SinkError>,
+    ) -> Result<T, SinkError> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => guarded(|| self.sink.writer()).map_err(blameless)?,
+        };
+        // On a panic the writer is not put back: whatever state it was in is gone with it.
+        let result = guarded(|| call(&mut *writer));
+        let panicked = matches!(&result, Err(error) if error.message.starts_with(PANICKED));
+        if panicked || writer.broken() {
+            // Dropping a connection may panic as well; that must not take the worker along.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(writer)));
+        } else {
+            self.writer = Some(writer);
+        }
+        result
     }
-    result
+
+    /// Makes one write.
+    pub fn write(&mut self, write: Write<'_>) -> Result<Written, SinkError> {
+        let answer = self.with_writer(|writer| writer.write(&[write]).pop().transpose())?;
+        answer.ok_or_else(|| SinkError::new(ErrorClass::Unclassified, "the sink gave no answer"))
+    }
+}
+
+/// A sink that cannot be opened says nothing about the records that wait for it.
+fn blameless(error: SinkError) -> SinkError {
+    let class = match error.class {
+        ErrorClass::Data => ErrorClass::Schema,
+        ErrorClass::Unclassified => ErrorClass::Transient,
+        class => class,
+    };
+    SinkError { class, ..error }
 }
 
 const PANICKED: &str = "panicked: ";
 
-fn guarded<T>(call: impl FnOnce() -> Result<T, SinkError>) -> Result<T, Failure> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(Failure::from),
-        Err(panic) => Err(Failure {
-            class: ErrorClass::Unclassified,
-            message: format!("{PANICKED}{}", panic_text(&*panic)),
-            offset: None,
-        }),
-    }
+fn guarded<T>(call: impl FnOnce() -> Result<T, SinkError>) -> Result<T, SinkError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        Err(SinkError::new(ErrorClass::Unclassified, format!("{PANICKED}{}", panic_text(&*panic))))
+    })
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -206,41 +239,69 @@ impl From<SinkError> for Failure {
 }
 
 impl Held {
-    fn new(lane: Box<Lane>, rows_max: usize) -> Self {
-        let (filled, result) = (Filled::default(), Ok(Written::default()));
-        Self { lane, rows_max, filled, count: 0, result, ruined: false, bytes: 0 }
+    fn new(lane: Box<Lane>, orders: Orders) -> Self {
+        let (filled, written) = (Filled::default(), Written::default());
+        Self { lane, orders, filled, count: 0, written, written_bytes: 0, failure: None, ruined: false }
     }
 
     fn fill(&mut self, bytes_max: usize) {
-        match catch_unwind(AssertUnwindSafe(|| self.lane.fill(self.rows_max, bytes_max, &mut self.filled))) {
+        let rows_max = self.orders.rows_max;
+        match catch_unwind(AssertUnwindSafe(|| self.lane.fill(rows_max, bytes_max, &mut self.filled))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.ruin(ErrorClass::Data, error.to_string()),
             Err(panic) => self.ruin(ErrorClass::Unclassified, format!("decoding {PANICKED}{}", panic_text(&*panic))),
         }
-        self.count = self.lane.cut(self.rows_max, bytes_max);
-        let whole = self.count == self.lane.waiting_records();
-        self.bytes = if whole { self.lane.waiting_bytes() } else { self.lane.write(self.count).batch.bytes() } as u64;
+        self.count = self.lane.cut(rows_max, bytes_max);
     }
 
     fn ruin(&mut self, class: ErrorClass, message: String) {
         self.ruined = true;
-        let message = format!("{}: {message}", self.lane.partition);
-        self.result = Err(Failure { class, message, offset: None });
+        self.failure = Some(SinkError::new(class, format!("{}: {message}", self.lane.partition)));
     }
 
     fn to_write(&self) -> bool {
         !self.ruined && self.lane.moves(self.count)
     }
 
-    fn report(mut self, took: Duration) -> Outcome {
-        let (count, attempted) = (self.count, if self.ruined { 0 } else { self.count as u64 });
-        let (written, failure) = match self.result {
-            Ok(written) => {
+    /// Where this batch's bad records may go.
+    pub fn aside<'a>(&self, places: &'a DeadLetterPlaces) -> Option<Aside<'a>> {
+        (places.rows || places.letters.is_some()).then(|| Aside {
+            rows: places.rows,
+            letters: places.letters.as_deref(),
+            bad_max: self.orders.bad_max(self.count),
+            unclassified: self.orders.unclassified,
+            attempts: self.orders.attempt,
+        })
+    }
+
+    /// Whether an error is that of a record and not of everything.
+    pub fn blames_a_record(&self, error: &SinkError) -> bool {
+        let suspect = self.orders.unclassified && error.class == ErrorClass::Unclassified;
+        error.class == ErrorClass::Data || suspect
+    }
+
+    fn failed_for_a_bad_record(&self) -> bool {
+        self.count > 0 && self.failure.as_ref().is_some_and(|error| self.blames_a_record(error))
+    }
+
+    /// The sink's answer to the first `count` records.
+    pub fn answered(&mut self, count: usize, result: Result<Written, SinkError>) {
+        match result {
+            Ok(Written { records, repeated, dead_lettered }) => {
+                let whole = count == self.lane.waiting_records();
+                let bytes = if whole { self.lane.waiting_bytes() } else { self.lane.write(count).batch.bytes() };
+                self.written_bytes += bytes as u64;
+                self.written.records += records;
+                self.written.repeated += repeated;
+                self.written.dead_lettered += dead_lettered;
                 self.lane.wrote(count);
-                (written, None)
             }
-            Err(failure) => (Written::default(), Some(failure)),
-        };
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    fn report(self, took: Duration) -> Outcome {
+        let attempted = if self.ruined { 0 } else { self.count as u64 };
         let report = LaneReport {
             lane: self.lane.id,
             through: self.lane.through(),
@@ -249,13 +310,15 @@ impl Held {
             skipped: self.filled.skipped,
             waiting_records: self.lane.waiting_records(),
             waiting_bytes: self.lane.waiting_bytes(),
+            open: self.lane.open(),
             owes_position: self.lane.owes_position(),
             attempted,
-            written: if failure.is_none() { count as u64 } else { 0 },
-            repeated: written.repeated,
-            written_bytes: if failure.is_none() { self.bytes } else { 0 },
+            written: self.written.records,
+            repeated: self.written.repeated,
+            dead_lettered: self.written.dead_lettered,
+            written_bytes: self.written_bytes,
             took,
-            failure,
+            failure: self.failure.map(Failure::from),
             ruined: self.ruined,
         };
         Outcome::Worked { lane: Some(self.lane), report }
@@ -286,10 +349,12 @@ fn lost_lane(lane: LaneId, through: i64, filled: &Filled, waiting_records: usize
         skipped: filled.skipped,
         waiting_records,
         waiting_bytes: 0,
+        open: Amount::default(),
         owes_position: false,
         attempted: 0,
         written: 0,
         repeated: 0,
+        dead_lettered: 0,
         written_bytes: 0,
         took: Duration::ZERO,
         failure: Some(worker_died()),

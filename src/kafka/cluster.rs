@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::connection::{Connection, ConnectionOptions};
+use super::diagnosis;
 use super::error::{Code, Error};
 use crate::door;
 
@@ -110,7 +111,8 @@ impl Cluster {
     /// Finds a cluster from any of the addresses (`host:port`) in `bootstrap`. Dead ones are fine while one lives.
     ///
     /// # Errors
-    /// [`Error::NoBroker`] with the reason for each address; with one address, that reason itself.
+    /// [`Error::Security`] when TLS or SASL failed with one; [`Error::NoBroker`] with the reason for each address; with
+    /// one address, that reason itself.
     pub fn connect(bootstrap: &[String], options: ConnectionOptions) -> Result<Cluster, Error> {
         if bootstrap.is_empty() {
             return Err(Error::Invalid(
@@ -125,6 +127,7 @@ impl Cluster {
                 asking: Mutex::default(),
             }),
         };
+        cluster.shared.options.security.warn_of_weakness();
         let metadata = cluster.refresh(TopicsWanted::Names(&[]))?;
         let id = metadata.cluster_id.as_deref().unwrap_or("without an id");
         info!("connected to the Kafka cluster {id} with {} brokers", metadata.brokers.len());
@@ -243,11 +246,16 @@ impl Cluster {
                     }
                     return Ok(result);
                 }
-                Err(error) => failures.push((address, error)),
+                Err(error) => {
+                    let reason = diagnosis::reason_of(error, &address, &self.shared.options);
+                    failures.push((address, reason));
+                }
             }
         }
-        if failures.len() == 1 {
-            return Err(failures.remove(0).1);
+        // What is wrong between us and one broker is so with all, and tells more than that others are down.
+        let refused = failures.iter().position(|(_, error)| matches!(error, Error::Security { .. }));
+        if let Some(telling) = refused.or((failures.len() == 1).then_some(0)) {
+            return Err(failures.swap_remove(telling).1);
         }
         Err(Error::NoBroker { tried: failures.into_iter().map(|(address, error)| (address, error.reason())).collect() })
     }

@@ -1,8 +1,9 @@
-//! One TCP connection to one broker.
+//! One connection to one broker: TCP, with TLS over it and SASL on it where [`ConnectionOptions::security`] says so.
 //!
 //! Opening it asks for the broker's API versions (ApiVersions, API key 18, KIP-35 and KIP-511); after that every call is
 //! sent in the highest version that both sides and our table (in `versions.rs`) speak. Calls may be pipelined: [`send`] any
-//! number, then [`receive`] in the same order; the broker answers in order, and the correlation id is checked.
+//! number, then [`receive`] in the same order; the broker answers in order, and the correlation id is checked. Where a broker bounds the time that
+//! an authentication holds, it is renewed between two calls.
 //!
 //! A connection that failed is poisoned: after an I/O error, a timeout or a malformed answer nobody knows what the next
 //! bytes mean, so every later call returns that first error again, and whoever owns the connection opens another.
@@ -15,18 +16,26 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use log::debug;
 
+use super::authentication::authenticate;
 use super::error::{Code, Error};
-use super::socket::{SHORTEST_TIMEOUT, TimedReader, connect, foreign_protocol, io_error};
+use super::security::Security;
+use super::socket::{Socket, foreign_protocol, io_error};
 use super::versions::{Api, VersionRange, decode_api_versions, highest_common};
+use crate::door;
+
+/// When to renew an authentication, in percent of the session: before its end by more than an exchange takes, and not
+/// by all connections at once. The Java client's numbers.
+const RENEW_AT_PERCENT: Range<u64> = 85..95;
 
 /// How to connect and how long to wait.
 #[derive(Clone, Debug)]
@@ -39,6 +48,8 @@ pub struct ConnectionOptions {
     pub request_timeout: Duration,
     /// The longest answer that is believed; a longer one poisons the connection.
     pub response_bytes_max: usize,
+    /// TLS and SASL.
+    pub security: Security,
 }
 
 impl Default for ConnectionOptions {
@@ -48,6 +59,7 @@ impl Default for ConnectionOptions {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             response_bytes_max: 256 << 20,
+            security: Security::default(),
         }
     }
 }
@@ -56,9 +68,13 @@ impl Default for ConnectionOptions {
 pub struct Connection {
     address: String,
     options: ConnectionOptions,
-    stream: TcpStream,
+    socket: Socket,
     offered: Vec<VersionRange>,
     last_correlation_id: i32,
+    /// Requests that are sent and not answered yet.
+    in_flight: usize,
+    /// When the broker wants to know again who we are.
+    renew_at: Option<Instant>,
     /// The request being built; kept for its memory.
     outgoing: BytesMut,
     failed: Option<Error>,
@@ -134,35 +150,41 @@ impl Frame for FreshFrame {
 }
 
 impl Connection {
-    /// Connects to `address` (`host:port`), trying every IP address that the name has, and negotiates versions.
+    /// Connects to `address` (`host:port`), trying every IP address that the name has, secures the connection, negotiates
+    /// versions and authenticates.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the address has no port; [`Error::NotKafka`] when something else answers there;
-    /// [`Error::Io`] and [`Error::Timeout`].
+    /// [`Error::Security`] when TLS or SASL fails; [`Error::Io`] and [`Error::Timeout`].
     pub fn open(address: &str, options: &ConnectionOptions) -> Result<Connection, Error> {
-        let stream = connect(address, options.connect_timeout)?;
-        let prepared = stream
-            .set_nodelay(true)
-            .and_then(|()| stream.set_write_timeout(Some(options.request_timeout.max(SHORTEST_TIMEOUT))));
-        prepared.map_err(|error| io_error(address, "set up the socket", &error))?;
+        let tls = options.security.tls().map(Arc::as_ref);
+        let socket = Socket::open(address, tls, options.connect_timeout, options.request_timeout)?;
         let mut connection = Connection {
             address: address.into(),
             options: options.clone(),
-            stream,
+            socket,
             offered: Vec::new(),
             last_correlation_id: 0,
+            in_flight: 0,
+            renew_at: None,
             outgoing: BytesMut::new(),
             failed: None,
             closed: Arc::default(),
         };
         connection.negotiate()?;
-        debug!("{address}: connected");
+        connection.authenticate()?;
+        debug!("{address}: connected by {}", options.security.protocol());
         Ok(connection)
     }
 
     /// The address it was opened with.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// How it is protected.
+    pub fn security(&self) -> &Security {
+        &self.options.security
     }
 
     /// The highest version of an API that the broker, our message types and our table have in common.
@@ -212,6 +234,10 @@ impl Connection {
     pub fn send<R: Request>(&mut self, request: &R) -> Result<InFlight, Error> {
         self.check_usable()?;
         let version = self.version::<R>()?;
+        // Between answers that others wait for there is no room; whoever never pauses is closed by the broker in the end.
+        if self.in_flight == 0 && self.renew_at.is_some_and(|at| at <= door::now()) {
+            self.authenticate().map_err(|error| self.poison(error))?;
+        }
         self.send_as(request, version)
     }
 
@@ -241,8 +267,8 @@ impl Connection {
     /// # Errors
     /// [`Error::Io`] when the process has no file descriptor left.
     pub fn closer(&self) -> Result<Closer, Error> {
-        let stream =
-            self.stream.try_clone().map_err(|error| io_error(&self.address, "duplicate the socket", &error))?;
+        let stream = self.socket.tcp().try_clone();
+        let stream = stream.map_err(|error| io_error(&self.address, "duplicate the socket", &error))?;
         Ok(Closer { stream, closed: self.closed.clone() })
     }
 
@@ -271,6 +297,18 @@ impl Connection {
         }
     }
 
+    /// Says who we are, if that is wanted, and notes when to say it again.
+    fn authenticate(&mut self) -> Result<(), Error> {
+        let Some(sasl) = self.options.security.sasl().cloned() else { return Ok(()) };
+        self.renew_at = None;
+        if let Some(lifetime) = authenticate(self, &sasl)? {
+            let percent = RENEW_AT_PERCENT.start + door::random() % (RENEW_AT_PERCENT.end - RENEW_AT_PERCENT.start);
+            self.renew_at = Some(door::now() + lifetime.mul_f64(percent as f64 / 100.0));
+            debug!("{}: authenticated for {} s", self.address, lifetime.as_secs_f64());
+        }
+        Ok(())
+    }
+
     fn check_usable(&self) -> Result<(), Error> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -289,10 +327,12 @@ impl Connection {
             api: Api::of::<R>().name,
             what,
         })?;
-        (&self.stream).write_all(&self.outgoing).map_err(|error| {
+        let written = self.socket.write_all(&self.outgoing).and_then(|()| self.socket.flush());
+        written.map_err(|error| {
             let error = self.classify(Api::of::<R>().name, self.options.request_timeout, "send a request", &error);
             self.poison(error)
         })?;
+        self.in_flight += 1;
         Ok(InFlight { correlation_id, version })
     }
 
@@ -313,7 +353,7 @@ impl Connection {
 
     /// The next frame without its header, if it answers `in_flight`.
     fn receive_body<R: Request>(
-        &self,
+        &mut self,
         in_flight: &InFlight,
         frames: &mut dyn FrameSource,
         timeout: Duration,
@@ -326,22 +366,23 @@ impl Connection {
             let what = format!("it answers request {}, not {}", header.correlation_id, in_flight.correlation_id);
             return Err(if self.offered.is_empty() { self.not_kafka(what) } else { self.malformed(api, what) });
         }
+        self.in_flight = self.in_flight.saturating_sub(1);
         Ok(body)
     }
 
     fn receive_frame(
-        &self,
+        &mut self,
         api: &'static str,
         frames: &mut dyn FrameSource,
         timeout: Duration,
     ) -> Result<Bytes, Error> {
         let mut prefix = [0; 4];
-        let received = TimedReader::new(&self.stream, timeout).read_exact(&mut prefix);
+        let received = self.socket.within(timeout).read_exact(&mut prefix);
         received.map_err(|error| self.classify(api, timeout, "wait for an answer", &error))?;
         let length = self.check_length(api, prefix)?;
         let mut frame = frames.frame(length);
         // The body has its own limit, since getting the memory for it may have waited.
-        let body = TimedReader::new(&self.stream, self.options.request_timeout);
+        let body = self.socket.within(self.options.request_timeout);
         let read = body.take(length as u64).read_to_end(frame.buffer());
         let read = read.map_err(|error| self.classify(api, self.options.request_timeout, "read an answer", &error))?;
         if read < length {
@@ -371,6 +412,10 @@ impl Connection {
     fn classify(&self, api: &'static str, after: Duration, during: &'static str, error: &io::Error) -> Error {
         use io::ErrorKind::*;
         let address = self.address.clone();
+        // In TLS 1.3 a broker refuses our certificate after the handshake.
+        if let Some(what) = self.options.security.tls().and_then(|tls| tls.explain(error)) {
+            return Error::Security { address, what };
+        }
         match error.kind() {
             WouldBlock | TimedOut => Error::Timeout { address, api, after },
             // A broker that is just stopping does this too, so it is no proof that nothing better will come.
@@ -410,7 +455,7 @@ fn broker_refused(address: &str, code: Code) -> Error {
 impl Drop for Connection {
     fn drop(&mut self) {
         // An error here means that the socket is not connected any more, which is what we want.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.socket.tcp().shutdown(Shutdown::Both);
     }
 }
 

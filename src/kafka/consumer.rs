@@ -33,6 +33,7 @@ use super::interrupt::Interrupt;
 use super::keeper::{self, Keeper};
 use super::offsets::Isolation;
 use super::router::{self, Router};
+use super::security::Security;
 use super::wire::record_batch::FetchedRecords;
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
@@ -105,6 +106,8 @@ pub struct ConsumerOptions {
     pub partition_fetch_bytes: usize,
     pub connect_timeout: Duration,
     pub request_timeout: Duration,
+    /// TLS and SASL.
+    pub security: Security,
     /// How soon new topics and partitions are noticed (`metadata.max.age.ms`). Trouble is looked into at once.
     pub metadata_max_age: Duration,
     /// What all fetched bytes are accounted to.
@@ -137,6 +140,7 @@ impl ConsumerOptions {
             partition_fetch_bytes: 1 << 20,
             connect_timeout: connection.connect_timeout,
             request_timeout: connection.request_timeout,
+            security: connection.security,
             metadata_max_age: Duration::from_secs(300),
             memory: MemoryBudget::new(256 << 20),
             credit_chunks: 4,
@@ -175,6 +179,7 @@ impl ConsumerOptions {
             client_id: self.client_id.clone(),
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
+            security: self.security.clone(),
             ..ConnectionOptions::default()
         }
     }
@@ -194,7 +199,7 @@ impl ConsumerOptions {
     }
 }
 
-/// A partition that became ours, and where it stands.
+/// A partition, and where it stands in the log and in the group.
 #[derive(Clone, Debug)]
 pub struct AssignedPartition {
     pub partition: TopicPartition,
@@ -222,6 +227,7 @@ pub struct Fetched {
 pub enum Event {
     Assigned(Vec<AssignedPartition>),
     Settled,
+    Surveyed(Vec<AssignedPartition>),
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Fetched(Fetched),
@@ -359,6 +365,11 @@ impl Consumer {
         tell(&self.committer, committer::Command::Commit(positions));
     }
 
+    /// Asks where the group stands in all partitions that are read, also in those of other members.
+    pub fn survey(&self) {
+        tell(&self.keeper, keeper::Command::Survey);
+    }
+
     /// Gives revoked partitions up, after `positions` are committed.
     pub fn release(&self, partitions: Vec<TopicPartition>, positions: Positions) {
         tell(&self.committer, committer::Command::Release { partitions, positions });
@@ -398,12 +409,14 @@ pub(super) fn tell<T>(thread: &Sender<T>, command: T) {
     let _ = thread.send(command);
 }
 
-/// Tries for `connect_timeout`, since a broker that is just starting refuses connections.
+/// Tries for `connect_timeout`, since a broker that is just starting refuses connections. A wrong password or certificate
+/// ends it at once: somebody who has just started us is there to mend it.
 fn connect(options: &ConsumerOptions) -> Result<Cluster, Error> {
     let until = door::now() + options.connect_timeout;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
     loop {
         match Cluster::connect(&options.bootstrap, options.connection()) {
+            Err(error @ Error::Security { .. }) => return Err(error),
             Err(error) if error.is_retriable() => {
                 let wait = backoff.fail(door::random());
                 if door::now() + wait >= until {

@@ -26,6 +26,10 @@ pub enum Error {
     #[error("{address} is not a Kafka broker's plaintext port: {found}; check host and port")]
     NotKafka { address: String, found: String },
 
+    /// TLS or SASL failed: says which, and which setting or certificate has to change.
+    #[error("{address}: {what}")]
+    Security { address: String, what: String },
+
     /// The broker understood and refused.
     #[error("{address}: {api} of {subject}: {code}{}", detail(.message))]
     Broker { address: String, api: &'static str, subject: String, code: Code, message: Option<String> },
@@ -75,6 +79,7 @@ impl Error {
             Error::Io { during, text, .. } => format!("{during}: {text}"),
             Error::Timeout { after, .. } => format!("no answer within {}", seconds(after)),
             Error::NotKafka { found, .. } => format!("no Kafka broker: {found}"),
+            Error::Security { what, .. } => what.clone(),
             other => other.to_string(),
         }
     }
@@ -83,7 +88,8 @@ impl Error {
     pub fn is_retriable(&self) -> bool {
         use Error::*;
         match self {
-            Io { .. } | Timeout { .. } | NoBroker { .. } | NoLeader { .. } => true,
+            // A password or a certificate can be mended while we run.
+            Io { .. } | Timeout { .. } | Security { .. } | NoBroker { .. } | NoLeader { .. } => true,
             Broker { code, .. } => code.is_retriable(),
             NotKafka { .. } | Unsupported { .. } | Malformed { .. } | Unsendable { .. } | Closed | Invalid(_) => false,
         }
@@ -100,7 +106,10 @@ impl Error {
     /// Whether the cause is that there is nothing, or no Kafka, where we were told to look (exit code 3).
     pub fn is_unavailable(&self) -> bool {
         use Error::*;
-        matches!(self, Io { .. } | Timeout { .. } | NotKafka { .. } | NoBroker { .. } | Unsupported { .. })
+        matches!(
+            self,
+            Io { .. } | Timeout { .. } | NotKafka { .. } | Security { .. } | NoBroker { .. } | Unsupported { .. }
+        )
     }
 }
 
@@ -349,6 +358,7 @@ mod tests {
             },
             Error::Timeout { address: address(), api: "Fetch", after: Duration::from_millis(1500) },
             Error::NotKafka { address: address(), found: "an HTTP server".into() },
+            Error::Security { address: address(), what: "the broker speaks TLS on this port".into() },
             Error::Broker {
                 address: address(),
                 api: "Produce",

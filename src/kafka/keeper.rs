@@ -21,7 +21,7 @@ use super::assignor::PartitionCounts;
 use super::cluster::{Cluster, Metadata, TopicsWanted};
 use super::committer::{self, Membership};
 use super::connection::Connection;
-use super::consumer::{AssignedPartition, ConsumerOptions, Event, Reporter, tell};
+use super::consumer::{AssignedPartition, ConsumerOptions, Event, Reporter, TopicSelection, tell};
 use super::error::{Code, Error};
 use super::group::{Answer, CONSUMER_HEARTBEAT, Call, Group, GroupEvent, Step};
 use super::interrupt::Interrupt;
@@ -42,6 +42,8 @@ pub enum Command {
     Released(Vec<TopicPartition>),
     /// Where assigned partitions stand.
     Described { partitions: Vec<AssignedPartition>, failed: Vec<(TopicPartition, Error)>, round: u64 },
+    /// Look up where the group stands everywhere.
+    Survey,
     /// Leave the group and end.
     Leave { until: Instant },
     /// End at once.
@@ -67,6 +69,10 @@ pub struct Keeper {
     /// A sync is held until the leader has assigned, which takes it no time. Of one that dies meanwhile we hear sooner
     /// by asking again.
     request_timeout: Duration,
+    /// The subscribed topics and their partitions, as last heard.
+    topics: PartitionCounts,
+    /// Partitions that were given instead of topics.
+    fixed: Option<Vec<TopicPartition>>,
     /// Assigned, but not announced yet, with the round of their description.
     awaited: BTreeMap<TopicPartition, u64>,
     round: u64,
@@ -101,6 +107,11 @@ impl Keeper {
             heartbeat_timeout: options.request_timeout.min(options.session_timeout / 2),
             join_timeout: options.request_timeout.max(options.max_poll_interval + JOIN_ANSWER_MARGIN),
             request_timeout: options.request_timeout,
+            topics: PartitionCounts::new(),
+            fixed: match &options.topics {
+                TopicSelection::Partitions(partitions) => Some(partitions.clone()),
+                _ => None,
+            },
             awaited: BTreeMap::new(),
             round: 0,
             leave_until: None,
@@ -141,9 +152,13 @@ impl Keeper {
 
     fn obey(&mut self, command: Command) -> bool {
         match command {
-            Command::Topics(topics) => self.group.subscribe(topics),
+            Command::Topics(topics) => {
+                self.topics.clone_from(&topics);
+                self.group.subscribe(topics);
+            }
             Command::Released(partitions) => self.group.released(&partitions),
             Command::Described { partitions, failed, round } => self.announce(partitions, failed, round),
+            Command::Survey => tell(&self.committer, committer::Command::Survey(self.all_partitions())),
             Command::Leave { until } => {
                 self.leave_until = Some(until);
                 self.group.leave();
@@ -151,6 +166,18 @@ impl Keeper {
             Command::Stop => return false,
         }
         true
+    }
+
+    /// What the group reads, or we alone where the partitions are given.
+    fn all_partitions(&self) -> Vec<TopicPartition> {
+        if let Some(fixed) = &self.fixed {
+            return fixed.clone();
+        }
+        let of_topic = |(topic, count): (&Arc<str>, &i32)| {
+            let topic = topic.clone();
+            (0..*count).map(move |partition| TopicPartition { topic: topic.clone(), partition })
+        };
+        self.topics.iter().flat_map(of_topic).collect()
     }
 
     /// Tells the application what is its own, unless that has changed since it was asked about.

@@ -5,7 +5,9 @@
 //! - [`error`]: the one table of broker error codes, and [`Error`](error::Error), which says where and what to do;
 //! - [`wire`]: record batches and their compression; the other messages come from the `kafka-protocol` crate;
 //! - `socket`, `versions`, `shape`: TCP, the versions we speak, and what answers look like;
-//! - [`connection`]: one TCP connection to one broker: versions, correlation, timeouts;
+//! - [`security`]: what protects a connection: `tls`, and [`sasl`] with its tokens ([`oauth`]), which `authentication`
+//!   carries out; `diagnosis` finds out why a server hung up;
+//! - [`connection`]: one connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
 //! - [`producer`] and [`admin`]: enough to make and fill topics;
 //! - [`consumer`]: ties together, each on a thread of its own, membership ([`keeper`] drives [`group`], with [`assignor`]
@@ -29,14 +31,20 @@ pub mod group;
 pub mod interrupt;
 pub mod keeper;
 pub mod membership;
+pub mod oauth;
 pub mod offsets;
 pub mod producer;
 pub mod router;
+pub mod sasl;
+pub mod security;
 pub mod topics;
 pub mod wire;
 
+mod authentication;
+mod diagnosis;
 #[cfg(test)]
 mod scripted;
 mod shape;
 mod socket;
+mod tls;
 mod versions;

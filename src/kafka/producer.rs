@@ -512,7 +512,7 @@ mod tests {
         let bytes = data.records.clone().unwrap();
         let fetched = FetchedRecords { bytes, aborted: vec![], isolation: Isolation::ReadCommitted, held: None };
         let mut records = RecordBuffer::default();
-        fetched.decode(0, &mut records).unwrap();
+        Arc::new(fetched).decoder(0).decode_rest(&mut records).unwrap();
         (0..records.len()).map(|at| String::from_utf8_lossy(records.get(at).value.unwrap()).into_owned()).collect()
     }
 

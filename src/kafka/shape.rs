@@ -217,6 +217,12 @@ pub(super) const LEAVE_GROUP: Shape =
 pub(super) const SYNC_GROUP: Shape =
     Shape { compact_since: 4, fields: &[since(1, I32), all(I16), since(5, Text), since(5, Text), all(Blob)] };
 
+pub(super) const SASL_HANDSHAKE: Shape =
+    Shape { compact_since: i16::MAX, fields: &[all(I16), all(List(&[all(Text)]))] };
+
+pub(super) const SASL_AUTHENTICATE: Shape =
+    Shape { compact_since: 2, fields: &[all(I16), all(Text), all(Blob), since(1, I64)] };
+
 pub(super) const CREATE_TOPICS: Shape = Shape {
     compact_since: 5,
     fields: &[
@@ -465,6 +471,8 @@ mod tests {
         ("Heartbeat", &HEARTBEAT, 0..=4, decode::<HeartbeatResponse>),
         ("LeaveGroup", &LEAVE_GROUP, 0..=5, decode::<LeaveGroupResponse>),
         ("SyncGroup", &SYNC_GROUP, 0..=5, decode::<SyncGroupResponse>),
+        ("SaslHandshake", &SASL_HANDSHAKE, 0..=1, decode::<SaslHandshakeResponse>),
+        ("SaslAuthenticate", &SASL_AUTHENTICATE, 0..=2, decode::<SaslAuthenticateResponse>),
         ("CreateTopics", &CREATE_TOPICS, 2..=7, decode::<CreateTopicsResponse>),
         ("ConsumerGroupHeartbeat", &CONSUMER_GROUP_HEARTBEAT, 0..=1, decode::<ConsumerGroupHeartbeatResponse>),
     ];

@@ -1,18 +1,19 @@
-//! Plain TCP: connecting to a name with several addresses, reading against a deadline, and telling from the first bytes
-//! that a server is no Kafka.
+//! What a connection's bytes go through: TCP to a name with several addresses, TLS over it if wanted, reading against a
+//! deadline; and telling from the first bytes that a server is no Kafka.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use super::error::Error;
+use super::tls::{Tls, TlsStream};
 use crate::door;
 
 pub(super) fn io_error(address: &str, during: &'static str, error: &io::Error) -> Error {
     Error::Io { address: address.into(), during, kind: error.kind(), text: error.to_string() }
 }
 
-pub(super) fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Error> {
+fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Error> {
     let port =
         address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok())?);
     if port.is_none_or(|port| port == 0) {
@@ -31,28 +32,108 @@ pub(super) fn connect(address: &str, timeout: Duration) -> Result<TcpStream, Err
 }
 
 /// Socket timeouts of zero are refused by the operating system's interface.
-pub(super) const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// Reads until a deadline, however slowly the bytes drip in.
-pub(super) struct TimedReader<'a> {
-    stream: &'a TcpStream,
-    deadline: Instant,
+/// The bytes of a connection, encrypted or not.
+pub(super) enum Socket {
+    Plain(TimedStream),
+    Tls(Box<TlsStream>),
 }
 
-impl<'a> TimedReader<'a> {
-    pub(super) fn new(stream: &'a TcpStream, timeout: Duration) -> Self {
-        Self { stream, deadline: door::now() + timeout }
+impl Socket {
+    /// Connects, and secures the stream if `tls` is given.
+    pub(super) fn open(
+        address: &str,
+        tls: Option<&Tls>,
+        connect_timeout: Duration,
+        write_timeout: Duration,
+    ) -> Result<Self, Error> {
+        let tcp = connect(address, connect_timeout)?;
+        let prepared =
+            tcp.set_nodelay(true).and_then(|()| tcp.set_write_timeout(Some(write_timeout.max(SHORTEST_TIMEOUT))));
+        prepared.map_err(|error| io_error(address, "set up the socket", &error))?;
+        let stream = TimedStream { tcp, deadline: door::now() + connect_timeout };
+        let Some(tls) = tls else { return Ok(Socket::Plain(stream)) };
+        let secured = tls.handshake(address, stream).map_err(|error| match (tls.explain(&error), error.kind()) {
+            (Some(what), _) => Error::Security { address: address.into(), what },
+            (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Error::Timeout { address: address.into(), api: "the TLS handshake", after: connect_timeout }
+            }
+            (None, _) => io_error(address, "begin TLS", &error),
+        });
+        Ok(Socket::Tls(Box::new(secured?)))
+    }
+
+    /// Reads from now on until this time is over, however slowly the bytes drip in.
+    pub(super) fn within(&mut self, timeout: Duration) -> &mut Self {
+        self.wire_mut().deadline = door::now() + timeout;
+        self
+    }
+
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match self {
+            Socket::Plain(stream) => &stream.tcp,
+            Socket::Tls(stream) => &stream.wire().tcp,
+        }
+    }
+
+    fn wire_mut(&mut self) -> &mut TimedStream {
+        match self {
+            Socket::Plain(stream) => stream,
+            Socket::Tls(stream) => stream.wire_mut(),
+        }
     }
 }
 
-impl Read for TimedReader<'_> {
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Plain(stream) => stream.read(buffer),
+            Socket::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Plain(stream) => stream.write(bytes),
+            Socket::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Socket::Plain(stream) => stream.flush(),
+            Socket::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// A TCP stream that is read until a deadline.
+pub(super) struct TimedStream {
+    tcp: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for TimedStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.deadline.saturating_duration_since(door::now());
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.stream.set_read_timeout(Some(left.max(SHORTEST_TIMEOUT)))?;
-        self.stream.read(buffer)
+        self.tcp.set_read_timeout(Some(left.max(SHORTEST_TIMEOUT)))?;
+        self.tcp.read(buffer)
+    }
+}
+
+impl Write for TimedStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
     }
 }
 

@@ -51,7 +51,9 @@ const APIS: &[Api] = &[
     api(ApiKey::Heartbeat, "Heartbeat", 1, 4, &shape::HEARTBEAT),
     api(ApiKey::LeaveGroup, "LeaveGroup", 1, 5, &shape::LEAVE_GROUP),
     api(ApiKey::SyncGroup, "SyncGroup", 1, 5, &shape::SYNC_GROUP),
+    api(ApiKey::SaslHandshake, "SaslHandshake", 1, 1, &shape::SASL_HANDSHAKE),
     api(ApiKey::ApiVersions, "ApiVersions", 0, 3, &shape::API_VERSIONS),
+    api(ApiKey::SaslAuthenticate, "SaslAuthenticate", 0, 2, &shape::SASL_AUTHENTICATE),
     api(ApiKey::CreateTopics, "CreateTopics", 2, 7, &shape::CREATE_TOPICS),
     api(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, &shape::CONSUMER_GROUP_HEARTBEAT),
 ];

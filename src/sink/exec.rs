@@ -64,7 +64,7 @@ impl ExecWriter {
         if !batch.is_empty() {
             self.run(batch).map_err(|what| self.failure(batch, &what))?;
         }
-        Ok(Written { records: batch.len() as u64, repeated: 0 })
+        Ok(Written::all(batch.len() as u64))
     }
 
     fn run(&mut self, batch: &MessageBatch<'_>) -> Result<(), String> {

@@ -63,7 +63,7 @@ impl HandlerSink {
         if !batch.is_empty() {
             (self.handler)(batch).map_err(|error| classified(batch, error))?;
         }
-        Ok(Written { records: batch.len() as u64, repeated: 0 })
+        Ok(Written::all(batch.len() as u64))
     }
 }
 

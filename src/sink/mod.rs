@@ -3,18 +3,23 @@
 //! | sink | what | delivery |
 //! |---|---|---|
 //! | [`sqlite`] | rows and position in one transaction of a SQLite file | exactly once |
+//! | [`odbc`] | the same in SQL Server, PostgreSQL, MySQL, MariaDB or any database with an ODBC driver | exactly once |
 //! | [`print`](mod@print) | text or JSON lines on an output | at least once |
 //! | [`exec`] | a shell command per batch, JSON lines on its standard input | at least once |
 //! | [`handler`] | a closure of the library's user | at least once |
 //! | [`null`] | nowhere: counts, for benchmarks | at least once |
 //!
-//! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON, and
-//! [`position`] holds the position row's SQL.
+//! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON,
+//! [`dialect`] how each database spells the tables, [`position`] holds the position row's SQL, and [`aside`] keeps the
+//! records that a table refuses.
 
+pub mod aside;
+pub mod dialect;
 pub mod exec;
 pub mod handler;
 pub mod json;
 pub mod null;
+pub mod odbc;
 pub mod position;
 pub mod print;
 pub mod row;

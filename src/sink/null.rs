@@ -50,7 +50,7 @@ impl Writer for NullSink {
             let records = write.batch.len() as u64;
             self.counts.records.fetch_add(records, Ordering::Relaxed);
             self.counts.bytes.fetch_add(write.batch.bytes() as u64, Ordering::Relaxed);
-            Ok(Written { records, repeated: 0 })
+            Ok(Written::all(records))
         };
         writes.iter().map(count).collect()
     }

@@ -16,39 +16,13 @@
 use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
 use crate::port::{PositionMove, SinkError};
+use crate::sink::dialect::Dialect;
 
 /// The table of positions; one per database, for all consumer groups and topics.
 pub const TABLE: &str = "konekt_positions";
 
-/// What the dialects disagree on.
-#[derive(Clone, Copy, Debug)]
-pub struct Dialect {
-    /// What stands before and after an identifier.
-    pub quotes: (char, char),
-    /// The type of text that can be part of a key, of up to 255 characters.
-    pub text: &'static str,
-    /// A 32-bit integer.
-    pub int: &'static str,
-    /// A 64-bit integer.
-    pub bigint: &'static str,
-    /// A moment in UTC, with milliseconds.
-    pub timestamp: &'static str,
-}
-
-/// SQLite's spelling; its column types are affinities.
-pub const SQLITE: Dialect =
-    Dialect { quotes: ('"', '"'), text: "VARCHAR(255)", int: "INTEGER", bigint: "BIGINT", timestamp: "DATETIME" };
-
-impl Dialect {
-    /// An identifier in quotes; a closing quote within it is doubled, so it cannot end early.
-    pub fn quoted(&self, identifier: &str) -> String {
-        let (open, close) = self.quotes;
-        format!("{open}{}{close}", identifier.replace(close, &format!("{close}{close}")))
-    }
-}
-
 /// The columns, in the order of the table.
-pub const COLUMNS: [&str; 11] = [
+pub const COLUMNS: [&str; 12] = [
     "consumer_group",
     "topic",
     "partition",
@@ -60,12 +34,13 @@ pub const COLUMNS: [&str; 11] = [
     "dead_lettered",
     "skipped",
     "updated_at",
+    "paused",
 ];
 
 /// The statements in one dialect.
 #[derive(Clone, Debug)]
 pub struct PositionSql {
-    /// Makes the table where there is none by this name. No parameters.
+    /// Makes the table; see [`Dialect::create_table`] for what happens where there is one. No parameters.
     pub create: String,
     /// Raises the epoch, and fills in ids that the row does not have yet.
     /// Parameters: cluster_id, topic_id, updated_at, then the key (consumer_group, topic, partition).
@@ -73,30 +48,41 @@ pub struct PositionSql {
     /// The first row of a partition, with epoch 1.
     /// Parameters: the key, next_offset, cluster_id, topic_id, updated_at.
     pub insert: String,
-    /// Answers next_offset, epoch, cluster_id, topic_id. Parameters: the key.
+    /// Answers next_offset, epoch, cluster_id, topic_id, paused (0 or 1). Parameters: the key.
     pub read: String,
     /// The compare-and-set.
-    /// Parameters: next_offset (new), written (added), skipped (added), updated_at, the key, epoch,
-    /// next_offset (expected).
+    /// Parameters: next_offset (new), written (added), dead_lettered (added), skipped (added), updated_at, the key,
+    /// epoch, next_offset (expected).
     pub advance: String,
+    /// Counts records as dead letters that `advance` counted as written, in the same transaction.
+    /// Parameters: their number, twice, then the key.
+    pub recount: String,
+    /// Notes whether a person paused the partition. Parameters: 0 or 1, then the key.
+    pub pause: String,
     /// All rows in the order of their keys: the key, next_offset, written, dead_lettered, skipped. No parameters.
     pub list: String,
 }
 
 impl PositionSql {
-    /// Spells the statements.
+    /// Spells the statements for a table where the connection finds names without a schema.
     pub fn new(dialect: &Dialect) -> Self {
+        Self::of(dialect, &dialect.quoted(TABLE))
+    }
+
+    /// Spells the statements for a table whose name is quoted, and qualified where it need be.
+    pub fn of(dialect: &Dialect, table: &str) -> Self {
         let q = |name: &str| dialect.quoted(name);
-        let table = q(TABLE);
-        let Dialect { text, int, bigint, timestamp, .. } = dialect;
-        let [group, topic, partition, next, epoch, cluster, topic_id, written, dead, skipped, updated] = COLUMNS.map(q);
+        let Dialect { create_table, table_options, key_text: text, wide_key, int, bigint, timestamp, .. } = dialect;
+        let [group, topic, partition, next, epoch, cluster, topic_id, written, dead, skipped, updated, paused] =
+            COLUMNS.map(q);
         let key = format!("{group} = ? AND {topic} = ? AND {partition} = ?");
         Self {
             create: format!(
-                "CREATE TABLE IF NOT EXISTS {table} ({group} {text} NOT NULL, {topic} {text} NOT NULL, \
+                "{create_table} {table} ({group} {text} NOT NULL, {topic} {text} NOT NULL, \
                  {partition} {int} NOT NULL, {next} {bigint} NOT NULL, {epoch} {bigint} NOT NULL, {cluster} {text}, \
                  {topic_id} {text}, {written} {bigint} NOT NULL, {dead} {bigint} NOT NULL, {skipped} {bigint} NOT NULL, \
-                 {updated} {timestamp} NOT NULL, PRIMARY KEY ({group}, {topic}, {partition}))"
+                 {updated} {timestamp} NOT NULL, {paused} {int} NOT NULL, {wide_key} ({group}, {topic}, \
+                 {partition})){table_options}"
             ),
             take: format!(
                 "UPDATE {table} SET {epoch} = {epoch} + 1, {cluster} = COALESCE({cluster}, ?), \
@@ -104,13 +90,15 @@ impl PositionSql {
             ),
             insert: format!(
                 "INSERT INTO {table} ({group}, {topic}, {partition}, {next}, {cluster}, {topic_id}, {updated}, \
-                 {epoch}, {written}, {dead}, {skipped}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0)"
+                 {epoch}, {written}, {dead}, {skipped}, {paused}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0)"
             ),
-            read: format!("SELECT {next}, {epoch}, {cluster}, {topic_id} FROM {table} WHERE {key}"),
+            read: format!("SELECT {next}, {epoch}, {cluster}, {topic_id}, {paused} FROM {table} WHERE {key}"),
             advance: format!(
-                "UPDATE {table} SET {next} = ?, {written} = {written} + ?, {skipped} = {skipped} + ?, {updated} = ? \
-                 WHERE {key} AND {epoch} = ? AND {next} = ?"
+                "UPDATE {table} SET {next} = ?, {written} = {written} + ?, {dead} = {dead} + ?, \
+                 {skipped} = {skipped} + ?, {updated} = ? WHERE {key} AND {epoch} = ? AND {next} = ?"
             ),
+            recount: format!("UPDATE {table} SET {written} = {written} - ?, {dead} = {dead} + ? WHERE {key}"),
+            pause: format!("UPDATE {table} SET {paused} = ? WHERE {key}"),
             list: format!(
                 "SELECT {group}, {topic}, {partition}, {next}, {written}, {dead}, {skipped} FROM {table} \
                  ORDER BY {group}, {topic}, {partition}"
@@ -126,6 +114,8 @@ pub struct Position {
     pub epoch: i64,
     pub cluster_id: Option<String>,
     pub topic_id: Option<String>,
+    /// Whether a person paused the partition.
+    pub paused: bool,
 }
 
 impl Position {
@@ -155,21 +145,24 @@ pub fn fenced(sink: &str, partition: &TopicPartition, step: &PositionMove, found
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_identifier_cannot_leave_its_quotes() {
-        let brackets = Dialect { quotes: ('[', ']'), ..SQLITE };
-        assert_eq!(SQLITE.quoted(r#"a"; DROP TABLE x; --"#), r#""a""; DROP TABLE x; --""#);
-        assert_eq!(brackets.quoted("a]b[c"), "[a]]b[c]");
-    }
+    use crate::sink::dialect::{MYSQL, POSTGRES, SQL_SERVER, SQLITE, STANDARD};
 
     #[test]
     fn each_statement_has_the_parameters_it_says() {
-        let sql = PositionSql::new(&SQLITE);
-        for (statement, parameters) in
-            [(&sql.create, 0), (&sql.take, 6), (&sql.insert, 7), (&sql.read, 3), (&sql.advance, 9), (&sql.list, 0)]
-        {
-            assert_eq!(statement.matches('?').count(), parameters, "{statement}");
+        for dialect in [SQLITE, STANDARD, POSTGRES, MYSQL, SQL_SERVER] {
+            let sql = PositionSql::new(&dialect);
+            for (statement, parameters) in [
+                (&sql.create, 0),
+                (&sql.take, 6),
+                (&sql.insert, 7),
+                (&sql.read, 3),
+                (&sql.advance, 10),
+                (&sql.recount, 5),
+                (&sql.pause, 4),
+                (&sql.list, 0),
+            ] {
+                assert_eq!(statement.matches('?').count(), parameters, "{statement}");
+            }
         }
     }
 }

@@ -88,7 +88,7 @@ impl PrintWriter {
             Format::Json => json::put_batch(&mut self.lines, batch),
         }
         self.output.lock().write(&self.lines)?;
-        Ok(Written { records: batch.len() as u64, repeated: 0 })
+        Ok(Written::all(batch.len() as u64))
     }
 }
 
@@ -261,7 +261,7 @@ mod tests {
         let answers = (0..attempts).map(|_| {
             let batch = MessageBatch::new(&partition, &records, 0..2);
             let ids = crate::RecordIds::new("g", &partition);
-            writer.write(&[Write { batch, ids, position: None }]).remove(0).err().map(|error| error.class)
+            writer.write(&[Write { batch, ids, position: None, aside: None }]).remove(0).err().map(|error| error.class)
         });
         let answers = answers.collect();
         let text = String::from_utf8(taken.lock().clone()).unwrap();

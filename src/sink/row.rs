@@ -2,7 +2,8 @@
 //!
 //! Nothing is dropped and nothing is mangled:
 //!
-//! - Key and value are stored as they are when they are UTF-8, and as base64 (RFC 4648 §4, padded) when they are not.
+//! - Key and value are stored as they are when they are UTF-8, and as base64 (RFC 4648 §4, padded) when they are not, or
+//!   when they hold a NUL and the database cannot ([`RowBuffer::without_nul`]). In JSON a NUL is an escape.
 //! - A tombstone (null value) is stored as `''` with the status `TOMBSTONE`; a null key is SQL's NULL.
 //! - Headers are one JSON object with its members sorted by name. A header with a null value is JSON's null. A name
 //!   that occurs repeatedly has an array of its values, in the order they were written. Without headers: SQL's NULL.
@@ -57,19 +58,41 @@ impl Status {
     }
 }
 
+impl Row<'_> {
+    /// The same record as a dead letter.
+    pub fn failed(self) -> Self {
+        Self { status: Status::Failed, ..self }
+    }
+}
+
+/// What a buffer may keep from one row to the next: a value of 30 MB must not be paid for for ever.
+const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+
 /// Makes rows. It is kept from row to row for its buffers: a record that is plain text costs no allocation.
 #[derive(Default)]
 pub struct RowBuffer {
     key: String,
     value: String,
     headers: HeadersJson,
+    refuse_nul: bool,
 }
 
 impl RowBuffer {
+    /// Rows for a database whose text ends at a NUL, or refuses it.
+    pub fn without_nul() -> Self {
+        Self { refuse_nul: true, ..Self::default() }
+    }
+
     /// The row of a record, borrowed from the record where it is text and from this buffer where it is not.
     pub fn row<'a>(&'a mut self, record: &Record<'a>) -> Row<'a> {
-        let (value, value_encoded) = text_or_base64(record.value.unwrap_or_default(), &mut self.value);
+        let refuse = |bytes: &[u8]| self.refuse_nul && bytes.contains(&0);
+        let value = record.value.unwrap_or_default();
+        let (value, value_encoded) = match refuse(value) {
+            true => (base64(value, &mut self.value), true),
+            false => text_or_base64(value, &mut self.value),
+        };
         let (key, key_encoded) = match record.key {
+            Some(key) if refuse(key) => (Some(base64(key, &mut self.key)), true),
             Some(key) => {
                 let (key, encoded) = text_or_base64(key, &mut self.key);
                 (Some(key), encoded)
@@ -85,12 +108,15 @@ impl RowBuffer {
 fn text_or_base64<'a>(bytes: &'a [u8], scratch: &'a mut String) -> (&'a str, bool) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (text, false),
-        Err(_) => {
-            scratch.clear();
-            BASE64.encode_string(bytes, scratch);
-            (scratch, true)
-        }
+        Err(_) => (base64(bytes, scratch), true),
     }
+}
+
+fn base64<'a>(bytes: &[u8], scratch: &'a mut String) -> &'a str {
+    scratch.clear();
+    scratch.shrink_to(SCRATCH_BYTES_KEPT);
+    BASE64.encode_string(bytes, scratch);
+    scratch
 }
 
 type Header<'a> = (&'a [u8], Option<&'a [u8]>);
@@ -296,6 +322,17 @@ mod tests {
                 serde_json::from_str::<serde_json::Value>(json).expect("the expectation is JSON");
             }
         }
+    }
+
+    #[test]
+    fn a_nul_becomes_base64_where_the_database_cannot_hold_one() {
+        let (count, encoded) = headers_of(&[(b"h", Some(b"\0"))]);
+        let headers = Headers::from_encoded(count, &encoded);
+        let record = Record { offset: 0, timestamp_ms: 0, key: Some(b"k\0"), value: Some(b"\0"), headers };
+        let json = r#"{"h":"\u0000","konekt.encoding":["key","value"]}"#;
+        let expected = Row { key: Some("awA="), value: "AA==", headers: Some(json), status: Status::Success };
+        assert_eq!(RowBuffer::without_nul().row(&record), expected);
+        assert_eq!(RowBuffer::default().row(&record).key, Some("k\0"));
     }
 
     #[test]

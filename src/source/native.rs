@@ -60,6 +60,12 @@ impl Source for NativeSource {
         }
     }
 
+    fn survey(&mut self) {
+        if let Some(consumer) = &self.consumer {
+            consumer.survey();
+        }
+    }
+
     fn release(&mut self, partitions: Vec<TopicPartition>, positions: Positions) {
         if let Some(consumer) = &self.consumer {
             consumer.release(partitions, positions);
@@ -89,17 +95,8 @@ pub fn source_error(error: &Error) -> SourceError {
 
 fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
     match event {
-        Event::Assigned(partitions) => {
-            let assignment = |assigned: AssignedPartition| Assignment {
-                partition: assigned.partition,
-                committed: assigned.committed,
-                log_start: assigned.log_start,
-                log_end: assigned.log_end,
-                cluster_id: cluster_id.cloned(),
-                topic_id: assigned.topic_id,
-            };
-            SourceEvent::Assigned(partitions.into_iter().map(assignment).collect())
-        }
+        Event::Assigned(partitions) => SourceEvent::Assigned(assignments(partitions, cluster_id)),
+        Event::Surveyed(partitions) => SourceEvent::Surveyed(assignments(partitions, cluster_id)),
         Event::Settled => SourceEvent::Settled,
         Event::Revoked(partitions) => SourceEvent::Revoked(partitions),
         Event::Lost(partitions) => SourceEvent::Lost(partitions),
@@ -111,7 +108,7 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
                 next,
                 records_max,
                 log_end,
-                records: Box::new(records),
+                records: Arc::new(records),
             })
         }
         Event::OutOfRange { partition, run, requested, log_start, log_end } => {
@@ -126,4 +123,16 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
         Event::Trouble(error) => SourceEvent::Trouble(source_error(&error)),
         Event::Failed(error) => SourceEvent::Failed(source_error(&error)),
     }
+}
+
+fn assignments(partitions: Vec<AssignedPartition>, cluster_id: Option<&Arc<str>>) -> Vec<Assignment> {
+    let assignment = |assigned: AssignedPartition| Assignment {
+        partition: assigned.partition,
+        committed: assigned.committed,
+        log_start: assigned.log_start,
+        log_end: assigned.log_end,
+        cluster_id: cluster_id.cloned(),
+        topic_id: assigned.topic_id,
+    };
+    partitions.into_iter().map(assignment).collect()
 }

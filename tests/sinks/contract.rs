@@ -94,7 +94,7 @@ fn next(subject: &dyn Subject, index: i32) -> Option<i64> {
 }
 
 fn new(records: u64) -> Result<Written, ErrorClass> {
-    Ok(Written { records, repeated: 0 })
+    Ok(Written::all(records))
 }
 
 fn write(writer: &mut dyn Writer, writes: &[Write<'_>]) -> Vec<Result<Written, ErrorClass>> {
@@ -139,7 +139,7 @@ fn nothing_to_do(subject: &dyn Subject) {
 fn an_empty_batch_moves_the_position(subject: &dyn Subject) {
     let (mut writer, epoch) = owner(subject, 1);
     let log = Log::plain(&partition(0), 0, 0);
-    let step = PositionMove { owner_epoch: epoch, expected: 0, next: 2, skipped: 2 };
+    let step = PositionMove { owner_epoch: epoch, expected: 0, next: 2, skipped: 2, dead_lettered: 0 };
     let empty = Write { position: Some(step), ..log.write_without_position() };
     assert_eq!(write(&mut *writer, &[empty]), [new(0)]);
     let expected = StoredPosition { next_offset: 2, epoch, written: 0, skipped: 2 };
@@ -225,7 +225,7 @@ fn a_repeated_batch_changes_nothing(subject: &dyn Subject) {
     let (short, long) = (Log::plain(&partition(0), 0, 3), Log::plain(&partition(0), 0, 5));
     assert_eq!(write(&mut *writer, &[short.write_without_position()]), [new(3)]);
     let before = subject.rows();
-    assert_eq!(write(&mut *writer, &[long.write_without_position()]), [Ok(Written { records: 5, repeated: 3 })]);
+    assert_eq!(write(&mut *writer, &[long.write_without_position()]), [Ok(Written { repeated: 3, ..Written::all(5) })]);
     assert_eq!(subject.rows()[..3], before);
     assert_eq!(offsets(subject, 0), [0, 1, 2, 3, 4]);
 }
@@ -237,7 +237,7 @@ fn a_repeated_move_is_recognised(subject: &dyn Subject) {
     assert_eq!(write(&mut *writer, &[log.write(epoch)]), [new(3)]);
     let once = (subject.rows(), subject.position(&partition(0)));
     let mut reopened = subject.sink().writer().unwrap();
-    assert_eq!(write(&mut *reopened, &[log.write(epoch)]), [Ok(Written { records: 3, repeated: 3 })]);
+    assert_eq!(write(&mut *reopened, &[log.write(epoch)]), [Ok(Written { repeated: 3, ..Written::all(3) })]);
     assert_eq!((subject.rows(), subject.position(&partition(0))), once);
 }
 

@@ -26,7 +26,7 @@ fn answer(sink: &dyn Sink) -> Result<Written, SinkError> {
     writer.write(&[log.write_without_position()]).remove(0)
 }
 
-const BOTH: Result<Written, SinkError> = Ok(Written { records: 2, repeated: 0 });
+const BOTH: Result<Written, SinkError> = Ok(Written::all(2));
 
 #[test]
 fn without_positions_there_is_nothing_to_claim() {
@@ -95,7 +95,7 @@ fn a_command_need_not_read_its_input() {
         let mut writer = ExecSink::new(command, timeout).writer().unwrap();
         writer.write(&[log.write_without_position()]).remove(0)
     };
-    let all = Ok(Written { records: 20_000, repeated: 0 });
+    let all = Ok(Written::all(20_000));
     assert_eq!(write("exec 0<&-; exit 0", None), all);
     assert_eq!(write("head -1 > /dev/null", Some(Duration::from_secs(60))), all);
     assert!(write("sleep 60", Some(Duration::from_millis(50))).unwrap_err().message.contains("longer than 50 ms"));

@@ -55,12 +55,13 @@ impl Log {
 
     /// All records, moving the position as its owner of `epoch`.
     pub fn write(&self, epoch: i64) -> Write<'_> {
-        let step = PositionMove { owner_epoch: epoch, expected: self.first, next: self.end(), skipped: 0 };
+        let step =
+            PositionMove { owner_epoch: epoch, expected: self.first, next: self.end(), skipped: 0, dead_lettered: 0 };
         Write { position: Some(step), ..self.write_without_position() }
     }
 
     pub fn write_without_position(&self) -> Write<'_> {
-        Write { batch: self.batch(), ids: RecordIds::new(GROUP, &self.partition), position: None }
+        Write { batch: self.batch(), ids: RecordIds::new(GROUP, &self.partition), position: None, aside: None }
     }
 }
 

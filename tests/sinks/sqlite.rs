@@ -191,7 +191,7 @@ fn several_writers_may_begin_on_one_new_file_at_once() {
         let epoch = writer.claim(&[claim(&partition, Some(0))]).unwrap()[0].owner_epoch;
         for first in (0..100).step_by(10) {
             let answer = writer.write(&[Log::plain(&partition, first, 10).write(epoch)]).remove(0);
-            assert_eq!(answer, Ok(Written { records: 10, repeated: 0 }));
+            assert_eq!(answer, Ok(Written::all(10)));
         }
     };
     std::thread::scope(|scope| (0..4).for_each(|index| drop(scope.spawn(move || run(index)))));
@@ -205,7 +205,7 @@ fn a_table_with_these_and_more_nullable_columns_is_used_as_it_is() {
     let more = format!("CREATE TABLE processed_messages ({COLUMNS}, note TEXT, kind TEXT NOT NULL DEFAULT 'x')");
     let file = File::over(&more, |_| {});
     let (mut writer, epoch, _) = file.owner(&orders());
-    assert_eq!(writer.write(&[Log::plain(&orders(), 0, 3).write(epoch)]), [Ok(Written { records: 3, repeated: 0 })]);
+    assert_eq!(writer.write(&[Log::plain(&orders(), 0, 3).write(epoch)]), [Ok(Written::all(3))]);
     let kinds =
         file.look()
             .query_row("SELECT count(*) FROM processed_messages WHERE note IS NULL AND kind = 'x'", [], |r| r.get(0));
@@ -259,7 +259,7 @@ fn a_record_that_a_constraint_refuses_is_named_and_fails_alone() {
     let error = answers[0].as_ref().unwrap_err();
     assert_says(error, ErrorClass::Data, &["orders/0 offset 1", "CHECK"]);
     assert_eq!(error.offset, Some(1));
-    assert_eq!(answers[1], Ok(Written { records: 5, repeated: 0 }));
+    assert_eq!(answers[1], Ok(Written::all(5)));
     assert_eq!((file.count(), file.position(&orders()).unwrap().next_offset), (5, 0));
 }
 
@@ -277,7 +277,7 @@ fn a_locked_database_is_contention_and_works_when_the_lock_is_gone() {
     assert_says(&writer.claim(&[claim(&orders(), None)]).unwrap_err(), ErrorClass::Contention, &["k.db"]);
     assert!(!writer.broken());
     other.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(writer.write(&[log.write(epoch)]), [Ok(Written { records: 3, repeated: 0 })]);
+    assert_eq!(writer.write(&[log.write(epoch)]), [Ok(Written::all(3))]);
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn files_that_vanish_while_open_are_noticed_before_anything_is_written_to_them()
         }
         std::fs::rename(&away, &path).unwrap();
         drop(writer);
-        assert_eq!(file.sink.writer().unwrap().write(&[log.write(epoch)]), [Ok(Written { records: 3, repeated: 0 })]);
+        assert_eq!(file.sink.writer().unwrap().write(&[log.write(epoch)]), [Ok(Written::all(3))]);
     }
 }
 

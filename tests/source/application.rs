@@ -1,6 +1,7 @@
 //! What stands in for the engine: keeps positions like a database, checks that each chunk follows the last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use konekt::TopicPartition;
@@ -140,7 +141,7 @@ impl Application {
         };
         assert_eq!(chunk.first, *next, "{} run {run}: a gap or a repetition", chunk.partition);
         let mut records = RecordBuffer::default();
-        chunk.records.decode(chunk.first, &mut records).unwrap();
+        Arc::clone(&chunk.records).decoder(chunk.first).decode_rest(&mut records).unwrap();
         *next = chunk.next;
         self.read.insert(chunk.partition.clone(), chunk.next);
         if self.hold.as_ref() == Some(&chunk.partition) {

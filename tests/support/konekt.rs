@@ -15,9 +15,16 @@ pub const RUN_LIMIT: Duration = Duration::from_secs(300);
 /// What a run may hold beyond its memory budget, in KiB.
 pub const BEYOND_BUDGET_KIB: u64 = 64 * 1024;
 
-/// A folder in which runs take place: their database, settings file and outputs. Removed when dropped.
+/// A folder in which runs take place: their database, settings file and outputs. Removed when dropped, but kept for a
+/// look when the test has failed.
 pub struct Place {
     folder: TempDir,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.folder.disable_cleanup(std::thread::panicking());
+    }
 }
 
 impl Place {

@@ -5,19 +5,22 @@
 //! whose other end dies with us. Servers listen on 127.0.0.1, on free ports, in folders of their own, and are stopped
 //! through the handle they were started with.
 //!
-//! What a machine lacks is fetched by `tests/support/kafka/prepare.sh`, which `./check` runs first. What is still
+//! What a machine lacks is fetched by `tests/support/*/prepare.sh`, which `./check` runs first. What is still
 //! missing then is a loud `skipped` on a developer's machine and a failure in CI (`CI=true`): see [`or_skip`].
 #![allow(dead_code, reason = "every test binary includes this module whole and uses its part")]
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
 pub mod audit;
 pub mod helper;
+pub mod issuer;
 pub mod kafka;
 pub mod konekt;
+pub mod odbc;
 pub mod random;
 pub mod wait;
 
 use std::io::Write;
+use std::path::PathBuf;
 
 /// The service, or `None` after the test was entered as skipped. In CI a missing service is a failure.
 ///
@@ -40,4 +43,13 @@ pub fn or_skip<T>(service: Result<T, String>) -> Option<T> {
         list.write_all(line.as_bytes()).expect("a line in the list of skipped tests");
     }
     None
+}
+
+/// Where the prepare scripts keep what they fetched.
+pub fn cache() -> PathBuf {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("KONEKT_CHECK_CACHE").unwrap_or_else(|| {
+        let user = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+        user.expect("HOME is set").join("konekt-check")
+    })
 }

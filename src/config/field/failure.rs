@@ -31,6 +31,30 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .variables(&["KAFKA_ERROR_TIMEOUT_MS"]),
     field(
+        "dead_letter_table",
+        Kind::Switch,
+        Default::Is("false"),
+        "Keep records that cannot be written as rows with status FAILED, if the table takes them so.",
+    )
+    .variables(&["KONEKT_DEAD_LETTER_TABLE"])
+    .commands(TO_SQLITE),
+    field("dead_letter_topic", Kind::Text, Default::Nothing, "Send records that cannot be written to this topic.")
+        .variables(&["KAFKA_DEAD_LETTER_TOPIC"]),
+    field(
+        "dead_letter_file",
+        Kind::Text,
+        Default::Nothing,
+        "Append them to this file, as JSON lines; with table or topic: only those that these refuse.",
+    )
+    .variables(&["KONEKT_DEAD_LETTER_FILE"]),
+    field(
+        "dead_letter_share_max",
+        Kind::Integer { min: 0, max: 100, unit: "%" },
+        Default::Is("10"),
+        "Of the last records, the share that may be dead letters before the table is held to be wrong.",
+    )
+    .variables(&["KONEKT_DEAD_LETTER_SHARE_MAX"]),
+    field(
         "shutdown_timeout_ms",
         milliseconds(0, 3_600_000),
         Default::Is("30000"),

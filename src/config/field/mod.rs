@@ -8,7 +8,9 @@ mod delivery;
 mod failure;
 mod group;
 mod kafka;
+mod odbc;
 mod run;
+mod security;
 mod sink;
 
 pub use super::command::Command;
@@ -41,7 +43,18 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [kafka::FIELDS, group::FIELDS, delivery::FIELDS, failure::FIELDS, sink::FIELDS, run::FIELDS].into_iter().flatten()
+    [
+        kafka::FIELDS,
+        security::FIELDS,
+        group::FIELDS,
+        delivery::FIELDS,
+        failure::FIELDS,
+        sink::FIELDS,
+        odbc::FIELDS,
+        run::FIELDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl Field {
@@ -88,6 +101,10 @@ impl Field {
         Field { commands, ..self }
     }
 
+    const fn secret(self) -> Field {
+        Field { secret: true, ..self }
+    }
+
     const fn flagged(self, flag: &'static str) -> Field {
         Field { flag: Some(flag), ..self }
     }
@@ -122,6 +139,7 @@ impl Default {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Kafka,
+    Security,
     Group,
     Delivery,
     Failure,
@@ -131,13 +149,21 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 6] =
-        [Section::Kafka, Section::Group, Section::Delivery, Section::Failure, Section::Sink, Section::Run];
+    pub const ALL: [Section; 7] = [
+        Section::Kafka,
+        Section::Security,
+        Section::Group,
+        Section::Delivery,
+        Section::Failure,
+        Section::Sink,
+        Section::Run,
+    ];
 
     /// The heading's text.
     pub fn title(self) -> &'static str {
         match self {
             Section::Kafka => "Kafka",
+            Section::Security => "Security",
             Section::Group => "Consumer group",
             Section::Delivery => "Delivery and batches",
             Section::Failure => "Failures",
@@ -148,9 +174,18 @@ impl Section {
 }
 
 /// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Config];
+const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const LOGGING: &[Command] = &[Command::Consume, Command::Sqlite, Command::Demo, Command::Broker, Command::Config];
+const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+const LOGGING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
+    Command::Demo,
+    Command::Broker,
+    Command::Config,
+];
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

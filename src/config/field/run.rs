@@ -6,51 +6,52 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
     Field::new(Section::Run, name, kind, default, doc)
 }
 
-pub(super) const FIELDS: &[Field] = &[
-    field(
-        "stats_interval_ms",
-        milliseconds(100, DAY_MS),
-        Default::Is("30000"),
-        "Time between lines of statistics on stderr.",
-    )
-    .variables(&["KAFKA_STATS_INTERVAL_MS"]),
-    field(
-        "stats_json",
-        Kind::Output,
-        Default::Nothing,
-        "Statistics as JSON lines, into this file (appended); - or no value: stderr, in place of the text.",
-    )
-    .variables(&["KONEKT_STATS_JSON"]),
-    field(
-        "log",
-        Kind::LogFilter,
-        Default::Is("info"),
-        "What is logged to stderr: error, warn, info, debug, trace, or per module like info,konekt::kafka=debug.",
-    )
-    .variables(&["KONEKT_LOG"])
-    .commands(LOGGING),
-    field(
-        "until_end",
-        Kind::Switch,
-        Default::Is("false"),
-        "Stop by itself at the ends of the log as seen at the start.",
-    )
-    .commands(&[Command::Consume, Command::Sqlite]),
-    field("max_messages", count(1, u64::MAX), Default::Nothing, "Stop by itself after this many records.")
-        .commands(&[Command::Consume, Command::Sqlite]),
-    field("records", count(1, 5_000_000), Default::Is("100000"), "Orders to produce, after those of earlier runs.")
-        .commands(&[Command::Demo]),
-    field("demo_db", Kind::Text, Default::Is("konekt-demo.db"), "The SQLite file to write into.")
-        .commands(&[Command::Demo])
-        .flagged("db"),
-    field("listen", Kind::Address, Default::Is("127.0.0.1:9092"), "The address to listen on.")
-        .commands(&[Command::Broker]),
-    field(
-        "new_topics",
-        Kind::NewTopics,
-        Default::Is("orders:8"),
-        "Topics to make, each with its number of partitions.",
-    )
-    .commands(&[Command::Broker])
-    .flagged("topics"),
-];
+pub(super) const FIELDS: &[Field] =
+    &[
+        field(
+            "stats_interval_ms",
+            milliseconds(100, DAY_MS),
+            Default::Is("30000"),
+            "Time between lines of statistics on stderr.",
+        )
+        .variables(&["KAFKA_STATS_INTERVAL_MS"]),
+        field(
+            "stats_json",
+            Kind::Output,
+            Default::Nothing,
+            "Statistics as JSON lines, into this file (appended); - or no value: stderr, in place of the text.",
+        )
+        .variables(&["KONEKT_STATS_JSON"]),
+        field(
+            "log",
+            Kind::LogFilter,
+            Default::Is("info"),
+            "What is logged to stderr: error, warn, info, debug, trace, or per module like info,konekt::kafka=debug.",
+        )
+        .variables(&["KONEKT_LOG"])
+        .commands(LOGGING),
+        field(
+            "until_end",
+            Kind::Switch,
+            Default::Is("false"),
+            "Stop by itself at the ends of the log as seen at the start.",
+        )
+        .commands(&[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc]),
+        field("max_messages", count(1, u64::MAX), Default::Nothing, "Stop by itself after this many records.")
+            .commands(&[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc]),
+        field("records", count(1, 5_000_000), Default::Is("100000"), "Orders to produce, after those of earlier runs.")
+            .commands(&[Command::Demo]),
+        field("demo_db", Kind::Text, Default::Is("konekt-demo.db"), "The SQLite file to write into.")
+            .commands(&[Command::Demo])
+            .flagged("db"),
+        field("listen", Kind::Address, Default::Is("127.0.0.1:9092"), "The address to listen on.")
+            .commands(&[Command::Broker]),
+        field(
+            "new_topics",
+            Kind::NewTopics,
+            Default::Is("orders:8"),
+            "Topics to make, each with its number of partitions.",
+        )
+        .commands(&[Command::Broker])
+        .flagged("topics"),
+    ];

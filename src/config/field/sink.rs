@@ -11,9 +11,14 @@ pub(super) const FIELDS: &[Field] = &[
         .variables(&["SQLITE_DB"])
         .commands(TO_SQLITE)
         .flagged("db"),
-    field("table", Kind::Text, Default::Is("processed_messages"), "The table; it is made when absent.")
-        .variables(&["KONEKT_TABLE"])
-        .commands(TO_SQLITE),
+    field(
+        "table",
+        Kind::Text,
+        Default::Is("processed_messages"),
+        "The table, or schema.table by ODBC; made when absent.",
+    )
+    .variables(&["KONEKT_TABLE"])
+    .commands(TO_SQL),
     field("format", Kind::Choice(&["text", "json"]), Default::Is("text"), "How records are printed.")
         .variables(&["KONEKT_FORMAT"])
         .commands(&[Command::Consume, Command::Config]),

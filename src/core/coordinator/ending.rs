@@ -1,10 +1,16 @@
 //! Positions for Kafka, and the end of the run.
 
+use std::time::Duration;
+
 use log::Level;
 
 use super::{Action, Coordinator, Phase, Timer};
+use crate::core::assignment::Assignment;
 use crate::core::partition::{Partition, Stage};
 use crate::core::record::TopicPartition;
+
+/// How often to look whether the other members are through.
+const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Coordinator {
     /// Tells Kafka how far we are, for everybody's lag tools; in exactly-once mode the database already knows.
@@ -71,25 +77,60 @@ impl Coordinator {
     /// After every event: whatever was only waiting for the last piece of work in flight happens now.
     pub(super) fn settle(&mut self) {
         self.hand_over();
-        match self.phase {
-            Phase::Running if self.complete() => {
-                self.stop();
-                self.finish_when_quiet();
-            }
-            Phase::Stopping { .. } => self.finish_when_quiet(),
-            Phase::Running | Phase::Finished => {}
+        if self.phase == Phase::Running && self.complete() {
+            self.stop();
+        }
+        if self.phase != Phase::Running {
+            self.finish_when_quiet();
         }
     }
 
-    fn complete(&self) -> bool {
-        let reached = |max: u64| self.tally.written() >= max;
+    /// Whether the run may end by itself. One whose own partitions are through waits for the other members': should one
+    /// of these die, its partitions come here.
+    fn complete(&mut self) -> bool {
+        let reached = |max: u64| self.tally.handled() >= max;
         if self.rules.max_messages.is_some_and(reached) {
             return true;
         }
-        self.rules.until_end
+        let ours_are = self.rules.until_end
             && self.settled_in
             && self.handovers.is_empty()
-            && self.partitions.values().all(Partition::complete)
+            && self.partitions.values().all(Partition::complete);
+        if ours_are && !self.survey.others_done {
+            self.ask_for_survey();
+        }
+        ours_are && self.survey.others_done
+    }
+
+    fn ask_for_survey(&mut self) {
+        if self.survey.asked {
+            return;
+        }
+        self.survey.asked = true;
+        self.arm(self.now + SURVEY_INTERVAL, Timer::Survey);
+        // The others look at what we have committed, as we do at theirs.
+        let positions = self.news();
+        if !positions.is_empty() {
+            self.out.push(Action::Commit(positions));
+        }
+        self.out.push(Action::Survey);
+    }
+
+    pub(super) fn surveyed(&mut self, assignments: &[Assignment]) {
+        let mut behind = Vec::new();
+        for assignment in assignments {
+            let end = *self.ends.entry(assignment.partition.clone()).or_insert(assignment.log_end);
+            let position = assignment.committed.unwrap_or(assignment.log_start);
+            if position < end && !self.partitions.contains_key(&assignment.partition) {
+                behind.push(format!("{} at {position} of {end}", assignment.partition));
+            }
+        }
+        self.survey.others_done = behind.is_empty();
+        if !self.survey.told && !behind.is_empty() {
+            self.survey.told = true;
+            let text = format!("our partitions are at their ends; waiting for other members: {}", behind.join(", "));
+            self.note(Level::Info, text);
+        }
     }
 
     fn finish_when_quiet(&mut self) {

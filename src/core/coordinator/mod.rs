@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use super::assignment::{Assignment, Claim, Claimed};
 use super::backoff::Chance;
-use super::batcher::{Backlog, BatchLimits};
-use super::partition::{LaneId, Partition, PauseReason, Stage};
+use super::batcher::{Amount, Backlog, BatchLimits};
+use super::breaker::{BadShare, Breaker};
+use super::partition::{LaneId, Partition, Stage};
 use super::record::TopicPartition;
 use super::tally::{Statistics, Tally};
 use super::verdict::{Failure, Patience};
@@ -43,6 +44,8 @@ pub enum OffsetReset {
 pub struct Rules {
     pub limits: BatchLimits,
     pub patience: Patience,
+    /// The most records in a hundred that may be dead letters.
+    pub dead_letter_percent_max: u32,
     /// Sub-lanes per partition; 1 when transactional.
     pub lanes: usize,
     /// Whether the database keeps the positions (exactly once).
@@ -66,6 +69,27 @@ pub struct Arrival {
     pub log_end: i64,
 }
 
+/// How the next batch of a lane is to be written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Orders {
+    pub rows_max: usize,
+    /// Which attempt this is; 1 is the first.
+    pub attempt: u32,
+    /// Whether a failure without a class counts as a bad record by now.
+    pub unclassified: bool,
+    /// What was put aside before…
+    pub share: BadShare,
+    /// …and the most in a hundred that may be.
+    pub percent_max: u32,
+}
+
+impl Orders {
+    /// How many of a batch of `count` records may be put aside.
+    pub fn bad_max(&self, count: usize) -> usize {
+        self.share.allowance(count, self.percent_max)
+    }
+}
+
 /// What a worker did with one lane. Every dispatched lane is reported exactly once.
 #[derive(Clone, Debug)]
 pub struct LaneReport {
@@ -80,17 +104,27 @@ pub struct LaneReport {
     /// What is decoded and not yet written.
     pub waiting_records: usize,
     pub waiting_bytes: usize,
+    /// At most so much is left of the chunk that was taken and not decoded to its end.
+    pub open: Amount,
     /// Whether the position is behind what was taken, be it only markers.
     pub owes_position: bool,
     /// Records in the batch that was tried; 0 when only the position moved.
     pub attempted: u64,
     pub written: u64,
     pub repeated: u64,
+    pub dead_lettered: u64,
     pub written_bytes: u64,
     pub took: Duration,
     pub failure: Option<Failure>,
     /// The lane's bytes cannot be decoded, or its worker died: it is of no use any more.
     pub ruined: bool,
+}
+
+impl LaneReport {
+    /// Records that are done with, one way or the other.
+    pub fn handled(&self) -> u64 {
+        self.written + self.dead_lettered
+    }
 }
 
 /// Everything that can happen.
@@ -99,6 +133,8 @@ pub enum Event {
     Assigned(Vec<Assignment>),
     /// All that is ours after the last rebalance has been assigned or has failed.
     Settled,
+    /// Where the group stands in every partition, also in those of other members.
+    Surveyed(Vec<Assignment>),
     Revoked(Vec<TopicPartition>),
     Lost(Vec<TopicPartition>),
     Claimed {
@@ -123,6 +159,12 @@ pub enum Event {
     },
     Pause(TopicPartition),
     Resume(TopicPartition),
+    /// What became of [`Action::NotePause`].
+    PauseNoted {
+        partition: TopicPartition,
+        paused: bool,
+        error: Option<String>,
+    },
     Stop,
     /// Time has passed.
     Tick,
@@ -162,9 +204,16 @@ pub enum Action {
     /// The lane goes to the workers.
     Dispatch {
         lane: LaneId,
-        rows_max: usize,
+        orders: Orders,
+    },
+    /// A worker notes with the position that a person paused or resumed the partition.
+    NotePause {
+        partition: TopicPartition,
+        paused: bool,
     },
     Commit(Vec<(TopicPartition, i64)>),
+    /// The source finds out where the whole group stands.
+    Survey,
     /// Partitions go back to the group.
     Release {
         partitions: Vec<TopicPartition>,
@@ -185,6 +234,7 @@ enum Timer {
     Lane(LaneId),
     Start(u64),
     Commit,
+    Survey,
     Handover,
     Stop,
 }
@@ -194,6 +244,17 @@ enum Phase {
     Running,
     Stopping { deadline: Duration },
     Finished,
+}
+
+/// What is known of the partitions of other members.
+#[derive(Debug, Default)]
+struct Survey {
+    /// A question is out, or was answered just now.
+    asked: bool,
+    /// At their ends, all of them.
+    others_done: bool,
+    /// A person was told that we wait for them.
+    told: bool,
 }
 
 /// Partitions on their way back to the group.
@@ -216,8 +277,12 @@ pub struct Coordinator {
     ends: BTreeMap<TopicPartition, i64>,
     /// Whether the group has said who has what; between losing partitions and the next assignment it has not.
     settled_in: bool,
-    /// What a person paused, kept while the partition is elsewhere.
-    operator_paused: BTreeSet<TopicPartition>,
+    /// Of the partitions of other members, before the run ends by itself.
+    survey: Survey,
+    /// The circuits of partitions that are elsewhere, for when they come back.
+    breakers: BTreeMap<TopicPartition, Breaker>,
+    /// Partitions whose pause is being noted with their position; one note at a time, so that the last one stays.
+    noting: BTreeSet<TopicPartition>,
     /// Records that may still be handed to workers under `max_messages`.
     allowance: Option<u64>,
     timers: BinaryHeap<Reverse<(Duration, Timer)>>,
@@ -244,7 +309,9 @@ impl Coordinator {
             handovers: Vec::new(),
             ends: BTreeMap::new(),
             settled_in: false,
-            operator_paused: BTreeSet::new(),
+            survey: Survey::default(),
+            breakers: BTreeMap::new(),
+            noting: BTreeSet::new(),
             timers,
             limbo: HashMap::new(),
             chance: Chance::seeded(seed),
@@ -259,6 +326,7 @@ impl Coordinator {
         match event {
             Event::Assigned(assignments) => self.assigned(assignments),
             Event::Settled => self.settled_in = true,
+            Event::Surveyed(assignments) => self.surveyed(&assignments),
             Event::Revoked(partitions) => self.revoked(partitions),
             Event::Lost(partitions) => self.lost(partitions),
             Event::Claimed { runs, result } => self.claimed(&runs, result),
@@ -271,6 +339,7 @@ impl Coordinator {
             Event::Committed { positions, error } => self.committed(positions, error),
             Event::Pause(partition) => self.pause(partition),
             Event::Resume(partition) => self.resume(&partition),
+            Event::PauseNoted { partition, paused, error } => self.pause_noted(&partition, paused, error),
             Event::Stop => self.stop(),
             Event::Tick => {}
         }
@@ -319,7 +388,7 @@ impl Coordinator {
             if let Some(why) = partition.standstill() {
                 statistics.paused.insert(name.to_string(), why);
             }
-            let errors = partition.lanes.iter().map(|lane| lane.attempts).max().unwrap_or(0);
+            let errors = partition.lanes.iter().map(|lane| lane.attempts.all).max().unwrap_or(0);
             if errors > 0 {
                 statistics.partition_errors.insert(name.to_string(), u64::from(errors));
             }
@@ -336,6 +405,7 @@ impl Coordinator {
                 Timer::Lane(lane) => self.lane_timer(lane),
                 Timer::Start(run) => self.begin_run(run),
                 Timer::Commit => self.commit(),
+                Timer::Survey => self.survey.asked = false,
                 // Deadlines of handovers and of the stop are looked at in `settle`.
                 Timer::Handover | Timer::Stop => {}
             }
@@ -379,26 +449,53 @@ impl Coordinator {
         }
     }
 
-    fn pause(&mut self, name: TopicPartition) {
-        if let Some(partition) = self.partitions.get_mut(&name) {
-            partition.pauses.insert(PauseReason::Operator);
+    /// A partition's circuit, wherever the partition is.
+    fn breaker(&mut self, name: &TopicPartition) -> &mut Breaker {
+        match self.partitions.get_mut(name) {
+            Some(partition) => &mut partition.breaker,
+            None => self.breakers.entry(name.clone()).or_default(),
         }
+    }
+
+    fn pause(&mut self, name: TopicPartition) {
+        self.breaker(&name).pause();
         self.note(log::Level::Info, format!("{name}: paused by the operator"));
         self.park_when_idle(&name);
-        self.operator_paused.insert(name);
+        self.note_pause(name, true);
     }
 
     fn resume(&mut self, name: &TopicPartition) {
-        self.operator_paused.remove(name);
-        let Some(partition) = self.partitions.get_mut(name) else {
+        self.breaker(name).resume();
+        self.note(log::Level::Info, format!("{name}: resumed by the operator"));
+        self.note_pause(name.clone(), false);
+        let Some(partition) = self.partitions.get(name) else {
             return;
         };
-        partition.pauses.remove(&PauseReason::Operator);
         let (run, lanes) = (partition.run, partition.lanes.len());
-        self.note(log::Level::Info, format!("{name}: resumed by the operator"));
         self.begin_run(run);
         for index in 0..lanes {
             self.consider(LaneId { run, index });
+        }
+    }
+
+    fn note_pause(&mut self, partition: TopicPartition, paused: bool) {
+        if self.rules.transactional && self.noting.insert(partition.clone()) {
+            self.out.push(Action::NotePause { partition, paused });
+        }
+    }
+
+    fn pause_noted(&mut self, name: &TopicPartition, paused: bool, error: Option<String>) {
+        self.noting.remove(name);
+        let wanted = self.breaker(name).paused_by_operator();
+        if let Some(error) = error {
+            let what = if wanted { "paused" } else { "resumed" };
+            self.note(log::Level::Warn, format!("{name}: the next owner will not know that it is {what}: {error}"));
+        } else if wanted != paused {
+            // The person changed their mind meanwhile.
+            self.note_pause(name.clone(), wanted);
+        }
+        if let Some(run) = self.partitions.get(name).map(|partition| partition.run) {
+            self.begin_run(run);
         }
     }
 }

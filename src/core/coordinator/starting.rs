@@ -2,16 +2,17 @@
 
 use log::Level;
 
-use super::{Action, Claim, Claimed, Coordinator, Failure, Handover, OffsetReset, Stage, Timer};
+use super::{Action, Claim, Claimed, Coordinator, Failure, Handover, OffsetReset, Stage, Survey, Timer};
 use crate::core::assignment::Assignment;
-use crate::core::partition::{LaneState, Partition, PauseReason};
+use crate::core::partition::{LaneState, Partition};
 use crate::core::record::TopicPartition;
 use crate::core::tracker::Tracker;
-use crate::core::verdict::{Verdict, verdict};
+use crate::core::verdict::verdict;
 
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
         self.tally.rebalanced();
+        self.survey = Survey::default();
         let names: Vec<TopicPartition> = assignments.iter().map(|a| a.partition.clone()).collect();
         let mut runs = Vec::with_capacity(assignments.len());
         for assignment in assignments {
@@ -20,9 +21,7 @@ impl Coordinator {
             let seen = *self.ends.entry(name.clone()).or_insert(assignment.log_end);
             let run = self.new_run(&name);
             let mut partition = Partition::new(assignment, run, self.rules.until_end.then_some(seen));
-            if self.operator_paused.contains(&name) {
-                partition.pauses.insert(PauseReason::Operator);
-            }
+            partition.breaker = self.breakers.remove(&name).unwrap_or_default();
             self.partitions.insert(name, partition);
             runs.push(run);
         }
@@ -47,11 +46,19 @@ impl Coordinator {
         let now = self.now;
         for &run in runs {
             let (reset, transactional) = (self.rules.reset, self.rules.transactional);
+            // The row's word on pauses is only good once ours is noted there; then this is called again.
+            if self.runs.get(&run).is_some_and(|name| self.noting.contains(name)) {
+                continue;
+            }
             let Some(partition) = self.by_run(run) else {
                 continue;
             };
-            let held_back = partition.pauses.contains(&PauseReason::Operator) || now < partition.not_before;
-            if partition.stage != Stage::Starting || partition.claiming || held_back {
+            if partition.stage != Stage::Starting || partition.claiming || partition.breaker.paused_by_operator() {
+                continue;
+            }
+            if partition.breaker.paused() && now < partition.breaker.probe_at() {
+                let probe_at = partition.breaker.probe_at();
+                self.arm(probe_at, Timer::Start(run));
                 continue;
             }
             let start = partition.resume_at.or_else(|| start_of(&partition.assignment, reset));
@@ -99,7 +106,10 @@ impl Coordinator {
         partition.start_attempts = 0;
         partition.failure = None;
         partition.had_position = row.existed;
-        if partition.stage != Stage::Starting {
+        if row.paused {
+            partition.breaker.pause();
+        }
+        if partition.stage != Stage::Starting || partition.breaker.paused_by_operator() {
             return;
         }
         let Some(next) = row.next_offset else {
@@ -122,9 +132,8 @@ impl Coordinator {
         partition.failure = Some(failure.message.clone());
         let attempts = partition.start_attempts;
         let name = partition.assignment.partition.clone();
-        let after = match verdict(failure.class, attempts, &patience, &mut chance) {
-            Verdict::Again { after } | Verdict::Pause { after } | Verdict::LetGo { after } => after,
-        };
+        let openings = attempts - 1;
+        let after = verdict(failure.class, attempts, openings, &patience, &mut chance).after();
         self.chance = chance;
         self.tally.retried();
         self.note(
@@ -159,9 +168,9 @@ impl Coordinator {
         partition.stage = Stage::Running;
         partition.tracker = Tracker::new(position, lanes);
         partition.started = true;
-        // The circuit is half open: a lane that failed too often begins with a probe.
-        partition.pauses.remove(&PauseReason::Errors);
-        let attempts = |index| partition.attempts.get(index).copied().unwrap_or(0);
+        // It begins with a probe where the circuit was open.
+        partition.breaker.half_open();
+        let attempts = |index| partition.attempts.get(index).copied().unwrap_or_default();
         partition.lanes = (0..lanes).map(|index| LaneState::after(attempts(index))).collect();
         partition.claimed = claimed;
         let name = partition.assignment.partition.clone();
@@ -236,8 +245,8 @@ impl Coordinator {
     /// A paused partition holds no records: they would keep memory from the others for as long as the pause lasts.
     pub(super) fn park_when_idle(&mut self, name: &TopicPartition) {
         let Some(partition) = self.partitions.get(name) else { return };
-        if partition.stage == Stage::Running && !partition.pauses.is_empty() && !partition.busy() {
-            let after = partition.not_before.saturating_sub(self.now);
+        if partition.stage == Stage::Running && partition.breaker.paused() && !partition.busy() {
+            let after = partition.breaker.probe_at().saturating_sub(self.now);
             self.restart(name, after);
         }
     }
@@ -261,6 +270,7 @@ impl Coordinator {
 
     pub(super) fn revoked(&mut self, names: Vec<TopicPartition>) {
         self.settled_in = false;
+        self.survey = Survey::default();
         self.tally.rebalanced();
         let deadline = self.now + self.rules.drain_timeout;
         self.out.push(Action::StopFetching(names.clone()));
@@ -293,6 +303,7 @@ impl Coordinator {
 
     pub(super) fn lost(&mut self, names: Vec<TopicPartition>) {
         self.settled_in = false;
+        self.survey = Survey::default();
         self.tally.rebalanced();
         for name in &names {
             self.forget(name);
@@ -306,7 +317,11 @@ impl Coordinator {
 
     fn forget(&mut self, name: &TopicPartition) {
         self.close_run(name);
-        self.partitions.remove(name);
+        if let Some(partition) = self.partitions.remove(name)
+            && partition.breaker.is_news()
+        {
+            self.breakers.insert(name.clone(), partition.breaker);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ fn rules() -> Rules {
             error_threshold: 2,
             error_timeout: Duration::from_secs(60),
         },
+        dead_letter_percent_max: 10,
         lanes: 1,
         transactional: true,
         reset: OffsetReset::Earliest,
@@ -61,6 +62,11 @@ impl Bench {
         self.on(Event::Fetched(Arrival { run, first, next, records_max, bytes: records_max * 100, log_end: 100 }))
     }
 
+    /// The row says now that the partition is paused, or not.
+    fn noted(&mut self, partition: i32, paused: bool) -> Vec<Action> {
+        self.on(Event::PauseNoted { partition: name(partition), paused, error: None })
+    }
+
     fn stuck(&self) -> Vec<String> {
         self.coordinator.stuck_partitions().into_values().collect()
     }
@@ -78,7 +84,7 @@ fn assignment(partition: i32, committed: Option<i64>) -> Assignment {
 
 fn row(next_offset: Option<i64>, existed: bool) -> Claimed {
     let (cluster_id, topic_id) = (Some("cluster-a".into()), Some(uuid::Uuid::from_u128(1)));
-    Claimed { next_offset, owner_epoch: 3, cluster_id, topic_id, existed }
+    Claimed { next_offset, owner_epoch: 3, cluster_id, topic_id, existed, paused: false }
 }
 
 fn lane(run: u64) -> LaneId {
@@ -94,10 +100,12 @@ fn done(run: u64, through: i64, written: u64) -> LaneReport {
         skipped: 0,
         waiting_records: 0,
         waiting_bytes: 0,
+        open: Amount::default(),
         owes_position: false,
         attempted: written,
         written,
         repeated: 0,
+        dead_lettered: 0,
         written_bytes: written * 10,
         took: SECOND,
         failure: None,
@@ -112,7 +120,7 @@ fn failed(run: u64, through: i64, class: ErrorClass) -> LaneReport {
 
 fn dispatched(actions: &[Action]) -> Vec<(u64, usize)> {
     let one = |action: &Action| match action {
-        Action::Dispatch { lane, rows_max } => Some((lane.run, *rows_max)),
+        Action::Dispatch { lane, orders } => Some((lane.run, orders.rows_max)),
         _ => None,
     };
     actions.iter().filter_map(one).collect()
@@ -254,14 +262,93 @@ fn an_operators_pause_is_its_own_reason_and_outlives_a_rebalance() {
     let mut bench = Bench::new(rules());
     bench.started(2, 5);
     let actions = bench.on(Event::Pause(name(0)));
-    assert_eq!(actions, [Action::Close { run: 1 }, Action::StopFetching(vec![name(0)])], "it holds no records");
+    let note = |paused| Action::NotePause { partition: name(0), paused };
+    let parked = [Action::Close { run: 1 }, Action::StopFetching(vec![name(0)]), note(true)];
+    assert_eq!(actions, parked, "it holds no records");
+    bench.noted(0, true);
     assert_eq!(dispatched(&bench.fetch(1, 5, 30)), []);
     assert_eq!(dispatched(&bench.fetch(2, 5, 30)), [(2, 10)]);
     bench.on(Event::Revoked(vec![name(0)]));
     let actions = bench.on(Event::Assigned(vec![assignment(0, None)]));
     assert_eq!(actions, [Action::OnAssign(vec![name(0)])], "still paused: nothing is claimed");
-    let actions = bench.on(Event::Resume(name(0)));
+    assert_eq!(bench.on(Event::Resume(name(0))), [note(false)], "claimed once the row says so too");
+    let actions = bench.noted(0, false);
     assert!(matches!(&actions[..], [Action::Claim { runs, .. }] if runs == &[4]), "{actions:?}");
+}
+
+#[test]
+fn an_operators_pause_is_known_to_the_next_owner() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    let paused = Claimed { paused: true, ..row(Some(60), true) };
+    assert_eq!(bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![paused]) }), []);
+    assert_eq!(bench.coordinator.statistics(bench.now, 0).paused["t/0"], "operator");
+    bench.on(Event::Resume(name(0)));
+    let actions = bench.noted(0, false);
+    assert!(matches!(&actions[..], [Action::Claim { runs, .. }] if runs == &[1]), "{actions:?}");
+}
+
+#[test]
+fn the_last_word_about_a_pause_is_the_one_that_is_noted() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    let noting = |actions: Vec<Action>| actions.iter().any(|action| matches!(action, Action::NotePause { .. }));
+    assert!(noting(bench.on(Event::Pause(name(0)))));
+    assert!(!noting(bench.on(Event::Resume(name(0)))), "one note at a time");
+    assert_eq!(bench.noted(0, true), [Action::NotePause { partition: name(0), paused: false }]);
+    assert!(matches!(&bench.noted(0, false)[..], [Action::Claim { .. }]));
+}
+
+#[test]
+fn an_open_circuit_stays_open_while_the_partition_is_elsewhere() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    bench.on(Event::Worked(failed(1, 5, ErrorClass::Data)));
+    bench.on(Event::Lost(vec![name(0)]));
+    bench.after(Duration::from_secs(20));
+    let actions = bench.on(Event::Assigned(vec![assignment(0, None)]));
+    assert_eq!(actions, [Action::OnAssign(vec![name(0)])], "no claim before the probe is due");
+    assert!(matches!(&bench.after(Duration::from_secs(40))[..], [.., Action::Claim { .. }]));
+    let claimed = Event::Claimed { runs: vec![3], result: Ok(vec![row(Some(5), true)]) };
+    bench.on(claimed);
+    assert_eq!(dispatched(&bench.fetch(3, 5, 30)), [(3, 1)], "one record is the probe");
+}
+
+#[test]
+fn an_outage_is_not_counted_against_the_records() {
+    let mut bench = Bench::new(Rules { patience: Patience { error_threshold: 100, ..rules().patience }, ..rules() });
+    bench.started(1, 5);
+    let mut actions = bench.fetch(1, 5, 30);
+    let mut blamed = Vec::new();
+    for class in [ErrorClass::Transient; 20].into_iter().chain([ErrorClass::Unclassified; 5]) {
+        let orders = actions.iter().find_map(|action| match action {
+            Action::Dispatch { orders, .. } => Some(*orders),
+            _ => None,
+        });
+        blamed.push(orders.expect("tried again").unclassified);
+        bench.on(Event::Worked(LaneReport { chunks: 0, ..failed(1, 5, class) }));
+        actions = bench.after(Duration::from_secs(60));
+    }
+    let expected: Vec<bool> = (0..25).map(|attempt| attempt >= 20 + 3).collect();
+    assert_eq!(blamed, expected, "three retries of what nobody classified, however long the outage was");
+}
+
+#[test]
+fn a_flood_of_bad_records_opens_the_circuit() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    let bad_max = |actions: Vec<Action>| match actions.last() {
+        Some(Action::Dispatch { orders, .. }) => orders.bad_max(orders.rows_max),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(bad_max(bench.fetch(1, 5, 40)), 10, "a few are always let through");
+    let put_aside = LaneReport { dead_lettered: 10, decoded: 35, waiting_records: 25, ..done(1, 15, 0) };
+    assert_eq!(bad_max(bench.on(Event::Worked(put_aside))), 0);
+    let statistics = bench.coordinator.statistics(bench.now, 0);
+    assert_eq!((statistics.dead_lettered, statistics.records_in_flight, statistics.records_read), (10, 25, 35));
+    bench.on(Event::Worked(failed(1, 15, ErrorClass::Schema)));
+    assert_eq!(bench.coordinator.statistics(bench.now, 0).paused["t/0"], "schema: no");
 }
 
 #[test]
@@ -296,8 +383,31 @@ fn until_end_ends_when_every_partition_is_through_and_not_between_rebalances() {
     assert_eq!(bench.on(Event::Lost(vec![name(1)])).iter().filter(|a| matches!(a, Action::Finish { .. })).count(), 0);
     bench.on(Event::Worked(done(1, 100, 95)));
     assert!(!bench.coordinator.finished(), "who has t/1 is not known yet");
-    let actions = bench.on(Event::Settled);
+    bench.on(Event::Settled);
+    let actions = bench.on(Event::Surveyed(vec![assignment(0, None)]));
     assert!(actions.contains(&Action::Finish { positions: vec![(name(0), 100)] }), "{actions:?}");
+}
+
+#[test]
+fn until_end_waits_for_the_partitions_of_other_members() {
+    let mut bench = Bench::new(Rules { until_end: true, ..rules() });
+    bench.started(1, 100);
+    let actions = bench.on(Event::Settled);
+    assert_eq!(actions, [Action::Commit(vec![(name(0), 100)]), Action::Survey]);
+    let others = |committed| Event::Surveyed(vec![assignment(0, None), assignment(1, committed)]);
+    assert_eq!(bench.on(others(Some(40))), []);
+    assert_eq!(bench.on(Event::Tick), [], "it was asked just now");
+    assert_eq!(bench.after(SECOND), [Action::Survey]);
+
+    // the other member dies, and its partition comes here
+    bench.on(Event::Assigned(vec![assignment(1, Some(40))]));
+    bench.on(Event::Settled);
+    bench.on(Event::Claimed { runs: vec![2], result: Ok(vec![row(Some(40), true)]) });
+    assert!(!bench.coordinator.finished());
+    bench.fetch(2, 40, 100);
+    assert!(bench.on(Event::Worked(done(2, 100, 60))).contains(&Action::Survey));
+    let actions = bench.on(others(Some(100)));
+    assert!(matches!(actions.last(), Some(Action::Finish { positions }) if positions.len() == 2), "{actions:?}");
 }
 
 #[test]
@@ -329,6 +439,7 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
     bench.on(Event::PartitionFailed { partition: name(1), message });
     assert!(!bench.coordinator.finished());
     bench.on(Event::Settled);
+    bench.on(Event::Surveyed(vec![assignment(0, None)]));
     assert!(bench.coordinator.finished());
     assert_eq!(bench.stuck(), ["not authorized"]);
 }

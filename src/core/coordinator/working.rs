@@ -2,9 +2,9 @@
 
 use log::Level;
 
-use super::{Action, Arrival, Coordinator, LaneReport, Stage, Timer};
-use crate::core::batcher::Due;
-use crate::core::partition::{LaneId, PauseReason};
+use super::{Action, Arrival, Coordinator, LaneReport, Orders, Stage, Timer};
+use crate::core::batcher::{Amount, Due};
+use crate::core::partition::{Attempts, LaneId};
 use crate::core::record::TopicPartition;
 use crate::core::verdict::{ErrorClass, Failure, Verdict, verdict};
 
@@ -40,13 +40,15 @@ impl Coordinator {
     /// Sends the lane to the workers if a batch of it is due, or arms a timer for when it will be.
     pub(super) fn consider(&mut self, id: LaneId) {
         let (now, limits, patience) = (self.now, self.rules.limits, self.rules.patience);
+        let percent_max = self.rules.dead_letter_percent_max;
         let running = matches!(self.phase, super::Phase::Running);
         let allowance = self.allowance;
         let Some(partition) = self.by_run(id.run) else {
             return;
         };
         let flush = partition.exhausted();
-        let paused = !partition.pauses.is_empty();
+        let (paused, probing, share) =
+            (partition.breaker.paused(), partition.breaker.probing(), partition.breaker.share());
         let Some(lane) = partition.lanes.get_mut(id.index) else {
             return;
         };
@@ -55,7 +57,7 @@ impl Coordinator {
         }
         let due = match lane.retry_at {
             Some(at) if now < at => Due::At(at),
-            _ => lane.backlog.due(&limits, now, flush || lane.attempts > 0),
+            _ => lane.backlog.due(&limits, now, flush || lane.attempts.all > 0),
         };
         match due {
             Due::Never => {}
@@ -66,17 +68,19 @@ impl Coordinator {
                 }
             }
             Due::Now => {
+                let (attempt, unclassified) =
+                    (lane.attempts.all + 1, lane.attempts.unclassified >= patience.max_retries);
                 lane.busy = true;
                 lane.retry_at = None;
                 // Behind an open circuit one record is the probe.
-                let probe = lane.attempts >= patience.error_threshold.max(1);
-                let rows_max = if probe { 1 } else { limits.rows_max };
+                let rows_max = if probing { 1 } else { limits.rows_max };
                 let rows_max = allowance.map_or(rows_max, |left| rows_max.min(left.try_into().unwrap_or(usize::MAX)));
                 if let Some(left) = allowance {
                     lane.reserved = rows_max as u64;
                     self.allowance = Some(left - rows_max as u64);
                 }
-                self.out.push(Action::Dispatch { lane: id, rows_max });
+                let orders = Orders { rows_max, attempt, unclassified, share, percent_max };
+                self.out.push(Action::Dispatch { lane: id, orders });
             }
         }
     }
@@ -86,7 +90,7 @@ impl Coordinator {
         let Some(partition) = self.by_run(report.lane.run) else {
             // Its partition is gone; what it decoded and did not write will be read again by whoever has it now.
             if let Some((_, reserved)) = self.limbo.remove(&report.lane) {
-                self.give_back(reserved.saturating_sub(report.written));
+                self.give_back(reserved.saturating_sub(report.handled()));
                 self.consider_all();
             }
             return self.tally.released(report.waiting_records as u64);
@@ -96,10 +100,12 @@ impl Coordinator {
             return;
         };
         lane.busy = false;
-        lane.backlog.worked(report.chunks, report.waiting_records, report.waiting_bytes, report.owes_position);
-        let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.written);
-        if report.failure.is_none() {
-            lane.attempts = 0;
+        let decoded = Amount { records: report.waiting_records, bytes: report.waiting_bytes };
+        lane.backlog.worked(report.chunks, decoded, report.open, report.owes_position);
+        let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.handled());
+        partition.breaker.handled(report.written, report.dead_lettered);
+        if report.failure.is_none() || report.handled() > 0 {
+            lane.attempts = Attempts::default();
             partition.failure = None;
             partition.ruins = 0;
         }
@@ -141,17 +147,16 @@ impl Coordinator {
         let Some(lane) = partition.lanes.get_mut(report.lane.index) else {
             return;
         };
-        lane.attempts += 1;
-        let attempts = lane.attempts;
-        let verdict = verdict(failure.class, attempts, &patience, &mut chance);
+        // Bytes that cannot be decoded are fetched again, as what failed for no known reason is tried again.
+        let class = if report.ruined { ErrorClass::Unclassified } else { failure.class };
+        lane.attempts.add(class);
+        let attempts = lane.attempts.of(class);
+        let verdict = verdict(class, attempts, partition.breaker.openings(), &patience, &mut chance);
         partition.failure = Some(failure.message.clone());
         let running = partition.stage == Stage::Running;
         match verdict {
             Verdict::Again { after } => lane.retry_at = Some(now + after),
-            Verdict::Pause { after } => {
-                partition.pauses.insert(PauseReason::Errors);
-                partition.not_before = now + after;
-            }
+            Verdict::Pause { reason, after } => partition.breaker.open(reason, now + after),
             // Another owner moves the position now; ours means nothing any more.
             Verdict::LetGo { .. } => partition.started = false,
         }
@@ -180,10 +185,7 @@ impl Coordinator {
         if failure.class == ErrorClass::Data && partition.ruins > max_retries {
             return self.stuck(name, failure.message.clone());
         }
-        let after = match verdict {
-            Verdict::Again { after } | Verdict::Pause { after } | Verdict::LetGo { after } => after,
-        };
-        self.restart(name, after);
+        self.restart(name, verdict.after());
     }
 
     fn explain(&mut self, name: &TopicPartition, attempts: u32, failure: &Failure, verdict: Verdict) {
@@ -191,7 +193,9 @@ impl Coordinator {
         let at = offset.map_or(String::new(), |offset| format!(" at offset {offset}"));
         let (level, what) = match verdict {
             Verdict::Again { after } => (Level::Warn, format!("tries again in {after:.1?}")),
-            Verdict::Pause { after } => (Level::Error, format!("pauses for {after:.1?}, then probes with one record")),
+            Verdict::Pause { reason, after } => {
+                (Level::Error, format!("pauses ({reason}) for {after:.1?}, then probes with one record"))
+            }
             Verdict::LetGo { after } => (Level::Warn, format!("lets go; asks the database again in {after:.1?}")),
         };
         self.note(level, format!("{name}{at}: attempt {attempts} failed ({class}), {what}: {message}"));

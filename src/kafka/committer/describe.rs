@@ -48,6 +48,19 @@ impl Committer {
         }
     }
 
+    /// Reports where partitions stand, or nothing when one of them cannot be looked up now. What nobody can read (its
+    /// topic is gone, or closed to us) is left out.
+    pub(super) fn survey(&mut self, partitions: &[TopicPartition]) {
+        let found = self.look_up(partitions).and_then(|described| {
+            let results = described.into_iter().map(|(_, result)| result);
+            results.filter(|result| result.as_ref().err().is_none_or(Error::is_retriable)).collect()
+        });
+        match found {
+            Ok(surveyed) => self.reporter.send(Event::Surveyed(surveyed)),
+            Err(error) => log::debug!("where the group stands cannot be told now: {error}"),
+        }
+    }
+
     fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Described, Error> {
         let committed = self.fetch_committed(partitions)?;
         let (led, leaderless) = self.by_leadership(partitions)?;

@@ -63,6 +63,8 @@ pub enum Command {
         partitions: Vec<TopicPartition>,
         round: u64,
     },
+    /// Report where these stand, whoever has them.
+    Survey(Vec<TopicPartition>),
     /// These are not ours any more.
     Forget(Vec<TopicPartition>),
     /// Commit, answer, and end.
@@ -224,6 +226,7 @@ impl Committer {
                 self.describing.extend(partitions.into_iter().map(|partition| (partition, round)));
                 self.describe_retry.worked();
             }
+            Command::Survey(partitions) => self.survey(&partitions),
             Command::Forget(partitions) => self.forget(&partitions),
             Command::Close { positions, until, answer } => {
                 self.pending.extend(positions);

@@ -163,16 +163,33 @@ impl<'a> Batch<'a> {
 /// Offsets must ascend from batch to batch, and each header must make sense; after an error the walk is over.
 pub struct Batches<'a> {
     bytes: &'a [u8],
-    position: usize,
+    walked: Walked,
+    cut_off_bytes: Option<usize>,
+}
+
+/// How far a walk over batches has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walked {
+    /// Bytes behind it.
+    pub bytes: usize,
     /// The lowest base offset that the next batch may have.
     offset_min: i64,
-    cut_off_bytes: Option<usize>,
 }
 
 impl<'a> Batches<'a> {
     /// The batches in `bytes`, which begin with a batch.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, position: 0, offset_min: 0, cut_off_bytes: None }
+        Self::going_on(bytes, Walked::default())
+    }
+
+    /// The batches in `bytes` from where another walk over them has come to.
+    pub fn going_on(bytes: &'a [u8], walked: Walked) -> Self {
+        Self { bytes, walked, cut_off_bytes: None }
+    }
+
+    /// How far it has come.
+    pub fn walked(&self) -> Walked {
+        self.walked
     }
 
     /// After the walk: how long the cut-off last batch would be, if there is one and its length is among the bytes.
@@ -181,7 +198,7 @@ impl<'a> Batches<'a> {
     }
 
     fn read(&mut self) -> Result<Option<Batch<'a>>, DecodeError> {
-        let position = self.position;
+        let position = self.walked.bytes;
         let rest = &self.bytes[position..];
         let Some(prefix) = rest.first_chunk::<{ MAGIC_AT + 1 }>() else { return Ok(None) };
         let base_offset = i64::from_be_bytes([
@@ -197,9 +214,8 @@ impl<'a> Batches<'a> {
             return Ok(None);
         };
         let Some(header) = bytes.first_chunk().map(BatchHeader::read) else { return Ok(None) };
-        check_header(&header, self.offset_min).map_err(error)?;
-        self.offset_min = header.next_offset();
-        self.position += bytes.len();
+        check_header(&header, self.walked.offset_min).map_err(error)?;
+        self.walked = Walked { bytes: position + bytes.len(), offset_min: header.next_offset() };
         Ok(Some(Batch { header, position, bytes }))
     }
 }
@@ -210,7 +226,7 @@ impl<'a> Iterator for Batches<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.read();
         if !matches!(batch, Ok(Some(_))) {
-            self.position = self.bytes.len();
+            self.walked.bytes = self.bytes.len();
         }
         batch.transpose()
     }

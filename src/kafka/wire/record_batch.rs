@@ -7,13 +7,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::{Batch, Batches, HEADER_BYTES, RawRecord, RecordReader};
+use super::batch::{Batch, Batches, HEADER_BYTES, RawRecord, RecordReader, Walked};
 pub use super::builder::RecordBatchBuilder;
 use super::compression::{Codec, INFLATED_BYTES_MAX, decompress};
-use crate::core::record::{DecodeError, Encoded, Extent, RecordBuffer, Skipped, Span};
+use crate::core::record::{DecodeError, Decoder, Encoded, Extent, RecordBuffer, Skipped, Span};
 use crate::kafka::offsets::Isolation;
 
 /// What the headers of fetched batches say.
@@ -71,20 +72,9 @@ pub struct FetchedRecords {
 }
 
 impl Encoded for FetchedRecords {
-    /// After an error `into` holds the records before the place that is corrupt.
-    fn decode(&self, from: i64, into: &mut RecordBuffer) -> Result<Skipped, DecodeError> {
-        let mut decoding = Decoding {
-            fetched: &self.bytes,
-            from,
-            aborted: AbortedProducers::new(&self.aborted, self.isolation),
-            fetched_is_last_buffer: false,
-            skipped: Skipped::default(),
-            into,
-        };
-        for batch in Batches::new(&self.bytes) {
-            decoding.batch(&batch?)?;
-        }
-        Ok(decoding.skipped)
+    fn decoder(self: Arc<Self>, from: i64) -> Box<dyn Decoder> {
+        let aborted = AbortedProducers::new(&self.aborted, self.isolation);
+        Box::new(FetchedDecoder { fetched: self, walked: Walked::default(), from, aborted })
     }
 
     fn bytes(&self) -> usize {
@@ -98,37 +88,47 @@ impl fmt::Debug for FetchedRecords {
     }
 }
 
-/// One pass over fetched bytes.
-struct Decoding<'a> {
-    fetched: &'a Bytes,
+/// One pass over fetched bytes, a batch at a time.
+struct FetchedDecoder {
+    fetched: Arc<FetchedRecords>,
+    walked: Walked,
     from: i64,
     aborted: AbortedProducers,
-    /// Whether spans pushed now refer to the fetched bytes; a decompressed batch has a buffer of its own.
-    fetched_is_last_buffer: bool,
-    skipped: Skipped,
-    into: &'a mut RecordBuffer,
 }
 
-impl Decoding<'_> {
+impl Decoder for FetchedDecoder {
+    /// After an error `into` may hold records of the batch that is corrupt, from before the place.
+    fn decode(&mut self, into: &mut RecordBuffer) -> Option<Result<Skipped, DecodeError>> {
+        let fetched = Arc::clone(&self.fetched);
+        let mut batches = Batches::going_on(&fetched.bytes, self.walked);
+        let batch = batches.next();
+        self.walked = batches.walked();
+        Some(batch?.and_then(|batch| self.batch(&batch, into)))
+    }
+
+    fn bytes_left(&self) -> usize {
+        self.fetched.bytes.len() - self.walked.bytes
+    }
+}
+
+impl FetchedDecoder {
     /// Batches below `from` are looked at too: a marker there ends an aborted transaction.
-    fn batch(&mut self, batch: &Batch<'_>) -> Result<(), DecodeError> {
+    fn batch(&mut self, batch: &Batch<'_>, into: &mut RecordBuffer) -> Result<Skipped, DecodeError> {
         let header = &batch.header;
         self.aborted.advance(header.last_offset());
         if header.is_control() {
             batch.check_crc()?;
             self.aborted.end(header.producer_id);
-            self.skipped.control += self.count_wanted(batch);
-            return Ok(());
+            return Ok(Skipped { control: self.count_wanted(batch), aborted: 0 });
         }
         if header.next_offset() <= self.from || header.record_count == 0 {
-            return Ok(());
+            return Ok(Skipped::default());
         }
         batch.check_crc()?;
         if header.is_transactional() && self.aborted.contains(header.producer_id) {
-            self.skipped.aborted += self.count_wanted(batch);
-            return Ok(());
+            return Ok(Skipped { control: 0, aborted: self.count_wanted(batch) });
         }
-        self.records(batch)
+        self.records(batch, into).map(|()| Skipped::default())
     }
 
     /// The records at or after `from`. Exact where offsets are dense, which markers and whole batches are; a compacted
@@ -138,35 +138,27 @@ impl Decoding<'_> {
         offsets_wanted.clamp(0, batch.header.record_count.into()) as u64
     }
 
-    fn records(&mut self, batch: &Batch<'_>) -> Result<(), DecodeError> {
-        match batch.codec()? {
+    fn records(&self, batch: &Batch<'_>, into: &mut RecordBuffer) -> Result<(), DecodeError> {
+        let body = match batch.codec()? {
             Codec::None => {
-                let whole = self.fetched;
-                if !self.fetched_is_last_buffer {
-                    self.into.push_buffer(whole.clone());
-                    self.fetched_is_last_buffer = true;
-                }
-                self.push_records(batch, whole, batch.position + HEADER_BYTES..batch.position + batch.bytes.len())
+                let body = self.fetched.bytes.slice(batch.position + HEADER_BYTES..batch.position + batch.bytes.len());
+                into.push_buffer(body.clone());
+                body
             }
             codec => {
-                let plain = decompress(codec, batch.body(), INFLATED_BYTES_MAX).map_err(|what| batch.error(what))?;
-                let plain = Bytes::from(plain);
-                self.into.push_inflated(plain.clone());
-                self.fetched_is_last_buffer = false;
-                self.push_records(batch, &plain, 0..plain.len())
+                let inflated = decompress(codec, batch.body(), INFLATED_BYTES_MAX).map_err(|what| batch.error(what))?;
+                let inflated = Bytes::from(inflated);
+                into.push_inflated(inflated.clone());
+                inflated
             }
-        }
+        };
+        self.push_records(batch, &body, into)
     }
 
-    /// Pushes the records that lie at `body` of `whole`, the buffer added last.
-    fn push_records(
-        &mut self,
-        batch: &Batch<'_>,
-        whole: &[u8],
-        body: std::ops::Range<usize>,
-    ) -> Result<(), DecodeError> {
+    /// Pushes the records of `body`, the buffer added last.
+    fn push_records(&self, batch: &Batch<'_>, body: &[u8], into: &mut RecordBuffer) -> Result<(), DecodeError> {
         let header = &batch.header;
-        let mut reader = RecordReader::new(&whole[body]);
+        let mut reader = RecordReader::new(body);
         let mut offset_delta_min = 0;
         for index in 0..header.record_count {
             let record = reader.read().map_err(|field| corrupt(batch, index, &reader, field))?;
@@ -176,7 +168,7 @@ impl Decoding<'_> {
             offset_delta_min = record.offset_delta + 1;
             let offset = header.base_offset + record.offset_delta;
             if offset >= self.from {
-                self.into.push(span(whole, batch, offset, &record));
+                into.push(span(body, batch, offset, &record));
             }
         }
         if !reader.is_at_end() {
@@ -291,9 +283,9 @@ mod tests {
     }
 
     /// Decodes and touches every byte of every record, so that a wrong place is a panic here.
-    fn decode(fetched: &FetchedRecords, from: i64) -> Result<(Vec<(i64, String)>, Skipped), DecodeError> {
+    fn decode(fetched: FetchedRecords, from: i64) -> Result<(Vec<(i64, String)>, Skipped), DecodeError> {
         let mut records = RecordBuffer::default();
-        let skipped = fetched.decode(from, &mut records)?;
+        let skipped = Arc::new(fetched).decoder(from).decode_rest(&mut records)?;
         let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"null")).into_owned();
         let read = |record: Record<'_>| {
             assert_eq!(record.headers.iter().count(), record.headers.len(), "checked headers end early");
@@ -303,11 +295,11 @@ mod tests {
     }
 
     fn offsets(bytes: Vec<u8>, from: i64) -> Vec<i64> {
-        decode(&fetched(bytes), from).unwrap().0.into_iter().map(|(offset, _)| offset).collect()
+        decode(fetched(bytes), from).unwrap().0.into_iter().map(|(offset, _)| offset).collect()
     }
 
     fn error(bytes: Vec<u8>) -> String {
-        decode(&fetched(bytes), 0).expect_err("it must be refused").to_string()
+        decode(fetched(bytes), 0).expect_err("it must be refused").to_string()
     }
 
     type Fields = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>, i64);
@@ -332,7 +324,7 @@ mod tests {
             }
             let fetched = fetched(builder.finish(Codec::ALL[codec]).unwrap());
             let mut read = RecordBuffer::default();
-            prop_assert_eq!(fetched.decode(0, &mut read), Ok(Skipped::default()));
+            prop_assert_eq!(Arc::new(fetched).decoder(0).decode_rest(&mut read), Ok(Skipped::default()));
             prop_assert_eq!(read.len(), records.len());
             for (index, (key, value, headers, timestamp_ms)) in records.iter().enumerate() {
                 let record = read.get(index);
@@ -362,7 +354,7 @@ mod tests {
             assert_eq!((survey.next_offset, survey.batches), (from.max(63), 7), "from {from}");
             assert!(survey.records_max >= expected.len() && survey.records_max <= expected.len() + 2, "from {from}");
         }
-        let (records, _) = decode(&fetched(log), 31).unwrap();
+        let (records, _) = decode(fetched(log), 31).unwrap();
         assert_eq!(records[..2], [(31, "b".to_string()), (32, "c".to_string())]);
     }
 
@@ -403,7 +395,7 @@ mod tests {
                 header.max_timestamp_ms = 5000;
             });
             let mut records = RecordBuffer::default();
-            fetched(bytes).decode(0, &mut records).unwrap();
+            Arc::new(fetched(bytes)).decoder(0).decode_rest(&mut records).unwrap();
             assert_eq!(records.get(0).timestamp_ms, expected, "attributes {attributes}");
         }
     }
@@ -441,10 +433,9 @@ mod tests {
 
     #[test]
     fn read_committed_leaves_out_markers_and_what_was_aborted() {
-        let fetched = transactions();
         let visible = [(3, "plain"), (5, "committed"), (9, "committed")];
         for from in 0..12 {
-            let (records, skipped) = decode(&fetched, from).unwrap();
+            let (records, skipped) = decode(transactions(), from).unwrap();
             let expected: Vec<_> =
                 visible.iter().filter(|(offset, _)| *offset >= from).map(|(o, v)| (*o, v.to_string())).collect();
             assert_eq!(records, expected, "from {from}");
@@ -460,7 +451,7 @@ mod tests {
         let start = Batches::new(&whole.bytes).map(Result::unwrap).find(|batch| batch.header.base_offset == 6).unwrap();
         let aborted = vec![Aborted { producer_id: 2, first_offset: 2 }];
         let fetched = FetchedRecords { aborted, ..fetched(whole.bytes.slice(start.position..)) };
-        let (records, skipped) = decode(&fetched, 6).unwrap();
+        let (records, skipped) = decode(fetched, 6).unwrap();
         assert_eq!(records, [(9, "committed".to_string())]);
         assert_eq!(skipped, Skipped { control: 3, aborted: 1 });
     }
@@ -468,7 +459,7 @@ mod tests {
     #[test]
     fn read_uncommitted_leaves_out_markers_only() {
         let fetched = FetchedRecords { isolation: Isolation::ReadUncommitted, ..transactions() };
-        let (records, skipped) = decode(&fetched, 0).unwrap();
+        let (records, skipped) = decode(fetched, 0).unwrap();
         assert_eq!(records.len(), 7);
         assert_eq!(skipped, Skipped { control: 4, aborted: 0 });
     }
@@ -480,7 +471,7 @@ mod tests {
         for at in (8..12).chain(16..bytes.len()) {
             let mut broken = bytes.clone();
             broken[at] ^= 1;
-            let result = decode(&fetched(broken), 0);
+            let result = decode(fetched(broken), 0);
             let is_cut_off = result.as_ref().is_ok_and(|(records, _)| records.is_empty());
             assert!(result.is_err() || (at < 12 && is_cut_off), "byte {at}: {result:?}");
         }
@@ -513,7 +504,7 @@ mod tests {
         for (length, refused) in [(-1, true), (0, true), (i32::MIN, true), (48, true), (i32::MAX, false)] {
             let mut bytes = plain(0, &["a"]);
             bytes[8..12].copy_from_slice(&i32::to_be_bytes(length));
-            let result = decode(&fetched(bytes.clone()), 0);
+            let result = decode(fetched(bytes.clone()), 0);
             assert_eq!(result.is_err(), refused, "length {length}: {result:?}");
             assert_eq!(survey(&bytes, 0).is_err(), refused, "length {length}");
         }
@@ -551,7 +542,7 @@ mod tests {
                 let mut body = Vec::new();
                 put_varint(&mut body, record.len() as i64);
                 body.extend(record);
-                let result = decode(&fetched(with_body(&plain(0, &["x"]), &body)), 0);
+                let result = decode(fetched(with_body(&plain(0, &["x"]), &body)), 0);
                 // An offset delta of 0 is the honest one.
                 assert!(result.is_err() || (*field == "offset delta" && lie == 0), "{field} {lie}: {result:?}");
             }
@@ -563,7 +554,7 @@ mod tests {
         let bytes = plain(0, &["a", "b"]);
         let body = &bytes[HEADER_BYTES..];
         for cut in 0..body.len() {
-            assert!(decode(&fetched(with_body(&bytes, &body[..cut])), 0).is_err(), "cut at {cut}");
+            assert!(decode(fetched(with_body(&bytes, &body[..cut])), 0).is_err(), "cut at {cut}");
         }
         let first = &body[..body.len() / 2];
         assert!(error(with_body(&bytes, &[first, first].concat())).contains("offset delta of record 1"));
@@ -571,7 +562,7 @@ mod tests {
             let mut body = Vec::new();
             put_varint(&mut body, length);
             body.extend_from_slice(&first[1..]);
-            assert!(decode(&fetched(with_body(&plain(0, &["a"]), &body)), 0).is_err(), "length {length}");
+            assert!(decode(fetched(with_body(&plain(0, &["a"]), &body)), 0).is_err(), "length {length}");
         }
     }
 
@@ -592,7 +583,7 @@ mod tests {
                 let at = random(body.len());
                 body[at] = [0, 1, 0x7f, 0x80, 0xff, random(256) as u8][random(6)];
             }
-            refused += usize::from(decode(&fetched(with_body(&bytes, &body)), 0).is_err());
+            refused += usize::from(decode(fetched(with_body(&bytes, &body)), 0).is_err());
         }
         assert!(refused > 5_000, "only {refused} of 20000 mutations were refused");
     }
@@ -601,7 +592,7 @@ mod tests {
     fn noise_never_panics() {
         proptest!(|(noise in proptest::collection::vec(any::<u8>(), 0..200))| {
             let _ = survey(&noise, 0);
-            let _ = decode(&fetched(noise), 0);
+            let _ = decode(fetched(noise), 0);
         });
     }
 
@@ -613,7 +604,7 @@ mod tests {
             .map(|(producer_id, first_offset)| Aborted { producer_id: *producer_id, first_offset: *first_offset });
         let fetched = FetchedRecords { aborted: aborted.collect(), ..fetched(bytes) };
         let mut records = RecordBuffer::default();
-        fetched.decode(0, &mut records).unwrap();
+        Arc::new(fetched).decoder(0).decode_rest(&mut records).unwrap();
         records
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 
-use crate::core::verdict::ErrorClass;
+use crate::core::verdict::{self, ErrorClass};
 use crate::port::SinkError;
 
 /// The class, and what to do about it; `FILE` stands for the path.
@@ -57,6 +57,12 @@ fn meaning(error: &ffi::Error) -> Meaning {
     }
 }
 
+/// The class of a result code, to hold the ODBC driver's table against.
+#[cfg(test)]
+pub(crate) fn class_of_code(code: i32) -> ErrorClass {
+    meaning(&ffi::Error::new(code)).0
+}
+
 /// A failure of SQLite while doing `what` with the file at `path`.
 pub fn sink_error(path: &Path, what: &str, error: &rusqlite::Error) -> SinkError {
     let (class, cure) = match error {
@@ -70,7 +76,11 @@ pub fn sink_error(path: &Path, what: &str, error: &rusqlite::Error) -> SinkError
     };
     let shown = path.display();
     let cure = cure.replace("FILE", &shown.to_string());
-    SinkError::new(class, format!("sqlite {shown}: cannot {what}: {error}{code}; {cure}"))
+    let native = error.sqlite_extended_error_code();
+    SinkError {
+        code: native.map(|native| verdict::ErrorCode { sqlstate: String::new(), native }),
+        ..SinkError::new(class, format!("sqlite {shown}: cannot {what}: {error}{code}; {cure}"))
+    }
 }
 
 /// Whether the connection is of no use after this.

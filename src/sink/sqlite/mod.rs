@@ -28,6 +28,8 @@ use std::time::Duration;
 
 use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
 
+#[cfg(test)]
+pub(crate) use error::class_of_code;
 pub use report::{PositionLine, ReportRow, SqliteReport};
 
 /// Where and how to write.

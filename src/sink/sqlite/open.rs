@@ -8,22 +8,13 @@ use super::error::{open_error, sink_error};
 use super::{SqliteOptions, Synchronous};
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
-use crate::sink::position::{self, PositionSql, SQLITE};
+use crate::sink::dialect::{ERROR, FILLED, SQLITE, create_messages};
+use crate::sink::position::{self, PositionSql};
 
-/// The message table's columns that Konekt fills, in the order of [`Statements::insert`]'s parameters.
-/// `error_message` is there for dead letters, and stays NULL.
-const INSERTED: [&str; 10] = [
-    "topic",
-    "partition",
-    "consumer_group",
-    "processing_timestamp",
-    "id",
-    "offset",
-    "message_key",
-    "message_value",
-    "message_headers",
-    "processing_status",
-];
+/// The message table's columns, in the order of [`Statements::insert`]'s parameters.
+fn inserted() -> impl Iterator<Item = &'static str> {
+    FILLED.into_iter().chain([ERROR])
+}
 
 /// The texts of the statements.
 pub struct Statements {
@@ -66,7 +57,9 @@ impl Database {
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         if !has_messages {
-            transaction.execute_batch(&create_sql(&options.table)).map_err(failed)?;
+            let (table, index) = (SQLITE.quoted(&options.table), format!("{}_topic_partition_offset", options.table));
+            let create = create_messages(&SQLITE, &table, &index).join(";");
+            transaction.execute_batch(&create).map_err(failed)?;
         }
         if options.exactly_once {
             transaction.execute_batch(&self.statements.positions.create).map_err(failed)?;
@@ -77,12 +70,12 @@ impl Database {
     }
 
     fn check_tables(&self, options: &SqliteOptions) -> Result<(), SinkError> {
-        check_columns(&self.connection, options, &options.table, &INSERTED)?;
+        check_columns(&self.connection, options, &options.table, &inserted().collect::<Vec<_>>())?;
         let mut statements = vec![&self.statements.insert];
         if options.exactly_once {
             check_columns(&self.connection, options, position::TABLE, &position::COLUMNS)?;
             let sql = &self.statements.positions;
-            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance]);
+            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance, &sql.recount, &sql.pause]);
         }
         // Whatever else does not fit (a view, no unique id) shows when the statements are prepared.
         for statement in statements {
@@ -143,30 +136,9 @@ fn configure(connection: &Connection, options: &SqliteOptions) -> rusqlite::Resu
     Ok(())
 }
 
-fn create_sql(table: &str) -> String {
-    let index = SQLITE.quoted(&format!("{table}_topic_partition_offset"));
-    let table = SQLITE.quoted(table);
-    format!(
-        r#"CREATE TABLE IF NOT EXISTS {table} (
-            id VARCHAR(36) PRIMARY KEY NOT NULL,
-            topic VARCHAR(255) NOT NULL,
-            "partition" INT NOT NULL,
-            "offset" BIGINT NOT NULL,
-            message_key TEXT,
-            message_value TEXT NOT NULL,
-            message_headers TEXT,
-            consumer_group VARCHAR(255) NOT NULL,
-            processing_timestamp DATETIME NOT NULL,
-            processing_status VARCHAR(50) NOT NULL,
-            error_message TEXT
-        );
-        CREATE INDEX IF NOT EXISTS {index} ON {table} (topic, "partition", "offset");"#
-    )
-}
-
 fn insert_sql(table: &str) -> String {
-    let columns = INSERTED.map(|name| SQLITE.quoted(name)).join(", ");
-    let values = ["?"; INSERTED.len()].join(", ");
+    let columns = SQLITE.list(inserted());
+    let values = vec!["?"; inserted().count()].join(", ");
     format!("INSERT INTO {} ({columns}) VALUES ({values}) ON CONFLICT(id) DO NOTHING", SQLITE.quoted(table))
 }
 

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OpenFlags};
 use super::error::{open_error, sink_error};
 use super::open::plain;
 use crate::port::SinkError;
-use crate::sink::position::{self, PositionSql, SQLITE};
+use crate::sink::dialect::SQLITE;
+use crate::sink::position::{self, PositionSql};
 
 /// What a database holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -1,5 +1,8 @@
 //! What is done within one transaction: claiming a partition; and writing a batch, which is the compare-and-set of its
 //! position and then its rows.
+//!
+//! Bad rows need no search here: SQLite undoes the one statement that failed and nothing else, so the others go on, and
+//! what was refused is put aside at the end.
 
 use std::path::Path;
 
@@ -12,9 +15,10 @@ use super::open::Statements;
 use crate::core::identity::RecordIds;
 use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::verdict::ErrorClass;
-use crate::port::{Claim, Claimed, PositionMove, SinkError, Write, Written};
+use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
+use crate::sink::aside::put_aside;
 use crate::sink::position::{Position, fenced};
-use crate::sink::row::RowBuffer;
+use crate::sink::row::{Row, RowBuffer};
 
 /// A transaction in progress, with all that is needed to write in it.
 pub struct Work<'a> {
@@ -26,7 +30,7 @@ pub struct Work<'a> {
     pub now: String,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     /// Takes possession of one partition.
     pub fn claim(&mut self, claim: &Claim) -> Result<Claimed, Failure> {
         let failed = |error| self.failure(&claim.partition, "claim its position", &error, None);
@@ -41,7 +45,14 @@ impl Work<'_> {
             return self.claimed(&claim.partition);
         }
         let Some(start) = claim.start_if_absent else {
-            return Ok(Claimed { next_offset: None, owner_epoch: 0, cluster_id: None, topic_id: None, existed: false });
+            return Ok(Claimed {
+                next_offset: None,
+                owner_epoch: 0,
+                cluster_id: None,
+                topic_id: None,
+                existed: false,
+                paused: false,
+            });
         };
         let mut insert = self.transaction.prepare_cached(&sql.insert).map_err(failed)?;
         insert.execute(params![group, &**topic, partition, start, cluster_id, topic_id, self.now]).map_err(failed)?;
@@ -51,6 +62,7 @@ impl Work<'_> {
             cluster_id: cluster_id.map(str::to_owned),
             topic_id: claim.topic_id,
             existed: false,
+            paused: false,
         })
     }
 
@@ -66,17 +78,67 @@ impl Work<'_> {
             cluster_id: row.cluster_id,
             topic_id: row.topic_id.as_deref().and_then(|id| Uuid::parse_str(id).ok()),
             existed: true,
+            paused: row.paused,
         })
     }
 
-    /// Moves one batch's position and inserts its rows.
-    pub fn write(&mut self, write: &Write<'_>) -> Result<Written, Failure> {
-        let inserted = match &write.position {
-            Some(step) if !self.advance(write, step)? => return Ok(repeated(&write.batch)),
-            _ => self.insert(&write.batch, &write.ids)?,
-        };
-        let records = write.batch.len() as u64;
-        Ok(Written { records, repeated: records - inserted })
+    /// Notes whether a person paused a partition.
+    pub fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), Failure> {
+        let key = params![paused, &*self.options.consumer_group, &*partition.topic, partition.partition];
+        let noted = self.transaction.prepare_cached(&self.statements.positions.pause);
+        let noted = noted.and_then(|mut pause| pause.execute(key));
+        noted.map(drop).map_err(|error| self.failure(partition, "note its pause", &error, None))
+    }
+
+    /// Moves one batch's position and inserts its rows; bad ones are put aside where `aside` says how.
+    pub fn write(&mut self, write: &Write<'_>, aside: Option<&Aside<'_>>) -> Result<Written, Failure> {
+        if let Some(step) = &write.position
+            && !self.advance(write, step)?
+        {
+            return Ok(repeated(&write.batch));
+        }
+        let Inserted { new, bad } = self.insert(&write.batch, &write.ids, aside)?;
+        if let (Some(aside), false) = (aside, bad.is_empty()) {
+            self.put_aside(write, aside, &bad)?;
+        }
+        let dead_lettered = bad.len() as u64;
+        let records = write.batch.len() as u64 - dead_lettered;
+        Ok(Written { records, repeated: records - new, dead_lettered })
+    }
+
+    /// Counts the bad records as such and keeps them: last, since letters are waited for.
+    fn put_aside(&mut self, write: &Write<'_>, aside: &Aside<'_>, bad: &[(usize, SinkError)]) -> Result<(), Failure> {
+        let partition = write.batch.partition();
+        if write.position.is_some() {
+            let (group, count) = (&*self.options.consumer_group, bad.len() as i64);
+            let recount = self.transaction.prepare_cached(&self.statements.positions.recount);
+            recount
+                .and_then(|mut recount| {
+                    recount.execute(params![count, count, group, &*partition.topic, partition.partition])
+                })
+                .map_err(|error| self.failure(partition, "count its dead letters", &error, None))?;
+        }
+        let table = &self.options.table;
+        put_aside(aside, &write.batch, table, bad, |record, error| self.insert_failed(partition, record, write, error))
+    }
+
+    /// A bad record as a row with the status FAILED. False when the table refuses that too.
+    fn insert_failed(
+        &mut self,
+        partition: &TopicPartition,
+        record: &Record<'_>,
+        write: &Write<'_>,
+        error: &SinkError,
+    ) -> Result<bool, Failure> {
+        let mut insert = self.prepare_insert(partition, Some(&error.message))?;
+        let row = self.rows.row(record).failed();
+        match insert_row(&mut insert, &row, record.offset, &write.ids) {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                let failure = self.failure(partition, "write the dead letter of", &error, Some(record.offset));
+                if failure.error.class == ErrorClass::Data { Ok(false) } else { Err(failure) }
+            }
+        }
     }
 
     /// Moves the position. False when this very move was committed before, and its rows with it.
@@ -89,6 +151,7 @@ impl Work<'_> {
             .execute(params![
                 step.next,
                 write.batch.len() as i64,
+                step.dead_lettered as i64,
                 step.skipped as i64,
                 self.now,
                 group,
@@ -108,31 +171,48 @@ impl Work<'_> {
         Err(Failure::of_batch(fenced(&self.options.name(), partition, step, found.as_ref())))
     }
 
-    /// Inserts the rows and says how many were new. What is the same for all rows is bound once.
-    fn insert(&mut self, batch: &MessageBatch<'_>, ids: &RecordIds) -> Result<u64, Failure> {
-        let partition = batch.partition();
+    /// Inserts the rows. Without `aside` the first bad one is a failure.
+    fn insert(
+        &mut self,
+        batch: &MessageBatch<'_>,
+        ids: &RecordIds,
+        aside: Option<&Aside<'_>>,
+    ) -> Result<Inserted, Failure> {
+        let mut inserted = Inserted::default();
         if batch.is_empty() {
-            return Ok(0);
+            return Ok(inserted);
         }
-        let mut insert = self
-            .transaction
-            .prepare_cached(&self.statements.insert)
-            .and_then(|mut insert| {
-                insert.raw_bind_parameter(1, &*partition.topic)?;
-                insert.raw_bind_parameter(2, partition.partition)?;
-                insert.raw_bind_parameter(3, &*self.options.consumer_group)?;
-                insert.raw_bind_parameter(4, &*self.now)?;
-                Ok(insert)
-            })
-            .map_err(|error| self.failure(partition, "write", &error, None))?;
-        let mut inserted = 0;
-        for record in batch.iter() {
-            match insert_row(&mut insert, self.rows, &record, ids) {
-                Ok(new) => inserted += new as u64,
-                Err(error) => return Err(self.failure(partition, "write", &error, Some(record.offset))),
+        let mut insert = self.prepare_insert(batch.partition(), None)?;
+        for (index, record) in batch.iter().enumerate() {
+            let row = self.rows.row(&record);
+            let Err(error) = insert_row(&mut insert, &row, record.offset, ids).map(|new| inserted.new += new as u64)
+            else {
+                continue;
+            };
+            let failure = self.failure(batch.partition(), "write", &error, Some(record.offset));
+            match aside {
+                // A constraint may be declared to end the whole transaction; then there is none to go on with.
+                Some(aside) if aside.takes(failure.error.class) && !self.transaction.is_autocommit() => {
+                    inserted.bad.push((index, failure.error));
+                    aside.check(&inserted.bad, batch.len()).map_err(Failure::of_batch)?;
+                }
+                _ => return Err(failure),
             }
         }
         Ok(inserted)
+    }
+
+    /// The insert with everything bound that is the same for all rows.
+    fn prepare_insert(&self, partition: &TopicPartition, error: Option<&str>) -> Result<CachedStatement<'a>, Failure> {
+        let prepared = self.transaction.prepare_cached(&self.statements.insert).and_then(|mut insert| {
+            insert.raw_bind_parameter(1, &*partition.topic)?;
+            insert.raw_bind_parameter(2, partition.partition)?;
+            insert.raw_bind_parameter(3, &*self.options.consumer_group)?;
+            insert.raw_bind_parameter(4, &*self.now)?;
+            insert.raw_bind_parameter(11, error)?;
+            Ok(insert)
+        });
+        prepared.map_err(|error| self.failure(partition, "write", &error, None))
     }
 
     /// A failure with one partition; `offset` is the record being written.
@@ -150,17 +230,25 @@ impl Work<'_> {
     }
 }
 
+/// What inserting a batch did.
+#[derive(Default)]
+struct Inserted {
+    /// Rows that were not there before.
+    new: u64,
+    /// The records that were refused, by index, and why.
+    bad: Vec<(usize, SinkError)>,
+}
+
 /// Binds what differs from row to row, borrowed, and inserts. Answers 0 when the id was there already.
 fn insert_row(
     insert: &mut CachedStatement<'_>,
-    rows: &mut RowBuffer,
-    record: &Record<'_>,
+    row: &Row<'_>,
+    offset: i64,
     ids: &RecordIds,
 ) -> rusqlite::Result<usize> {
-    let row = rows.row(record);
     let mut id = Uuid::encode_buffer();
-    insert.raw_bind_parameter(5, &*ids.at(record.offset).hyphenated().encode_lower(&mut id))?;
-    insert.raw_bind_parameter(6, record.offset)?;
+    insert.raw_bind_parameter(5, &*ids.at(offset).hyphenated().encode_lower(&mut id))?;
+    insert.raw_bind_parameter(6, offset)?;
     insert.raw_bind_parameter(7, row.key)?;
     insert.raw_bind_parameter(8, row.value)?;
     insert.raw_bind_parameter(9, row.headers)?;
@@ -177,7 +265,13 @@ pub fn read_position(
 ) -> rusqlite::Result<Option<Position>> {
     let mut read = connection.prepare_cached(&statements.positions.read)?;
     read.query_row(params![group, &*partition.topic, partition.partition], |row| {
-        Ok(Position { next_offset: row.get(0)?, epoch: row.get(1)?, cluster_id: row.get(2)?, topic_id: row.get(3)? })
+        Ok(Position {
+            next_offset: row.get(0)?,
+            epoch: row.get(1)?,
+            cluster_id: row.get(2)?,
+            topic_id: row.get(3)?,
+            paused: row.get(4)?,
+        })
     })
     .optional()
 }
@@ -185,7 +279,7 @@ pub fn read_position(
 /// The answer for a batch that was committed before.
 pub fn repeated(batch: &MessageBatch<'_>) -> Written {
     let records = batch.len() as u64;
-    Written { records, repeated: records }
+    Written { repeated: records, ..Written::all(records) }
 }
 
 /// Why a transaction did not happen.
@@ -218,5 +312,12 @@ impl Failure {
     /// One that concerns a single batch, and not the connection.
     fn of_batch(error: SinkError) -> Self {
         Self { error, others_may_succeed: true, reopen: false, outcome_unknown: false }
+    }
+}
+
+impl From<SinkError> for Failure {
+    /// What the dead letters answered.
+    fn from(error: SinkError) -> Self {
+        Self::of_batch(error)
     }
 }

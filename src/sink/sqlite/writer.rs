@@ -12,6 +12,7 @@ use super::SqliteOptions;
 use super::open::Database;
 use super::transaction::{Failure, Work, read_position, repeated};
 use crate::core::civil::utc_text;
+use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
 use crate::port::{Claim, Claimed, PositionMove, SinkError, Write, Writer, Written};
 use crate::sink::row::RowBuffer;
@@ -42,6 +43,11 @@ impl Writer for SqliteWriter {
         }
     }
 
+    fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), SinkError> {
+        let noted = self.transact(|work| work.note_pause(partition, paused));
+        noted.map_err(|failure| self.remember(failure))
+    }
+
     fn broken(&self) -> bool {
         self.broken
     }
@@ -68,8 +74,14 @@ impl SqliteWriter {
         ))
     }
 
+    /// All in one transaction. Only a batch that is alone in it may put records aside: letters that are kept are not
+    /// taken back when another batch fails.
     fn write_together(&mut self, writes: &[Write<'_>]) -> Result<Vec<Written>, Failure> {
-        self.transact(|work| writes.iter().map(|write| work.write(write)).collect())
+        let alone = writes.len() == 1;
+        self.transact(|work| {
+            let one = |write: &Write<'_>| work.write(write, write.aside.as_ref().filter(|_| alone));
+            writes.iter().map(one).collect()
+        })
     }
 
     /// Each batch in a transaction of its own; once the database itself fails, the rest get that answer untried.
@@ -142,7 +154,7 @@ impl SqliteWriter {
 mod tests {
     use super::*;
     use crate::core::identity::RecordIds;
-    use crate::core::record::{MessageBatch, RecordBuffer, TopicPartition};
+    use crate::core::record::{MessageBatch, RecordBuffer};
     use crate::door::SystemClock;
 
     /// When COMMIT itself fails, only the position row knows; here it says "committed" of one batch and not of the
@@ -165,7 +177,8 @@ mod tests {
         let write = |partition| Write {
             batch: MessageBatch::new(partition, &records, 0..0),
             ids: RecordIds::new("g", partition),
-            position: Some(PositionMove { owner_epoch: 1, expected: 0, next: 3, skipped: 3 }),
+            position: Some(PositionMove { owner_epoch: 1, expected: 0, next: 3, skipped: 3, dead_lettered: 0 }),
+            aside: None,
         };
         let writes = partitions.each_ref().map(write);
         assert_eq!(writer.write(&writes[..1]), [Ok(Written::default())]);

@@ -13,6 +13,9 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.NewPartitionReassignment;
@@ -20,6 +23,9 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.ScramCredentialInfo;
+import org.apache.kafka.clients.admin.ScramMechanism;
+import org.apache.kafka.clients.admin.UserScramCredentialUpsertion;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -73,6 +79,7 @@ public final class Tool {
                 case "committed" -> committed(command);
                 case "set-committed" -> setCommitted(command);
                 case "group" -> group(command);
+                case "set-password" -> setPassword(command);
                 case "bulk" -> bulk(command);
                 case "write" -> write(command);
                 default -> throw new IllegalArgumentException("unknown command " + command.get("do"));
@@ -96,6 +103,7 @@ public final class Tool {
         short replicas = (short) command.path("replicas").asInt(1);
         NewTopic topic = new NewTopic(topicOf(command), command.get("partitions").asInt(), replicas).configs(settings);
         admin.createTopics(List.of(topic)).all().get();
+        waitUntilServed(topic.name(), topic.numPartitions());
         return JSON.createObjectNode();
     }
 
@@ -107,6 +115,7 @@ public final class Tool {
     private JsonNode addPartitions(JsonNode command) throws Exception {
         var count = NewPartitions.increaseTo(command.get("partitions").asInt());
         admin.createPartitions(Map.of(topicOf(command), count)).all().get();
+        waitUntilServed(topicOf(command), count.totalCount());
         return JSON.createObjectNode();
     }
 
@@ -124,6 +133,25 @@ public final class Tool {
         admin.alterPartitionReassignments(moves).all().get();
         admin.electLeaders(ElectionType.PREFERRED, moves.keySet()).partitions().get();
         return JSON.createObjectNode();
+    }
+
+    /**
+     * The controller answers before the broker leads the new partitions. What a producer sends to them meanwhile was seen
+     * to lie unsent until it expired after two minutes.
+     */
+    private void waitUntilServed(String topic, int partitions) throws Exception {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+        while (System.nanoTime() < deadline) {
+            try {
+                if (ends(JSON.createObjectNode().put("topic", topic)).get("ends").size() == partitions) {
+                    return;
+                }
+            } catch (ExecutionException unknownYet) {
+                // the next round will tell
+            }
+            Thread.sleep(10);
+        }
+        throw new TimeoutException("no leader for each of the " + partitions + " partitions of " + topic);
     }
 
     /** The log end of each partition, in order. */
@@ -146,6 +174,17 @@ public final class Tool {
         var partition = new TopicPartition(topicOf(command), command.get("partition").asInt());
         var before = RecordsToDelete.beforeOffset(command.get("before").asLong());
         admin.deleteRecords(Map.of(partition, before)).all().get();
+        return JSON.createObjectNode();
+    }
+
+    /** Makes a SCRAM user, or gives it another password. */
+    private JsonNode setPassword(JsonNode command) throws Exception {
+        var mechanism = ScramMechanism.fromMechanismName(command.get("mechanism").asText());
+        var upsertion = new UserScramCredentialUpsertion(
+                command.get("user").asText(),
+                new ScramCredentialInfo(mechanism, 4096),
+                command.get("password").asText());
+        admin.alterUserScramCredentials(List.of(upsertion)).all().get();
         return JSON.createObjectNode();
     }
 
@@ -191,20 +230,17 @@ public final class Tool {
         long count = command.get("records").asLong();
         int partitions = command.get("partitions").asInt();
         int size = command.get("size").asInt();
-        List<Future<RecordMetadata>> last = new ArrayList<>();
+        var failure = new AtomicReference<Exception>();
         try (var producer = producer(Map.of("compression.type", command.get("codec").asText()))) {
             for (long sequence = first; sequence < first + count; sequence++) {
                 byte[] key = ("k" + sequence).getBytes(StandardCharsets.UTF_8);
                 var record = new ProducerRecord<>(topic, (int) (sequence % partitions), key, padded(sequence, size));
-                Future<RecordMetadata> written = producer.send(record);
-                if (sequence >= first + count - partitions) {
-                    last.add(written);
-                }
+                producer.send(record, (place, error) -> failure.compareAndSet(null, error));
             }
             producer.flush();
-            for (Future<RecordMetadata> written : last) {
-                written.get();
-            }
+        }
+        if (failure.get() != null) {
+            throw failure.get();
         }
         return JSON.createObjectNode().put("written", count);
     }

@@ -1,5 +1,7 @@
 //! A real Kafka, broker and controller in one JVM (`java/Broker.java`), and the clients that speak to it.
 
+pub mod secured;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::cache;
 use super::helper::{Helper, tail};
 
 /// Shared with prepare.sh, so that both speak of the same versions.
@@ -41,7 +44,8 @@ pub fn oldest() -> Result<&'static RealKafka, String> {
     SHARED.get_or_init(|| RealKafka::start(version("KAFKA_OLD"))).as_ref().map_err(Clone::clone)
 }
 
-/// A Kafka of its own, for a test that stops it or needs other settings.
+/// A Kafka of its own, for a test that stops it or needs other settings. In these, `{port}` and `{controller_port}`
+/// stand for its ports.
 pub fn own(settings: &[&str]) -> Result<RealKafka, String> {
     RealKafka::start_with(version("KAFKA_NEW"), settings)
 }
@@ -140,7 +144,11 @@ impl RealKafka {
         let log = log.map_err(|error| format!("{}: {error}", log_path.display()))?;
         let mut command = java(&home, &self.folder);
         command.arg("Broker").arg(&self.folder).args([self.port.to_string(), self.controller_port.to_string()]);
-        command.args(&self.settings).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        command
+            .args(self.settings.iter().map(|setting| self.with_ports(setting)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log);
         let mut child = command.spawn().map_err(|error| format!("java: {error}"))?;
 
         let started = Instant::now();
@@ -156,6 +164,11 @@ impl RealKafka {
         }
         *lock(&self.broker) = Some(child);
         Ok(())
+    }
+
+    fn with_ports(&self, setting: &str) -> String {
+        let controller_port = self.controller_port.to_string();
+        setting.replace("{port}", &self.port.to_string()).replace("{controller_port}", &controller_port)
     }
 
     /// Stops the broker as an operator would; its data stay.
@@ -283,14 +296,6 @@ impl Drop for RealKafka {
 /// A lock whatever a failed test left behind: what it guards is replaced whole or not at all.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn cache() -> PathBuf {
-    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    folder("KONEKT_CHECK_CACHE").unwrap_or_else(|| {
-        let user = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-        user.expect("HOME is set").join("konekt-check")
-    })
 }
 
 /// Where prepare.sh put a version.

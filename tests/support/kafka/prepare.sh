@@ -4,37 +4,29 @@
 #   CACHE/kafka-VERSION/   lib/*.jar (the broker and its Java client), testkit.jar (java/*.java), classes.jsa (start-up)
 #   CACHE/librdkafka-V/    a Python environment with librdkafka
 #
-# CACHE is $KONEKT_CHECK_CACHE, or konekt-check in the user's cache folder. Installs a JDK, Maven and Python's venv
+# CACHE is what tests/support/prepare.sh says. Installs a JDK, Maven and Python's venv
 # from the system's packages where they are absent (root, or sudo without a password).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${KONEKT_CHECK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/konekt-check}
+# shellcheck source=tests/support/prepare.sh disable=SC1091
+source "$here/../prepare.sh"
 # shellcheck source=tests/support/kafka/versions.env disable=SC1091
 source "$here/versions.env"
 
 main() {
-    install_packages
-    mkdir -p "$cache"
-    exec 9> "$cache/lock"
-    flock 9                                     # two checks at once: the second waits and finds everything
+    take_cache
+    install_missing
     fetch_kafka "$KAFKA_OLD"
     fetch_kafka "$KAFKA_NEW"
-    make_librdkafka "$CONFLUENT_KAFKA"
+    python_environment "$cache/librdkafka-$CONFLUENT_KAFKA" "confluent-kafka==$CONFLUENT_KAFKA" confluent_kafka
 }
 
-say() { echo "prepare: $*" >&2; }
-
-install_packages() {
+install_missing() {
     local wanted=()
     command -v javac > /dev/null || wanted+=(default-jdk-headless)
     command -v mvn > /dev/null || wanted+=(maven)
     python3 -c 'import venv, ensurepip' 2> /dev/null || wanted+=(python3-venv)
-    [ ${#wanted[@]} -gt 0 ] || return 0
-    say "installing ${wanted[*]}"
-    local as_root=()
-    [ "$(id -u)" = 0 ] || as_root=(sudo -n)
-    "${as_root[@]}" apt-get update -qq >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >&2
+    install_packages "${wanted[@]}"
 }
 
 # A finished folder is moved into place whole, so a run that was cut short leaves nothing that looks finished.
@@ -65,25 +57,6 @@ share_classes() {
         -cp "$home/testkit.jar:$home/lib/*" Broker --warm-up "$scratch/kafka" > "$home/warm-up.log" 2>&1 \
         || { tail -20 "$home/warm-up.log" >&2; rm -rf "$scratch"; return 1; }
     rm -rf "$scratch"
-}
-
-make_librdkafka() {
-    local version=$1 home
-    home=$cache/librdkafka-$version
-    ! "$home/bin/python" -c 'import confluent_kafka' 2> /dev/null || return 0
-    say "fetching librdkafka (confluent-kafka $version)"
-    rm -rf "$home"
-    python3 -m venv "$home"
-    retried "$home/bin/pip" install --quiet "confluent-kafka==$version" >&2
-}
-
-# Registries stumble: three tries, a few seconds apart.
-retried() {
-    "$@" && return
-    sleep 5
-    "$@" && return
-    sleep 15
-    "$@"
 }
 
 main

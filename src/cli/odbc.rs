@@ -1,0 +1,100 @@
+//! Makes the ODBC sink of the settings, and says what a person must mend before it can work.
+
+use std::sync::Arc;
+
+use super::exit::{Exit, Failure};
+use crate::config::OdbcSettings;
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+use crate::config::SqlServerLogin;
+use crate::consumer::ConsumerConfig;
+use crate::port::Sink;
+
+/// The sink, after it was tried once. What only a person can mend ends the run here: a driver that is absent (exit 3), a
+/// wrong password, database or table (exit 2). What may pass, as a server that is down, is left to the engine's patience.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub fn sink(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    use std::time::Duration;
+
+    use crate::config::OdbcLogin;
+    use crate::core::verdict::ErrorClass;
+    use crate::door::SystemClock;
+    use crate::engine::Delivery;
+    use crate::sink::odbc::sqlstate::System;
+    use crate::sink::odbc::{OdbcOptions, OdbcSink};
+
+    let (name, connection_string) = match &settings.login {
+        OdbcLogin::ConnectionString(text) => ("odbc".to_owned(), text.reveal().to_owned()),
+        OdbcLogin::SqlServer(login) => (name_of(login), sql_server(login)?),
+    };
+    let clock = Arc::new(SystemClock::start());
+    let mut options = OdbcOptions::new(connection_string, consumer.group_id.as_str(), clock);
+    options.name = name;
+    options.system = System::named(&settings.dialect);
+    options.table.clone_from(&settings.table);
+    options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
+    options.pool_size = settings.pool_size;
+    options.connection_timeout = Duration::from_secs(settings.connection_timeout);
+    options.query_timeout = Duration::from_secs(settings.query_timeout);
+    options.abandoned_max = settings.abandoned_connections_max;
+    let sink = OdbcSink::new(options).map_err(|unusable| Failure::new(Exit::Unavailable, unusable))?;
+    match sink.check() {
+        Err(unusable) if unusable.driver_missing => Err(Failure::new(Exit::Unavailable, unusable)),
+        Err(unusable) if matches!(unusable.error.class, ErrorClass::Auth | ErrorClass::Schema) => {
+            Err(Failure::new(Exit::Usage, unusable))
+        }
+        Err(unusable) => {
+            log::warn!("{unusable}; it is tried again and again");
+            Ok(Arc::new(sink))
+        }
+        Ok(()) => Ok(Arc::new(sink)),
+    }
+}
+
+/// How the server is called in messages: `sqlserver db:1433`.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+fn name_of(login: &SqlServerLogin) -> String {
+    let port = login.port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("sqlserver {}{port}", login.server)
+}
+
+/// The connection string, with the driver that is asked for or the best there is.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+fn sql_server(login: &SqlServerLogin) -> Result<String, Failure> {
+    use crate::sink::odbc::connection_string::{Encryption, SqlServer};
+    use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
+
+    let installed = installed(&crate::door::env);
+    let wanted = &login.driver;
+    let driver = if wanted.eq_ignore_ascii_case("auto") {
+        preferred_for_sql_server(&installed).cloned().ok_or_else(|| {
+            let words = "no ODBC driver for SQL Server is installed: run ./setup_sqlserver_driver.sh; `konekt \
+                         check-drivers` lists what there is";
+            Failure::new(Exit::Unavailable, words)
+        })?
+    } else {
+        let known = installed.into_iter().find(|driver| driver.name.eq_ignore_ascii_case(wanted));
+        known.unwrap_or_else(|| Driver::unregistered(wanted))
+    };
+    let server = SqlServer {
+        server: &login.server,
+        port: login.port,
+        database: &login.database,
+        username: login.username.as_deref(),
+        password: login.password.reveal(),
+        encryption: match login.encrypt.as_str() {
+            "no" => Encryption::No,
+            "strict" => Encryption::Strict,
+            _ => Encryption::Yes,
+        },
+        trust_server_certificate: login.trust_server_certificate,
+    };
+    Ok(server.connection_string(&driver))
+}
+
+/// Without ODBC there is only an explanation.
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+pub fn sink(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    let words = "this konekt was built without ODBC: build it with the feature `odbc` (the driver manager is built in) or \
+                 `odbc-system` (the system's is linked)";
+    Err(Failure::new(Exit::Unavailable, words))
+}

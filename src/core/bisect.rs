@@ -1,0 +1,211 @@
+//! Finding the bad records of a batch by halving: the good ones are kept, in order, and each bad one is known for
+//! certain, since it was tried alone or is all that is left of a piece that failed.
+//!
+//! [`Halving`] decides and does nothing: it says what to try next. Whoever asks tries the first records of what is
+//! left: in a transaction with savepoints a sink does ([`bisect`] drives it), in transactions of their own the engine
+//! does, for sinks without savepoints. Pieces are tried from left to right, so what was accepted is never behind what
+//! is open, and a piece whose first half is good needs no second look to know that its second half is not.
+//!
+//! With `n` records and `k` bad ones among them this takes at most `k * (⌈log2 n⌉ + 1)` tries beyond the first: 14 for
+//! one in 5,000. A refusal that names its record ([`Refusal::Bad::at`]) makes it 3 per bad record.
+
+use std::ops::Range;
+
+/// What to do next with the records that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Try this many of the first, together.
+    Try(usize),
+    /// The first one is bad: put it aside.
+    PutAside,
+    /// Nothing is left.
+    Done,
+}
+
+/// The state of a search. See the module.
+#[derive(Clone, Copy, Debug)]
+pub struct Halving {
+    left: usize,
+    /// Of the first so many, at least one is bad; 0 when nothing is known.
+    suspects: usize,
+    /// Which of these is said to be bad: a hint, no proof.
+    hint: Option<usize>,
+}
+
+impl Halving {
+    /// A search among `count` records of which nothing is known.
+    pub fn new(count: usize) -> Self {
+        Self { left: count, suspects: 0, hint: None }
+    }
+
+    /// What to do next.
+    pub fn next(&self) -> Step {
+        match (self.left, self.suspects) {
+            (0, _) => Step::Done,
+            (left, 0) => Step::Try(left),
+            (_, 1) => Step::PutAside,
+            (_, suspects) => Step::Try(match self.hint {
+                Some(0) => 1,
+                Some(at) if at < suspects => at,
+                _ => suspects / 2,
+            }),
+        }
+    }
+
+    /// The first `count` were accepted.
+    pub fn accepted(&mut self, count: usize) {
+        self.left -= count;
+        self.suspects = self.suspects.saturating_sub(count);
+        self.hint = self.hint.and_then(|at| at.checked_sub(count));
+    }
+
+    /// The first `count` were refused together; `at` is the one among them that is said to be bad.
+    pub fn refused(&mut self, count: usize, at: Option<usize>) {
+        self.suspects = count;
+        self.hint = at;
+    }
+
+    /// The first one, known to be bad, was put aside.
+    pub fn put_aside(&mut self) {
+        self.left -= 1;
+        (self.suspects, self.hint) = (0, None);
+    }
+
+    /// How many records are left.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+}
+
+/// Why a piece was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal<E> {
+    /// A record in it is bad. `at` says which, counted from the first record of all, when that is known; it need not
+    /// be right.
+    Bad { error: E, at: Option<usize> },
+    /// Something else failed, and the search with it.
+    Fatal(E),
+}
+
+/// Tries records `0..count` in pieces and answers the bad ones with their errors, in order; what `attempt` accepted
+/// stays accepted. It must undo whatever a refused piece did (a savepoint).
+///
+/// # Errors
+/// A [`Refusal::Fatal`]; and the error of a bad record when there are more than `bad_max`, which `too_many` words: it gets
+/// how many were found and the index of the last.
+///
+/// ```
+/// use konekt::core::bisect::{Refusal, bisect};
+///
+/// let mut stored = Vec::new();
+/// let bad = bisect(10, 3, |piece| {
+///     if piece.contains(&4) {
+///         return Err(Refusal::Bad { error: "no fours", at: None });
+///     }
+///     stored.extend(piece);
+///     Ok(())
+/// }, |error, _, _| error);
+/// assert_eq!(bad, Ok(vec![(4, "no fours")]));
+/// assert_eq!(stored, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+/// ```
+pub fn bisect<E>(
+    count: usize,
+    bad_max: usize,
+    mut attempt: impl FnMut(Range<usize>) -> Result<(), Refusal<E>>,
+    too_many: impl FnOnce(E, usize, usize) -> E,
+) -> Result<Vec<(usize, E)>, E> {
+    let (mut search, mut bad, mut last) = (Halving::new(count), Vec::new(), None);
+    loop {
+        let first = count - search.left();
+        match search.next() {
+            Step::Done => return Ok(bad),
+            Step::Try(some) => match attempt(first..first + some) {
+                Ok(()) => search.accepted(some),
+                Err(Refusal::Bad { error, at }) => {
+                    search.refused(some, at.and_then(|at| at.checked_sub(first)));
+                    last = Some(error);
+                }
+                Err(Refusal::Fatal(error)) => return Err(error),
+            },
+            Step::PutAside => {
+                // The last refusal was of a piece in which this is the only one left.
+                let Some(error) = last.take() else { return Ok(bad) };
+                if bad.len() >= bad_max {
+                    return Err(too_many(error, bad.len() + 1, first));
+                }
+                bad.push((first, error));
+                search.put_aside();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What a search finds and keeps, and in how many tries.
+    fn search(count: usize, bad: &BTreeSet<usize>, hint: impl Fn(usize) -> Option<usize>) -> (Vec<usize>, usize) {
+        let (mut kept, mut tries) = (Vec::new(), 0);
+        let attempt = |piece: Range<usize>| {
+            tries += 1;
+            match bad.range(piece.clone()).next() {
+                Some(&first_bad) => Err(Refusal::Bad { error: first_bad, at: hint(first_bad) }),
+                None => {
+                    kept.extend(piece);
+                    Ok(())
+                }
+            }
+        };
+        let found = bisect(count, usize::MAX, attempt, |error, _, _| error).expect("nothing fatal");
+        assert!(found.iter().all(|(at, error)| at == error), "each with its own error: {found:?}");
+        assert_eq!(kept, (0..count).filter(|at| !bad.contains(at)).collect::<Vec<_>>());
+        (found.into_iter().map(|(at, _)| at).collect(), tries)
+    }
+
+    #[test]
+    fn few_tries_find_exactly_the_bad_ones_in_five_thousand() {
+        let cases: [(&[usize], usize); 6] = [
+            (&[], 1),
+            (&[0], 1 + 14),
+            (&[2500], 1 + 14),
+            (&[4999], 1 + 13),
+            (&[0, 2500, 4999], 1 + 40),
+            (&[2499, 2500, 2501], 1 + 40),
+        ];
+        for (bad, tries_max) in cases {
+            let bad: BTreeSet<usize> = bad.iter().copied().collect();
+            let (found, tries) = search(5000, &bad, |_| None);
+            assert!(found.iter().eq(&bad), "{bad:?}: {found:?}");
+            assert!(tries <= tries_max, "{bad:?}: {tries} tries");
+            let (_, tries) = search(5000, &bad, Some);
+            assert!(tries <= 1 + 3 * bad.len(), "{bad:?} with a hint: {tries} tries");
+        }
+    }
+
+    #[test]
+    fn too_many_bad_ones_and_what_is_not_their_fault_end_the_search() {
+        let all_bad = |piece: Range<usize>| Err(Refusal::Bad { error: piece.start, at: None });
+        assert_eq!(bisect(100, 3, all_bad, |_, found, _| found), Err(4));
+        assert_eq!(bisect(100, 3, |_| Err(Refusal::Fatal("away")), |error, _, _| error), Err("away"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_bad_record_is_found_whatever_the_hints_say(
+            count in 0usize..400,
+            bad in prop::collection::btree_set(0usize..400, 0..8),
+            lie in prop::option::of(0usize..500),
+        ) {
+            let bad: BTreeSet<usize> = bad.into_iter().filter(|at| *at < count).collect();
+            let (found, tries) = search(count, &bad, |_| None);
+            prop_assert!(found.iter().eq(&bad));
+            let depth = count.next_power_of_two().trailing_zeros() as usize;
+            prop_assert!(tries <= 1 + bad.len() * (depth + 1), "{} tries", tries);
+            prop_assert!(search(count, &bad, |_| lie).0.iter().eq(&bad));
+        }
+    }
+}

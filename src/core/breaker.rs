@@ -1,0 +1,204 @@
+//! The circuit of one partition: whether it may be tried at the moment, and how many of its records may be put aside
+//! before the fault is looked for elsewhere.
+//!
+//! Reasons to pause are a set: lifting one does not lift another. Those that the partition gave itself (errors, a table
+//! that does not fit) end with a probe: after a while the circuit is half open, one record is tried, and a record that
+//! is written closes it; else it opens again for twice as long. The state outlives the partition's stay here: when a
+//! rebalance brings it back, it goes on where it stood.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a partition starts no write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PauseReason {
+    /// Too many failed attempts, or a record that can be neither written nor put aside.
+    Errors,
+    /// The database does not let us in.
+    Auth,
+    /// The table is not what the statement needs.
+    Schema,
+    /// A person said so.
+    Operator,
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PauseReason::Errors => "errors",
+            PauseReason::Auth => "auth",
+            PauseReason::Schema => "schema",
+            PauseReason::Operator => "operator",
+        })
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Breaker {
+    reasons: BTreeSet<PauseReason>,
+    /// When a probe is due.
+    probe_at: Duration,
+    /// How often it opened since a record was last written.
+    openings: u32,
+    share: BadShare,
+}
+
+impl Breaker {
+    /// A person pauses.
+    pub fn pause(&mut self) {
+        self.reasons.insert(PauseReason::Operator);
+    }
+
+    /// A person resumes; other reasons stay.
+    pub fn resume(&mut self) {
+        self.reasons.remove(&PauseReason::Operator);
+    }
+
+    /// Opens; no probe before `probe_at`. Sub-lanes that fail one after the other open it once.
+    pub fn open(&mut self, reason: PauseReason, probe_at: Duration) {
+        if self.reasons.iter().all(|reason| *reason == PauseReason::Operator) {
+            self.openings = self.openings.saturating_add(1);
+        }
+        self.reasons.insert(reason);
+        self.probe_at = self.probe_at.max(probe_at);
+    }
+
+    /// Time for the probe: what the partition gave itself as reasons is set aside.
+    pub fn half_open(&mut self) {
+        self.reasons.retain(|reason| *reason == PauseReason::Operator);
+    }
+
+    /// What became of records. One that was written closes the circuit; one that was put aside proves nothing.
+    pub fn handled(&mut self, written: u64, dead_lettered: u64) {
+        self.share.add(written, dead_lettered);
+        if written > 0 {
+            self.openings = 0;
+        }
+    }
+
+    /// Whether no write may start.
+    pub fn paused(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+
+    /// Whether a person paused it.
+    pub fn paused_by_operator(&self) -> bool {
+        self.reasons.contains(&PauseReason::Operator)
+    }
+
+    /// When a probe is due; only of meaning while it is paused.
+    pub fn probe_at(&self) -> Duration {
+        self.probe_at
+    }
+
+    /// Whether the next write is a probe: one record.
+    pub fn probing(&self) -> bool {
+        self.openings > 0
+    }
+
+    /// How often it opened since a record was last written.
+    pub fn openings(&self) -> u32 {
+        self.openings
+    }
+
+    /// The records put aside of late.
+    pub fn share(&self) -> BadShare {
+        self.share
+    }
+
+    /// Whether there is anything to remember while the partition is elsewhere.
+    pub fn is_news(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// The reasons, for people: `errors, operator`.
+    pub fn reasons(&self) -> String {
+        let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
+        reasons.join(", ")
+    }
+}
+
+/// How many of a partition's last records (some [`WINDOW`](Self::WINDOW) of them) were put aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BadShare {
+    records: u64,
+    bad: u64,
+}
+
+impl BadShare {
+    /// Beyond so many records, older ones weigh half, and half again.
+    const WINDOW: u64 = 10_000;
+    /// So few bad records are no evidence against anything but themselves, whatever their share.
+    const FEW: u64 = 10;
+
+    /// Records that were handled.
+    pub fn add(&mut self, written: u64, dead_lettered: u64) {
+        self.records += written + dead_lettered;
+        self.bad += dead_lettered;
+        while self.records > Self::WINDOW {
+            self.records /= 2;
+            self.bad /= 2;
+        }
+    }
+
+    /// How many of the next `count` records may be put aside, when at most `percent` of all may.
+    ///
+    /// ```
+    /// use konekt::core::breaker::BadShare;
+    ///
+    /// let mut share = BadShare::default();
+    /// assert_eq!(share.allowance(1000, 10), 100);
+    /// assert_eq!(share.allowance(5, 10), 10, "a few are always let through…");
+    /// share.add(20, 10);
+    /// assert_eq!(share.allowance(5, 10), 0, "…but not again and again");
+    /// ```
+    pub fn allowance(&self, count: usize, percent: u32) -> usize {
+        let records = self.records + count as u64;
+        let most = (records * u64::from(percent) / 100).max(Self::FEW);
+        if percent >= 100 { count } else { most.saturating_sub(self.bad) as usize }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_written_record_closes_the_circuit_and_a_dead_letter_does_not() {
+        let mut breaker = Breaker::default();
+        breaker.open(PauseReason::Errors, SECOND);
+        breaker.pause();
+        assert_eq!((breaker.reasons(), breaker.probing()), ("errors, operator".to_owned(), true));
+        breaker.half_open();
+        assert_eq!(breaker.reasons(), "operator", "only a person lifts a person's pause");
+        breaker.resume();
+        breaker.handled(0, 1);
+        assert!(breaker.probing() && !breaker.paused());
+        breaker.open(PauseReason::Schema, 3 * SECOND);
+        assert_eq!(breaker.openings(), 2);
+        breaker.half_open();
+        breaker.handled(1, 0);
+        assert!(!breaker.probing());
+    }
+
+    proptest! {
+        /// However the records come, few more than the allowed share of a window is ever put aside.
+        #[test]
+        fn the_share_is_kept(batches in prop::collection::vec((1usize..2000, 0usize..2000), 1..60), percent in 0u32..100) {
+            let (mut share, mut records, mut bad) = (BadShare::default(), 0, 0);
+            for (count, wanted) in batches {
+                let put_aside = wanted.min(count).min(share.allowance(count, percent));
+                share.add((count - put_aside) as u64, put_aside as u64);
+                (records, bad) = (records + count as u64, bad + put_aside as u64);
+            }
+            let windows = 2 + records / (BadShare::WINDOW / 2);
+            let most = records * u64::from(percent) / 50 + windows * BadShare::FEW;
+            prop_assert!(bad <= most, "{bad} of {records}");
+        }
+    }
+}

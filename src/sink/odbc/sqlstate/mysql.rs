@@ -1,0 +1,183 @@
+//! MySQL and MariaDB. Sources: MySQL's "Error Message Reference", MariaDB's "MariaDB Error Codes"; codes from 2000 on
+//! are those of the client library.
+//!
+//! A packet that is too large is `Data`, not `Overload`: one record over max_allowed_packet never fits, and halving the
+//! batch, which is what follows for data, helps all the others.
+
+use super::{Entry, System};
+use crate::core::verdict::ErrorClass::{self, *};
+
+const fn row(native: i32, class: ErrorClass, meaning: &'static str, cure: &'static str) -> Entry {
+    Entry::new(System::MySql, class, meaning, cure).native(native)
+}
+
+const AGAIN: &str = "nothing: it is tried again";
+const REACH: &str = "check host, port and firewall, and that the server runs";
+const LOGIN: &str = "check user, password and the host that the server lets the user in from";
+const SMALLER: &str = "lower batch_size; it is tried again";
+const TABLE: &str = "compare the table with README's";
+const RECORD: &str = "see the record that is named";
+const PACKET: &str = "raise the server's max_allowed_packet above the largest record";
+const PRIMARY: &str = "connect to the primary; it is tried again";
+const RIGHTS: &str = "GRANT SELECT, INSERT, UPDATE, CREATE ON … TO …";
+
+pub(super) const ENTRIES: &[Entry] = &[
+    // the row
+    row(1048, Data, "a column that must not be null gets none", TABLE),
+    row(1062, Data, "a primary or unique key has this value already", "see the table's keys and who else writes it"),
+    row(1586, Data, "a primary or unique key has this value already", "see the table's keys and who else writes it"),
+    row(1118, Data, "the row is larger than a page takes", "give long columns the type LONGTEXT"),
+    row(1153, Data, "the statement is larger than the server takes", PACKET),
+    row(2020, Data, "the statement is larger than the client sends", PACKET),
+    row(1216, Data, "a foreign key refuses the row", "see the table's constraints"),
+    row(1217, Data, "a foreign key refuses the row", "see the table's constraints"),
+    row(1451, Data, "a foreign key refuses the row", "see the table's constraints"),
+    row(1452, Data, "a foreign key refuses the row", "see the table's constraints"),
+    row(1264, Data, "a number is too large for its column", "give the column a larger type"),
+    row(1690, Data, "a number is out of range", "give the column a larger type"),
+    row(1265, Data, "a value was cut to fit its column", RECORD),
+    row(1292, Data, "a text is no date, time or number", RECORD),
+    row(1366, Data, "a value does not fit its column; for text, its character set is not utf8mb4", TABLE),
+    row(1406, Data, "a text is too long for its column", "make the column LONGTEXT"),
+    row(1411, Data, "a text is no date or time", RECORD),
+    row(1526, Data, "no partition of the table takes the row", "add one"),
+    row(1644, Data, "a trigger or procedure of the database refuses the row (SIGNAL)", "see its message"),
+    row(3140, Data, "a text is not JSON", RECORD),
+    row(3819, Data, "a check refuses the row", "see the table's constraints"),
+    row(4025, Data, "a check refuses the row", "see the table's constraints"),
+    // locks
+    row(1020, Contention, "the row was changed by another transaction", AGAIN),
+    row(1050, Contention, "the table was made by another process at this moment", AGAIN),
+    row(1061, Contention, "the index was made by another process at this moment", AGAIN),
+    row(1099, Contention, "the table is locked for reading", AGAIN),
+    row(
+        1205,
+        Contention,
+        "a lock was not given in time",
+        "look for a long transaction on the table; it is tried again",
+    ),
+    row(1213, Contention, "this transaction was chosen as a deadlock's victim", AGAIN),
+    row(1412, Contention, "the table was changed during the transaction", AGAIN),
+    row(1614, Contention, "this transaction was chosen as a deadlock's victim", AGAIN),
+    row(1615, Contention, "the table was changed under a prepared statement", AGAIN),
+    row(3058, Contention, "this session was chosen as a deadlock's victim", AGAIN),
+    row(3100, Contention, "the cluster refused the commit", AGAIN),
+    row(3101, Contention, "the cluster rolled the transaction back: another member was first", AGAIN),
+    row(3572, Contention, "a lock was not to be had at once", AGAIN),
+    // too much
+    row(1021, Overload, "the disk is full", "free disk space; it is tried again"),
+    row(1037, Overload, "the server has no memory left for this", SMALLER),
+    row(1038, Overload, "the server has no memory left for sorting", "raise sort_buffer_size"),
+    row(
+        1040,
+        Overload,
+        "the server has as many connections as it takes",
+        "lower --pool-size, or raise max_connections",
+    ),
+    row(1041, Overload, "the server has no memory left", SMALLER),
+    row(1114, Overload, "the table is full: the disk is, or its tablespace", "free disk space; it is tried again"),
+    row(1135, Overload, "the server cannot start a further thread", "lower --pool-size"),
+    row(
+        1203,
+        Overload,
+        "the user has as many connections as it may",
+        "lower --pool-size, or raise max_user_connections",
+    ),
+    row(1206, Overload, "the transaction took too many locks", SMALLER),
+    row(1226, Overload, "the user has used up a limit of its account", "raise it: ALTER USER … WITH …"),
+    row(1297, Overload, "the storage engine has too much to do", AGAIN),
+    row(1390, Overload, "the statement has more than 65,535 parameters", SMALLER),
+    row(1461, Overload, "the server has as many prepared statements as it takes", "raise max_prepared_stmt_count"),
+    row(1637, Overload, "too many transactions are open", AGAIN),
+    row(2008, Overload, "the client has no memory left", SMALLER),
+    // away
+    row(1026, Transient, "the server cannot write to its disk", "see the server's log; it is tried again"),
+    row(1030, Transient, "the storage engine failed", "see the server's log; it is tried again"),
+    row(1042, Transient, "the server cannot look our address up", "skip_name_resolve on the server"),
+    row(1043, Transient, "the login was cut off", AGAIN),
+    row(1047, Transient, "the cluster's node is not ready for queries", AGAIN),
+    row(1053, Transient, "the server is shutting down", AGAIN),
+    row(1080, Transient, "the server ended the session", AGAIN),
+    row(1152, Transient, "the link was cut", AGAIN),
+    row(1158, Transient, "reading from the network failed", AGAIN),
+    row(1159, Transient, "reading from the network took too long", AGAIN),
+    row(1160, Transient, "writing to the network failed", AGAIN),
+    row(1161, Transient, "writing to the network took too long", AGAIN),
+    row(1180, Transient, "the commit failed", "see the server's log; it is tried again"),
+    row(1184, Transient, "the link was cut", AGAIN),
+    row(1290, Transient, "the server is read-only: a replica, perhaps after a failover", PRIMARY),
+    row(1317, Transient, "the statement was interrupted", AGAIN),
+    row(1792, Transient, "the transaction is read-only", PRIMARY),
+    row(1836, Transient, "the server is read-only: a replica, perhaps after a failover", PRIMARY),
+    row(1874, Transient, "InnoDB is in read-only mode", "see innodb_force_recovery and the server's log"),
+    row(1927, Transient, "the session was killed", AGAIN),
+    row(1928, Transient, "the session was killed", AGAIN),
+    row(1969, Transient, "the statement took longer than max_statement_time", SMALLER),
+    row(3024, Transient, "the statement took longer than max_execution_time", SMALLER),
+    row(3032, Transient, "the server is offline for users", AGAIN),
+    row(3169, Transient, "the session was killed", AGAIN),
+    row(4031, Transient, "the session was idle too long", AGAIN),
+    row(2001, Transient, "the client cannot open a socket", AGAIN),
+    row(2002, Transient, "nothing listens on the server's socket or port", REACH),
+    row(2003, Transient, "the server cannot be reached", REACH),
+    row(2004, Transient, "the client cannot open a socket", AGAIN),
+    row(2005, Transient, "the server's name is unknown", "check it and the name service"),
+    row(2006, Transient, "the link was cut; a statement over max_allowed_packet does that too", AGAIN),
+    row(2012, Transient, "the login was cut off", AGAIN),
+    row(2013, Transient, "the link was cut during a statement", AGAIN),
+    row(2014, Transient, "the session is out of step", AGAIN),
+    row(2027, Transient, "a packet was damaged", AGAIN),
+    row(2055, Transient, "the link was cut", AGAIN),
+    // not let in
+    row(1044, Auth, "the user may not use the database", RIGHTS),
+    row(1045, Auth, "the login was refused", LOGIN),
+    row(1698, Auth, "the login was refused", LOGIN),
+    row(
+        1129,
+        Auth,
+        "the server has locked this machine out after failed logins",
+        "FLUSH HOSTS, or mysqladmin flush-hosts",
+    ),
+    row(1130, Auth, "the server lets nobody in from this machine", LOGIN),
+    row(1142, Auth, "the user may not do this with the table", RIGHTS),
+    row(1143, Auth, "the user may not do this with the column", RIGHTS),
+    row(1227, Auth, "the user lacks a privilege", "grant what the message names"),
+    row(1370, Auth, "the user may not call the routine", "grant what the message names"),
+    row(1251, Auth, "the server and the client know no common way to log in", "use a newer driver"),
+    row(1524, Auth, "the server lacks the plugin for the user's login", "ALTER USER … IDENTIFIED VIA another one"),
+    row(1036, Auth, "the table is read-only", "see its file's owner and mode on the server"),
+    row(1820, Auth, "the password must be changed first", "ALTER USER … IDENTIFIED BY …"),
+    row(1862, Auth, "the password has expired", "ALTER USER … IDENTIFIED BY …"),
+    row(3118, Auth, "the account is locked", "ALTER USER … ACCOUNT UNLOCK"),
+    row(3159, Auth, "the server wants TLS", "SSLMODE=REQUIRED, or FORCETLS=1 with MariaDB's driver"),
+    row(3955, Auth, "the account is locked after failed logins", "ALTER USER … ACCOUNT UNLOCK"),
+    row(4151, Auth, "the account is locked", "ALTER USER … ACCOUNT UNLOCK"),
+    row(2026, Auth, "TLS with the server failed", "check its certificate and the driver's SSL settings"),
+    row(2058, Auth, "the driver lacks the plugin for the user's login", "use a newer driver"),
+    row(2059, Auth, "the driver cannot load the plugin for the user's login", "set PLUGIN_DIR, or use another login"),
+    row(2061, Auth, "the login by plugin failed", LOGIN),
+    // the table
+    row(1005, Schema, "the table cannot be made", "see the message"),
+    row(1033, Schema, "the table's definition is damaged", "see the server's log"),
+    row(1034, Schema, "an index of the table is damaged", "REPAIR TABLE …"),
+    row(1046, Schema, "no database is chosen", "add Database= to the connection string"),
+    row(1049, Schema, "there is no such database", "CREATE DATABASE …, or correct the name"),
+    row(1051, Schema, "there is no such table", TABLE),
+    row(1054, Schema, "there is no such column", TABLE),
+    row(1064, Schema, "the statement is not understood", "this should not happen: please report it"),
+    row(1071, Schema, "an index key is too long", "shorten its columns, or use the row format DYNAMIC"),
+    row(1136, Schema, "the number of values is not that of the columns", TABLE),
+    row(1146, Schema, "there is no such table", "make it, or let Konekt make it: CREATE must be granted"),
+    row(1194, Schema, "the table is damaged", "REPAIR TABLE …"),
+    row(1196, Schema, "the table's engine knows no transactions", "ALTER TABLE … ENGINE=InnoDB"),
+    row(1273, Schema, "the server does not know the collation", "use one it knows"),
+    row(1267, Schema, "columns have collations that do not mix", TABLE),
+    row(1286, Schema, "the server does not know the storage engine", "use InnoDB"),
+    row(1347, Schema, "the name is not that of a table", "correct --table"),
+    row(1364, Schema, "a column that must not be null has no default", TABLE),
+    row(1471, Schema, "the table cannot be written: it is a view that joins", "write into the table itself"),
+    row(1932, Schema, "the table is not in the storage engine", "see the server's log, restore a backup"),
+    row(3098, Schema, "the cluster wants a primary key and InnoDB", TABLE),
+    row(3105, Schema, "a column is generated and cannot be written", TABLE),
+    row(1906, Schema, "a column is generated and cannot be written", TABLE),
+];
