@@ -305,7 +305,6 @@ impl Fetcher {
             let connection = self.cluster.connect_to(self.node)?;
             self.interrupt.arm(&connection);
             self.connection = Some(connection);
-            self.connection_worked = false;
             self.session.reset();
         }
         let connection = self.connection.as_mut().ok_or(Error::Closed)?;
@@ -341,7 +340,7 @@ impl Fetcher {
         self.reporter.trouble(error);
         let partitions = std::mem::take(&mut self.active).into_values();
         let partitions = partitions.map(|active| returned(active.target, Cause::Connection)).collect();
-        let (node, worked) = (self.node, self.connection_worked);
+        let (node, worked) = (self.node, std::mem::take(&mut self.connection_worked));
         tell(&self.router, router::Command::Disconnected { node, worked, partitions });
     }
 

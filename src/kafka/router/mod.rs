@@ -272,7 +272,11 @@ impl Router {
             Cause::ToReplica(node) => {
                 log::debug!("{partition}: its replica on broker {node} is nearer than the leader");
                 route.replica = Some((node, now + self.options.metadata_max_age));
-                self.place(&partition, &self.cluster.metadata());
+                let metadata = self.cluster.metadata();
+                match metadata.brokers.contains_key(&node) {
+                    true => self.place(&partition, &metadata),
+                    false => route.back_off(now), // newer metadata may know it; until then the leader would name it again
+                }
             }
             Cause::ToLeader => self.place(&partition, &self.cluster.metadata()),
             Cause::OutOfRange if !was_at_replica => route.place = Place::OutOfRange { at: now },
