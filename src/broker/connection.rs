@@ -99,6 +99,7 @@ impl Connection<'_> {
             self.send(None)?;
             return Ok(None);
         }
+        self.shared.traffic.count_request(api, frame.len());
         let undecodable = |why: String| Hangup::Codec { api, version, what: "decoded", why };
         let mut rest = frame;
         let header = RequestHeader::decode(&mut rest, api.request_header_version(version))
@@ -162,6 +163,7 @@ impl Connection<'_> {
             .and_then(|()| body.encode(&mut self.out, version))
             .map_err(|error| Hangup::Codec { api, version, what: "answered", why: format!("{error:#}") })?;
         set_frame_length(&mut self.out);
+        self.shared.traffic.count_answer(api, self.out.len());
         Ok(())
     }
 

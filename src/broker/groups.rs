@@ -84,7 +84,7 @@ impl Groups {
         let mut state = self.state.lock();
         match state.by_id.get(group_id) {
             None => Err(ResponseError::GroupIdNotFound),
-            Some(group) if !group.members().is_empty() => Err(ResponseError::NonEmptyGroup),
+            Some(group) if group.has_members() => Err(ResponseError::NonEmptyGroup),
             Some(_) => {
                 state.by_id.remove(group_id);
                 self.changed.notify_all();

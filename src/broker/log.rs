@@ -9,14 +9,11 @@ use kafka_protocol::ResponseError;
 
 use super::batch::{self, BatchFault, BatchHeader, add_sequence};
 
-/// The only leader epoch there is: a single node never loses its leadership.
-pub const LEADER_EPOCH: i32 = 0;
-
 /// How many of a producer's last batches are remembered; producers keep at most five in flight.
 const REMEMBERED_BATCHES: usize = 5;
 
 /// One partition's batches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PartitionLog {
     start: i64,
     end: i64,
@@ -24,6 +21,9 @@ pub struct PartitionLog {
     stored_bytes: usize,
     retention_bytes: Option<usize>,
     producers: HashMap<i64, ProducerState>,
+    /// Where each leader epoch begins. A single node never loses its leadership, so a new one comes of
+    /// [`truncate`](Self::truncate) alone.
+    epochs: Vec<i64>,
 }
 
 #[derive(Debug)]
@@ -80,7 +80,15 @@ pub struct TimedOffset {
 impl PartitionLog {
     /// An empty log that keeps about `retention_bytes` (`None`: everything).
     pub fn new(retention_bytes: Option<usize>) -> Self {
-        Self { retention_bytes, ..Self::default() }
+        Self {
+            start: 0,
+            end: 0,
+            batches: VecDeque::new(),
+            stored_bytes: 0,
+            retention_bytes,
+            producers: HashMap::new(),
+            epochs: vec![0],
+        }
     }
 
     /// The first offset that is still there.
@@ -119,7 +127,7 @@ impl PartitionLog {
             base_offset,
             last_offset,
             max_timestamp_ms: header.max_timestamp_ms,
-            bytes: batch::placed_at(bytes, base_offset, LEADER_EPOCH),
+            bytes: batch::placed_at(bytes, base_offset, self.leader_epoch()),
         });
         self.end = last_offset + 1;
         self.stored_bytes += bytes.len();
@@ -224,6 +232,30 @@ impl PartitionLog {
         Some(TimedOffset { offset, timestamp_ms })
     }
 
+    /// The current leader epoch.
+    pub fn leader_epoch(&self) -> i32 {
+        self.epochs.len() as i32 - 1
+    }
+
+    /// Where the records of a leader epoch end. `None`: there was no such epoch.
+    pub fn end_of_epoch(&self, epoch: i32) -> Option<i64> {
+        let epoch = usize::try_from(epoch).ok().filter(|epoch| *epoch < self.epochs.len())?;
+        Some(self.epochs.get(epoch + 1).copied().unwrap_or(self.end))
+    }
+
+    /// Loses all batches that reach `offset` or beyond, as when a replica that lacks them becomes the leader: a new
+    /// leader epoch begins. Returns the log's new end.
+    pub fn truncate(&mut self, offset: i64) -> i64 {
+        while self.batches.back().is_some_and(|stored| stored.last_offset >= offset) {
+            let gone = self.batches.pop_back();
+            self.stored_bytes -= gone.map_or(0, |stored| stored.bytes.len());
+        }
+        self.end = self.batches.back().map_or(self.start, |stored| stored.last_offset + 1);
+        self.epochs.iter_mut().for_each(|start| *start = (*start).min(self.end));
+        self.epochs.push(self.end);
+        self.end
+    }
+
     /// Moves the log's start to `offset` (kept within the log) and drops the batches that end before it.
     pub fn delete_before(&mut self, offset: i64) {
         self.start = offset.clamp(self.start, self.end);
@@ -245,6 +277,17 @@ mod tests {
             log.append(&plain(count)).unwrap();
         }
         log
+    }
+
+    #[test]
+    fn a_truncated_log_goes_on_in_a_new_epoch() {
+        let mut log = log_of(&[3, 3, 3]);
+        assert_eq!((log.leader_epoch(), log.end_of_epoch(0), log.end_of_epoch(1)), (0, Some(9), None));
+        assert_eq!(log.truncate(5), 3, "the batch that holds the offset goes too");
+        log.append(&plain(10)).unwrap();
+        assert_eq!((log.leader_epoch(), log.end_of_epoch(0), log.end_of_epoch(1)), (1, Some(3), Some(13)));
+        assert_eq!(log.truncate(0), 0);
+        assert_eq!((log.end_of_epoch(0), log.end_of_epoch(1), log.end_of_epoch(2)), (Some(0), Some(0), Some(0)));
     }
 
     fn base_offsets(slices: &[Bytes]) -> Vec<i64> {

@@ -3,7 +3,7 @@
 //! `konekt demo`, `konekt broker`, tests and fault scripts start it; the Java client, librdkafka and our own client
 //! produce to it, fetch from it, join groups and commit, without knowing the difference. It stores record batches as
 //! they come (only base offset and leader epoch are patched, which the checksum does not cover), coordinates groups
-//! of the classic protocol, recognises the repetitions of idempotent producers, and breaks on demand ([`Faults`]).
+//! of both protocols, recognises the repetitions of idempotent producers, and breaks on demand ([`Faults`]).
 //! It has no transactions, no replication, no security and no disk: it is no place for data.
 //!
 //! The way of one request: `connection.rs` reads a frame, `shape.rs` checks its lengths, `kafka-protocol` decodes it,
@@ -20,8 +20,10 @@ mod groups;
 mod handlers;
 mod listener;
 mod log;
+mod sessions;
 mod shape;
 mod topics;
+mod traffic;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -36,10 +38,14 @@ use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
 pub use self::faults::{Action, Fault, Faults};
+use self::group::Pace;
 use self::groups::Groups;
 use self::listener::Connections;
+use self::sessions::FetchSessions;
 pub use self::topics::TopicError;
 use self::topics::Topics;
+pub use self::traffic::Traffic;
+use self::traffic::TrafficByApi;
 use crate::door;
 
 /// How a broker is set up. The default listens on a free port of 127.0.0.1 and has no topics.
@@ -60,6 +66,10 @@ pub struct BrokerOptions {
     pub node_id: i32,
     /// How long a new group's first rebalance waits for more members.
     pub group_initial_rebalance_delay: Duration,
+    /// How often members of the consumer protocol (KIP-848) are told to send heartbeats…
+    pub group_consumer_heartbeat_interval: Duration,
+    /// …and after how long a silence they are out.
+    pub group_consumer_session_timeout: Duration,
     /// Drops a partition's oldest batches when it holds more bytes than this; `None` keeps all.
     pub retention_bytes: Option<usize>,
 }
@@ -74,6 +84,8 @@ impl Default for BrokerOptions {
             auto_create_partitions: None,
             node_id: 1,
             group_initial_rebalance_delay: Duration::ZERO,
+            group_consumer_heartbeat_interval: Duration::from_secs(5),
+            group_consumer_session_timeout: Duration::from_secs(45),
             retention_bytes: None,
         }
     }
@@ -131,7 +143,10 @@ struct Shared {
     auto_create_partitions: Option<i32>,
     topics: Topics,
     groups: Groups,
+    group_pace: Pace,
+    fetch_sessions: FetchSessions,
     faults: Faults,
+    traffic: TrafficByApi,
     connections: Connections,
     next_producer_id: AtomicI64,
     stop: StopSignal,
@@ -241,6 +256,25 @@ impl Broker {
         Some(log.start())
     }
 
+    /// Loses a partition's records from `offset` on, as when a replica that lacks them becomes the leader: a new leader
+    /// epoch begins. Whole batches go. Returns the new end; `None`: no such partition.
+    pub fn truncate(&self, topic: &str, partition: i32, offset: i64) -> Option<i64> {
+        let log = self.shared.topics.get(topic)?.partition(partition)?;
+        let end = log.lock().truncate(offset);
+        self.shared.topics.ring();
+        Some(end)
+    }
+
+    /// Forgets all fetch sessions, as a broker does that has more clients than it remembers.
+    pub fn forget_fetch_sessions(&self) {
+        self.shared.fetch_sessions.forget_all();
+    }
+
+    /// What was asked of one API and answered so far.
+    pub fn traffic(&self, api: ApiKey) -> Traffic {
+        self.shared.traffic.of(api)
+    }
+
     /// Cuts every connection, as a restarted broker does; it goes on listening and has lost nothing.
     pub fn drop_connections(&self) {
         self.shared.connections.cut_all();
@@ -287,7 +321,13 @@ impl Shared {
             auto_create_partitions: options.auto_create_partitions,
             topics: Topics::new(options.retention_bytes),
             groups: Groups::new(options.group_initial_rebalance_delay),
+            group_pace: Pace {
+                heartbeat_interval: options.group_consumer_heartbeat_interval,
+                session_timeout: options.group_consumer_session_timeout,
+            },
+            fetch_sessions: FetchSessions::default(),
             faults: Faults::default(),
+            traffic: TrafficByApi::default(),
             connections: Connections::default(),
             next_producer_id: AtomicI64::new(1),
             stop: StopSignal::default(),

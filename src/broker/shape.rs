@@ -62,9 +62,23 @@ fn shape_of(api: ApiKey) -> Option<(i16, Field)> {
         ApiKey::CreatePartitions => (2, CREATE_PARTITIONS),
         ApiKey::DeleteGroups => (2, Struct(&[Array(&Text)])),
         ApiKey::DescribeCluster => (0, Struct(&[FLAG, Since(1, &INT8), Since(2, &FLAG)])),
+        ApiKey::ConsumerGroupHeartbeat => (0, CONSUMER_GROUP_HEARTBEAT),
         _ => return None,
     })
 }
+
+const CONSUMER_GROUP_HEARTBEAT: Field = Struct(&[
+    Text, // group
+    Text, // member
+    INT32,
+    Text, // instance id
+    Text, // rack
+    INT32,
+    Array(&Text),    // subscribed topics
+    Since(1, &Text), // or a pattern
+    Text,            // assignor
+    Array(&Struct(&[UUID, Array(&INT32)])),
+]);
 
 const PRODUCE: Field = Struct(&[
     Text, // transactional id

@@ -24,7 +24,7 @@ use value::Value;
 use crate::consumer::ConsumerConfig;
 use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
-use crate::source::native::{Assignor, Isolation, TopicSelection};
+use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};
 
 /// Checked settings of one command. What a command does not have stands at its default.
 #[derive(Clone, Debug)]
@@ -209,12 +209,19 @@ impl Reader<'_> {
             group_id: self.text("group_id"),
             topics: self.topics(),
             client_id: self.text("client_id"),
+            client_rack: self.optional_text("client_rack"),
             group_instance_id: self.optional_text("group_instance_id"),
             auto_offset_reset: match self.text("auto_offset_reset").as_str() {
                 "latest" => OffsetReset::Latest,
                 "error" => OffsetReset::Error,
                 _ => OffsetReset::Earliest,
             },
+            group_protocol: match self.text("group_protocol").as_str() {
+                "consumer" => GroupProtocol::Consumer,
+                "auto" => GroupProtocol::Auto,
+                _ => GroupProtocol::Classic,
+            },
+            group_remote_assignor: self.optional_text("group_remote_assignor"),
             partition_assignment_strategy: self.assignors(),
             isolation_level: match self.text("isolation_level").as_str() {
                 "read_uncommitted" => Isolation::ReadUncommitted,

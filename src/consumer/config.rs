@@ -13,7 +13,7 @@ use crate::kafka::connection::ConnectionOptions;
 use crate::kafka::error::Error as KafkaError;
 use crate::kafka::security::Security;
 use crate::port::{DeadLetters, MemoryBudget};
-use crate::source::native::{Assignor, Isolation, NativeOptions, TopicSelection};
+use crate::source::native::{Assignor, GroupProtocol, Isolation, NativeOptions, TopicSelection};
 
 /// How a [`Consumer`](super::Consumer) reads and works. The fields are the settings of the same names; times are in milliseconds.
 #[derive(Clone, Debug)]
@@ -25,11 +25,17 @@ pub struct ConsumerConfig {
     pub topics: TopicSelection,
     /// How this client calls itself towards the brokers.
     pub client_id: String,
+    /// Where this client is: a replica in the same rack is read instead of the leader.
+    pub client_rack: Option<String>,
     /// Makes the group member static: a restart within the session does not cause a rebalance.
     pub group_instance_id: Option<String>,
     /// Where to start a partition without a position.
     pub auto_offset_reset: OffsetReset,
-    /// In order of preference.
+    /// How members and coordinator agree on who reads what.
+    pub group_protocol: GroupProtocol,
+    /// Which of the coordinator's assignors to ask for, with [`GroupProtocol::Consumer`].
+    pub group_remote_assignor: Option<String>,
+    /// In order of preference, with [`GroupProtocol::Classic`].
     pub partition_assignment_strategy: Vec<Assignor>,
     pub isolation_level: Isolation,
     pub session_timeout_ms: u64,
@@ -96,8 +102,11 @@ impl Default for ConsumerConfig {
             group_id: "konekt".into(),
             topics: TopicSelection::names([""; 0]),
             client_id: "konekt".into(),
+            client_rack: None,
             group_instance_id: None,
             auto_offset_reset: OffsetReset::Earliest,
+            group_protocol: GroupProtocol::default(),
+            group_remote_assignor: None,
             partition_assignment_strategy: Assignor::DEFAULT.to_vec(),
             isolation_level: Isolation::ReadCommitted,
             session_timeout_ms: 30_000,
@@ -186,6 +195,9 @@ impl ConsumerConfig {
         NativeOptions {
             client_id: self.client_id.clone(),
             group_instance_id: self.group_instance_id.clone(),
+            rack: self.client_rack.clone(),
+            group_protocol: self.group_protocol,
+            remote_assignor: self.group_remote_assignor.clone(),
             assignors: self.partition_assignment_strategy.clone(),
             isolation: self.isolation_level,
             session_timeout: ms(self.session_timeout_ms),

@@ -28,7 +28,7 @@ use super::committer::{self, Committer, Membership};
 use super::connection::ConnectionOptions;
 use super::credit::Wake;
 use super::error::Error;
-use super::group::{Group, GroupOptions};
+use super::group::{Group, GroupOptions, GroupProtocol};
 use super::interrupt::Interrupt;
 use super::keeper::{self, Keeper};
 use super::offsets::Isolation;
@@ -83,8 +83,13 @@ pub struct ConsumerOptions {
     /// `group.instance.id`; makes the member static.
     pub group_instance_id: Option<String>,
     pub topics: TopicSelection,
-    /// In order of preference.
+    pub group_protocol: GroupProtocol,
+    /// In order of preference. Classic protocol only.
     pub assignors: Vec<Assignor>,
+    /// Which of the coordinator's assignors is wanted. Consumer protocol only.
+    pub remote_assignor: Option<String>,
+    /// `client.rack`: where we are, so that a replica that is near is read instead of the leader (KIP-392).
+    pub rack: Option<String>,
     pub isolation: Isolation,
     /// After this long without a heartbeat the group gives our partitions to others.
     pub session_timeout: Duration,
@@ -121,7 +126,10 @@ impl ConsumerOptions {
             group_id: group_id.into(),
             group_instance_id: None,
             topics,
+            group_protocol: GroupProtocol::default(),
             assignors: Assignor::DEFAULT.to_vec(),
+            remote_assignor: None,
+            rack: None,
             isolation: Isolation::ReadCommitted,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
@@ -180,7 +188,10 @@ impl ConsumerOptions {
     fn group(&self) -> GroupOptions {
         GroupOptions {
             group_id: self.group_id.as_str().into(),
+            protocol: self.group_protocol,
             instance: self.group_instance_id.as_deref().map(Arc::from),
+            rack: self.rack.as_deref().map(Arc::from),
+            remote_assignor: self.remote_assignor.as_deref().map(Arc::from),
             assignors: self.assignors.clone(),
             session_timeout: self.session_timeout,
             rebalance_timeout: self.max_poll_interval,

@@ -300,8 +300,8 @@ codes! {
     107 INELIGIBLE_REPLICA Never "the replica may not join the in-sync set";
     109 OFFSET_MOVED_TO_TIERED_STORAGE Never "the offset is in tiered storage";
     110 FENCED_MEMBER_EPOCH Never "the coordinator has fenced this member; join again";
-    111 UNRELEASED_INSTANCE_ID Never "another member with this group.instance.id is still in the group";
-    112 UNSUPPORTED_ASSIGNOR Never "the coordinator does not offer this assignor";
+    111 UNRELEASED_INSTANCE_ID Never "another member has this group.instance.id, or had it and its session has not ended yet; give each process its own";
+    112 UNSUPPORTED_ASSIGNOR Never "the coordinator does not offer this assignor; choose one of group.consumer.assignors of the broker";
     113 STALE_MEMBER_EPOCH Never "the member's epoch is out of date; wait for the next heartbeat";
     117 UNKNOWN_SUBSCRIPTION_ID Never "the broker does not know this telemetry subscription";
     129 REBOOTSTRAP_REQUIRED Refresh "the cluster asks its clients to start from the bootstrap list again";

@@ -12,16 +12,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
+use kafka_protocol::messages::ConsumerGroupHeartbeatRequest;
 use kafka_protocol::protocol::Request;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::assignor::PartitionCounts;
-use super::cluster::{Cluster, TopicsWanted};
+use super::cluster::{Cluster, Metadata, TopicsWanted};
 use super::committer::{self, Membership};
 use super::connection::Connection;
 use super::consumer::{AssignedPartition, ConsumerOptions, Event, Reporter, TopicSelection, tell};
-use super::error::Error;
-use super::group::{Answer, Call, Group, GroupEvent, Step};
+use super::error::{Code, Error};
+use super::group::{Answer, CONSUMER_HEARTBEAT, Call, Group, GroupEvent, Step};
 use super::interrupt::Interrupt;
 use crate::core::record::TopicPartition;
 use crate::door;
@@ -261,8 +263,18 @@ impl Keeper {
         partitions.into_iter().partition(|partition| self.awaited.remove(partition).is_some())
     }
 
-    fn refusal(&self, api: &'static str, code: super::error::Code) -> Error {
+    fn refusal(&self, api: &'static str, code: Code) -> Error {
         let address = self.connection.as_ref().map_or("the coordinator", |connection| connection.address());
+        let no_consumer_protocol =
+            [Code::UNSUPPORTED_VERSION, Code::GROUP_ID_NOT_FOUND, Code::INCONSISTENT_GROUP_PROTOCOL];
+        if api == CONSUMER_HEARTBEAT && no_consumer_protocol.contains(&code) {
+            return Error::Invalid(format!(
+                "{address}: group {} cannot be joined by the consumer protocol (KIP-848, Kafka 4.0 and later; {}): \
+                 set group_protocol to classic or auto",
+                self.group_id,
+                code.name()
+            ));
+        }
         Error::Broker { address: address.into(), api, subject: format!("group {}", self.group_id), code, message: None }
     }
 }
@@ -277,6 +289,8 @@ impl Keeper {
             Call::Sync(request) => self.ask_held(&request, self.request_timeout).map(Answer::Synced),
             Call::Heartbeat(request) => self.ask(&request, self.heartbeat_timeout).map(Answer::Heartbeat),
             Call::Leave(request) => self.ask(&request, self.time_to_leave()).map(|_| Answer::Left),
+            Call::NameTopics { ids, among } => self.name(&ids, &among).map(Answer::Named),
+            Call::ConsumerHeartbeat(request) => self.consumer_heartbeat(&request),
         };
         let answer = answer.unwrap_or_else(|error| self.unreachable(error));
         self.group.answered(self.elapsed(), answer);
@@ -325,6 +339,27 @@ impl Keeper {
             (topic.clone(), known.map_or(0, |known| known.partitions.len() as i32))
         };
         Ok(topics.iter().map(count).collect())
+    }
+
+    fn name(&self, ids: &[Uuid], among: &[Arc<str>]) -> Result<BTreeMap<Uuid, Arc<str>>, Error> {
+        let named = |metadata: &Metadata| -> BTreeMap<Uuid, Arc<str>> {
+            let topics = metadata.topics.iter().filter(|(_, topic)| ids.contains(&topic.id));
+            topics.map(|(name, topic)| (topic.id, name.clone())).collect()
+        };
+        let known = named(&self.cluster.metadata());
+        if known.len() == ids.len() {
+            return Ok(known);
+        }
+        Ok(named(&*self.cluster.refresh(TopicsWanted::Names(among))?))
+    }
+
+    fn consumer_heartbeat(&mut self, request: &ConsumerGroupHeartbeatRequest) -> Result<Answer, Error> {
+        let timeout = self.leave_until.map_or(self.heartbeat_timeout, |_| self.time_to_leave());
+        match self.ask(request, timeout) {
+            Ok(response) => Ok(Answer::ConsumerHeartbeat(response)),
+            Err(Error::Unsupported { api, .. }) => Ok(Answer::Refused { api, code: Code::UNSUPPORTED_VERSION }),
+            Err(error) => Err(error),
+        }
     }
 
     fn ask<R: Request>(&mut self, request: &R, timeout: Duration) -> Result<R::Response, Error> {

@@ -37,11 +37,13 @@ enum Kind {
     List(&'static [Field]),
     /// A structure of its own, or in a tagged field.
     One(&'static [Field]),
+    /// A structure behind a byte that is negative when it is null.
+    Nullable(&'static [Field]),
     /// A tagged field that the decoder knows; it reads it without looking at the size.
     Tagged(u32, &'static Kind),
 }
 
-use Kind::{Blob, Fixed, List, Numbers, One, Tagged, Text, Texts};
+use Kind::{Blob, Fixed, List, Nullable, Numbers, One, Tagged, Text, Texts};
 
 const BOOL: Kind = Fixed(1);
 const I8: Kind = Fixed(1);
@@ -323,6 +325,19 @@ pub(super) const CONSUMER_GROUP_DESCRIBE: Shape = Shape {
     ],
 };
 
+pub(super) const CONSUMER_GROUP_HEARTBEAT: Shape = Shape {
+    compact_since: 0,
+    fields: &[
+        all(I32),
+        all(I16),
+        all(Text),
+        all(Text),
+        all(I32),
+        all(I32),
+        all(Nullable(&[all(List(&[all(UUID), all(Numbers(4))]))])),
+    ],
+};
+
 impl Shape {
     /// Walks `bytes`, and says how many of them the message takes.
     ///
@@ -384,6 +399,10 @@ impl Walk<'_> {
                 (0..count).try_for_each(|_| self.structure(fields))
             }
             One(fields) => self.structure(fields),
+            Nullable(fields) => match self.big_endian::<1>()? {
+                ..0 => Some(()),
+                _ => self.structure(fields),
+            },
             Tagged(_, kind) => self.value(kind),
         }
     }
@@ -518,6 +537,10 @@ mod tests {
                     self.structure(fields);
                 }
                 One(fields) => self.structure(fields),
+                Nullable(fields) => {
+                    self.bytes.push(1);
+                    self.structure(fields);
+                }
                 Tagged(..) => unreachable!("it stands in a structure"),
             }
         }
@@ -553,6 +576,7 @@ mod tests {
         ("ListGroups", &LIST_GROUPS, 0..=5, decode::<ListGroupsResponse>),
         ("DescribeGroups", &DESCRIBE_GROUPS, 0..=6, decode::<DescribeGroupsResponse>),
         ("ConsumerGroupDescribe", &CONSUMER_GROUP_DESCRIBE, 0..=1, decode::<ConsumerGroupDescribeResponse>),
+        ("ConsumerGroupHeartbeat", &CONSUMER_GROUP_HEARTBEAT, 0..=1, decode::<ConsumerGroupHeartbeatResponse>),
     ];
 
     fn for_each_case(mut test: impl FnMut(&str, &Shape, Decode, i16, Vec<u8>)) {

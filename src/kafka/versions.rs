@@ -61,6 +61,7 @@ const APIS: &[Api] = &[
     api(ApiKey::ListGroups, "ListGroups", 1, 5, &shape::LIST_GROUPS),
     api(ApiKey::DescribeGroups, "DescribeGroups", 1, 5, &shape::DESCRIBE_GROUPS),
     api(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1, &shape::CONSUMER_GROUP_DESCRIBE),
+    api(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, &shape::CONSUMER_GROUP_HEARTBEAT),
 ];
 
 impl Api {

@@ -11,6 +11,7 @@ use crate::port::{Assignment, Chunk, Source, SourceError, SourceEvent, Waker};
 
 pub use crate::kafka::assignor::Assignor;
 pub use crate::kafka::consumer::{ConsumerOptions as NativeOptions, TopicSelection};
+pub use crate::kafka::group::GroupProtocol;
 pub use crate::kafka::offsets::Isolation;
 
 /// Reads from Kafka 3.9 and 4.x as a member of a consumer group, or from given partitions.

@@ -15,7 +15,8 @@ use konekt::source::native::{NativeOptions, NativeSource, TopicSelection};
 /// A broker with the topic `t`.
 pub fn start_broker(partitions: i32) -> Broker {
     let topics = vec![TopicSpec::new("t", partitions)];
-    Broker::start(BrokerOptions { topics, ..BrokerOptions::default() }).unwrap()
+    let group_consumer_heartbeat_interval = Duration::from_millis(50);
+    Broker::start(BrokerOptions { topics, group_consumer_heartbeat_interval, ..BrokerOptions::default() }).unwrap()
 }
 
 /// Appends one batch of `records` to each partition of `t`.

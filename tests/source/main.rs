@@ -3,13 +3,13 @@
 
 mod application;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use application::{Application, all_read, fill, patience, read_all, start_broker};
 use konekt::TopicPartition;
 use konekt::broker::{Action, ApiKey, Fault};
 use konekt::port::{MemoryBudget, Source, SourceEvent};
-use konekt::source::native::{Assignor, NativeSource, TopicSelection};
+use konekt::source::native::{Assignor, GroupProtocol, NativeOptions, NativeSource, TopicSelection};
 
 const PARTITIONS: i32 = 4;
 const RECORDS: i64 = 300;
@@ -32,11 +32,25 @@ fn everything_is_read_once_and_a_second_run_goes_on_where_the_first_committed() 
     second.close();
 }
 
+/// Every way to be a member of a group.
+const WAYS: [(GroupProtocol, Assignor); 5] = [
+    (GroupProtocol::Classic, Assignor::Range),
+    (GroupProtocol::Classic, Assignor::RoundRobin),
+    (GroupProtocol::Classic, Assignor::CooperativeSticky),
+    (GroupProtocol::Consumer, Assignor::Range),
+    (GroupProtocol::Auto, Assignor::Range),
+];
+
+fn take_part(options: &mut NativeOptions, (protocol, assignor): (GroupProtocol, Assignor)) {
+    options.group_protocol = protocol;
+    options.assignors = vec![assignor];
+}
+
 #[test]
 fn members_share_the_partitions_and_take_over_from_one_that_leaves() {
-    for assignor in [Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky] {
+    for way in WAYS {
         let broker = start_broker(PARTITIONS);
-        let join = || Application::join(&broker, |options| options.assignors = vec![assignor]);
+        let join = || Application::join(&broker, |options| take_part(options, way));
         let (mut one, mut two) = (join(), join());
         let mut turn = patience("both have their share");
         while (one.positions.len(), two.positions.len()) != (2, 2) {
@@ -50,7 +64,7 @@ fn members_share_the_partitions_and_take_over_from_one_that_leaves() {
         fill(&broker, PARTITIONS, RECORDS);
         one.read.extend(two.read.clone());
         read_all(&mut [&mut one], &broker, PARTITIONS);
-        assert_eq!(one.records + two.records, (PARTITIONS as i64 * RECORDS * 2) as u64, "{assignor:?}: none twice");
+        assert_eq!(one.records + two.records, (PARTITIONS as i64 * RECORDS * 2) as u64, "{way:?}: none twice");
         one.close();
     }
 }
@@ -94,6 +108,13 @@ fn nothing_is_missing_whatever_goes_wrong() {
         (OffsetCommit, Action::Silence, 1),
         (ListOffsets, Action::Silence, 1),
         (Metadata, Action::Silence, 1),
+        (ConsumerGroupHeartbeat, error(14), 1),
+        (ConsumerGroupHeartbeat, error(15), 1),
+        (ConsumerGroupHeartbeat, error(16), 1),
+        (ConsumerGroupHeartbeat, error(25), 1),  // UNKNOWN_MEMBER_ID
+        (ConsumerGroupHeartbeat, error(110), 1), // FENCED_MEMBER_EPOCH
+        (ConsumerGroupHeartbeat, Action::CloseAfter, 2),
+        (ConsumerGroupHeartbeat, Action::Silence, 1),
     ] {
         let broker = start_broker(PARTITIONS);
         fill(&broker, PARTITIONS, RECORDS);
@@ -101,6 +122,9 @@ fn nothing_is_missing_whatever_goes_wrong() {
         let after = if matches!(api, Fetch | JoinGroup) { 1 } else { 0 };
         broker.faults().push(Fault::new(api, action).after(after).times(times));
         let mut application = Application::join(&broker, |options| {
+            if api == ConsumerGroupHeartbeat {
+                options.group_protocol = GroupProtocol::Consumer;
+            }
             options.request_timeout = Duration::from_millis(500); // how long a silent connection is believed in
         });
         application.commits = true;
@@ -160,10 +184,10 @@ fn a_partition_whose_chunks_are_held_is_not_fetched_and_holds_nobody_up() {
 
 #[test]
 fn a_rebalance_waits_for_what_is_not_released() {
-    for assignor in [Assignor::Range, Assignor::CooperativeSticky] {
+    for way in WAYS {
         let broker = start_broker(PARTITIONS);
         fill(&broker, PARTITIONS, RECORDS);
-        let join = || Application::join(&broker, |options| options.assignors = vec![assignor]);
+        let join = || Application::join(&broker, |options| take_part(options, way));
         let mut one = join();
         read_all(&mut [&mut one], &broker, PARTITIONS);
         one.releases = false;
@@ -178,7 +202,7 @@ fn a_rebalance_waits_for_what_is_not_released() {
             one.turn();
             two.turn();
         }
-        assert!(two.positions.is_empty(), "{assignor:?}: nothing is released yet");
+        assert!(two.positions.is_empty(), "{way:?}: nothing is released yet");
         one.releases = true;
         let mut turn = patience("the second gets its share");
         while two.positions.len() < 2 {
@@ -322,5 +346,141 @@ fn wrong_options_and_dead_brokers_are_told_in_words() {
         let error = NativeSource::connect(options(bootstrap, group)).err().expect("there is nothing to connect to");
         assert!(error.to_string().contains(words), "{error}");
         assert_eq!(error.is_unavailable(), unavailable, "{error}");
+    }
+}
+
+#[test]
+fn auto_falls_back_where_the_broker_or_the_group_speaks_classic() {
+    for case in ["as Kafka 3.9", "a classic group"] {
+        let broker = start_broker(PARTITIONS);
+        fill(&broker, PARTITIONS, RECORDS);
+        let mut classic = None;
+        if case == "as Kafka 3.9" {
+            // it offers the API and then refuses it
+            broker.faults().push(Fault::new(ApiKey::ConsumerGroupHeartbeat, Action::Error(35)).times(100));
+        } else {
+            let mut application = Application::join(&broker, |_| {});
+            read_all(&mut [&mut application], &broker, PARTITIONS);
+            classic = Some(application);
+        }
+        let mut auto = Application::join(&broker, |options| options.group_protocol = GroupProtocol::Auto);
+        let mut turn = patience("it is a member");
+        while auto.positions.is_empty() {
+            turn();
+            auto.turn();
+            classic.iter_mut().for_each(Application::turn);
+        }
+        auto.close();
+        classic.iter_mut().for_each(Application::close);
+    }
+}
+
+#[test]
+fn a_static_member_keeps_its_partitions_over_a_restart() {
+    let broker = start_broker(PARTITIONS);
+    fill(&broker, PARTITIONS, RECORDS);
+    let join = |instance: &str| {
+        Application::join(&broker, |options| {
+            options.group_protocol = GroupProtocol::Consumer;
+            options.group_instance_id = Some(instance.into());
+        })
+    };
+    let (mut one, mut two) = (join("one"), join("two"));
+    let mut turn = patience("both have their share");
+    while (one.positions.len(), two.positions.len()) != (2, 2) {
+        turn();
+        one.turn();
+        two.turn();
+    }
+    let before: Vec<TopicPartition> = two.positions.keys().cloned().collect();
+    two.close();
+    let mut again = join("two");
+    let mut turn = patience("it is back");
+    while again.positions.len() < 2 {
+        turn();
+        one.turn();
+        again.turn();
+    }
+    assert!(again.positions.keys().eq(before.iter()), "the same partitions");
+    assert_eq!(one.positions.len(), 2, "nobody else noticed");
+    one.close();
+    again.close();
+}
+
+#[test]
+fn a_thousand_idle_partitions_cost_no_bytes() {
+    const MANY: i32 = 1_000;
+    let broker = start_broker(MANY);
+    let mut application = Application::join(&broker, |_| {});
+    let mut turn = patience("all are read");
+    while application.positions.len() < MANY as usize {
+        turn();
+        application.turn();
+    }
+    fill(&broker, MANY, 1);
+    read_all(&mut [&mut application], &broker, MANY);
+    let mut turn = patience("the last answers are in");
+    let mut before = broker.traffic(ApiKey::Fetch);
+    loop {
+        turn();
+        let until = Instant::now() + Duration::from_millis(1_000);
+        while Instant::now() < until {
+            application.turn();
+        }
+        let now = broker.traffic(ApiKey::Fetch);
+        let requests = now.requests - before.requests;
+        let bytes = now.request_bytes + now.answer_bytes - before.request_bytes - before.answer_bytes;
+        if requests > 0 && requests < 20 && bytes < requests * 200 {
+            break; // polls of 100 ms that say nothing and are told nothing
+        }
+        before = now;
+    }
+    fill(&broker, MANY, 1);
+    read_all(&mut [&mut application], &broker, MANY);
+    application.close();
+}
+
+#[test]
+fn a_broker_that_forgets_fetch_sessions_is_told_everything_again() {
+    let broker = start_broker(PARTITIONS);
+    let mut application = Application::join(&broker, |_| {});
+    for _ in 0..5 {
+        fill(&broker, PARTITIONS, RECORDS);
+        read_all(&mut [&mut application], &broker, PARTITIONS);
+        broker.forget_fetch_sessions();
+    }
+    application.close();
+    assert_eq!(application.records, (PARTITIONS as i64 * RECORDS * 5) as u64);
+}
+
+#[test]
+fn a_log_that_lost_what_was_read_stops_the_partition_with_numbers() {
+    for refilled in [0, 5] {
+        let broker = start_broker(2);
+        fill(&broker, 2, 10);
+        fill(&broker, 2, 10);
+        let mut application = Application::join(&broker, |_| {});
+        read_all(&mut [&mut application], &broker, 2);
+        assert_eq!(broker.truncate("t", 0, 12), Some(10));
+        for _ in 0..refilled {
+            fill(&broker, 2, 10); // other records stand where the lost ones stood
+        }
+        let is_it = |event: &SourceEvent| matches!(event, SourceEvent::PartitionFailed { .. });
+        let mut turn = patience("the partition stops");
+        while !application.others.iter().any(is_it) {
+            turn();
+            application.turn();
+        }
+        let words = format!("{:?}", application.others.iter().find(|event| is_it(event)));
+        for expected in ["t/0", "read up to offset 20", "epoch 0 ends at 10", "set the position to 10"] {
+            assert!(words.contains(expected), "{expected}: {words}");
+        }
+        assert_eq!(application.position("t", 0), 20, "nothing of the new records is taken for the next");
+        let mut turn = patience("the other partition goes on");
+        while application.position("t", 1) < broker.log_end("t", 1).unwrap() {
+            turn();
+            application.turn();
+        }
+        application.close();
     }
 }

@@ -1,4 +1,5 @@
-//! One consumer group of the classic protocol, as its coordinator sees it: a state machine without lock, clock or socket.
+//! One consumer group, as its coordinator sees it: a state machine without lock, clock or socket. Here is the classic
+//! protocol; members of the consumer protocol are in `consumer.rs`. A group has members of one kind at a time.
 //!
 //! Requests that may have to wait (JoinGroup, SyncGroup) get a [`Ticket`]; their answer lies in the group, now or after
 //! a later event, until the ticket is taken. Time comes in as `now`; [`Group::tick`] does what is due and
@@ -7,6 +8,7 @@
 //! Phases, as Kafka names them: Empty → PreparingRebalance (everybody joins) → CompletingRebalance (the leader divides
 //! the partitions) → Stable. Sources: KIP-62 (rebalance timeout), KIP-345 (static members), KIP-394 (member id required).
 
+mod consumer;
 mod member;
 mod rebalance;
 #[cfg(test)]
@@ -18,6 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
+use self::consumer::ConsumerMembers;
+pub use self::consumer::{Accepted, Beat, IdPartition, Pace, TopicSizes};
 pub use self::member::{
     Caller, CommittedOffset, Join, JoinAnswer, JoinRefused, Joined, JoinedMember, Member, SyncAnswer, Synced,
 };
@@ -53,6 +57,7 @@ pub struct Group {
     protocol: String,
     leader: String,
     members: BTreeMap<String, Member>,
+    consumers: ConsumerMembers,
     /// Ids that were handed out and have not joined yet, with the time until which they are waited for.
     pending: BTreeMap<String, Duration>,
     initial_rebalance_delay: Duration,
@@ -70,6 +75,7 @@ impl Group {
     /// The phase by Kafka's name.
     pub fn phase_name(&self) -> &'static str {
         match self.phase {
+            Phase::Empty if !self.consumers.is_empty() => "Stable",
             Phase::Empty => "Empty",
             Phase::Preparing { .. } => "PreparingRebalance",
             Phase::Completing { .. } => "CompletingRebalance",
@@ -79,7 +85,17 @@ impl Group {
 
     /// `consumer`, or what the first member said.
     pub fn protocol_type(&self) -> &str {
-        &self.protocol_type
+        if self.consumers.is_empty() { &self.protocol_type } else { "consumer" }
+    }
+
+    /// Which protocol its members speak, by Kafka's name.
+    pub fn type_name(&self) -> &'static str {
+        if self.consumers.is_empty() { "classic" } else { "consumer" }
+    }
+
+    /// Whether it has members, of either protocol.
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty() || !self.consumers.is_empty()
     }
 
     /// The assignor in use; empty while there is none.
@@ -118,6 +134,20 @@ impl Group {
         ticket
     }
 
+    /// A ConsumerGroupHeartbeat. A group with members of the classic protocol is not converted.
+    pub fn consumer_heartbeat(
+        &mut self,
+        now: Duration,
+        pace: Pace,
+        beat: Beat,
+        sizes: &TopicSizes,
+    ) -> Result<Accepted, ResponseError> {
+        match self.members.is_empty() && self.pending.is_empty() {
+            true => self.consumers.heartbeat(now, pace, beat, sizes),
+            false => Err(ResponseError::GroupIdNotFound),
+        }
+    }
+
     /// The answer to a join, once it is there.
     pub fn take_join(&mut self, ticket: Ticket) -> Option<JoinAnswer> {
         self.join_answers.remove(&ticket)
@@ -153,13 +183,24 @@ impl Group {
 
     /// Whether the caller may commit offsets now: a member of this generation, or anybody while there are no members.
     pub fn may_commit(&mut self, now: Duration, caller: &Caller) -> Result<(), ResponseError> {
-        if caller.generation < 0 && self.members.is_empty() {
+        if caller.generation < 0 && !self.has_members() {
             return Ok(());
+        }
+        if !self.consumers.is_empty() {
+            return self.consumers.check_caller(caller);
         }
         self.current_member(caller)?.renew(now);
         match self.phase {
             Phase::Completing { .. } => Err(ResponseError::RebalanceInProgress),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the caller may read the group's offsets: anybody who claims no membership, or a member of this epoch.
+    pub fn may_read_offsets(&self, caller: &Caller) -> Result<(), ResponseError> {
+        match caller.generation < 0 || self.consumers.is_empty() {
+            true => Ok(()),
+            false => self.consumers.check_caller(caller),
         }
     }
 
@@ -172,11 +213,12 @@ impl Group {
             Phase::Preparing { deadline, .. } | Phase::Completing { deadline } => Some(deadline),
             Phase::Empty | Phase::Stable => None,
         };
-        sessions.chain(self.pending.values().copied()).chain(phase).min()
+        sessions.chain(self.pending.values().copied()).chain(phase).chain(self.consumers.next_deadline()).min()
     }
 
     /// Ends sessions, reservations and phases whose time is over.
     pub fn tick(&mut self, now: Duration) {
+        self.consumers.tick(now);
         self.pending.retain(|_, deadline| *deadline > now);
         self.remove_members(now, |member| !member.is_waiting() && member.session_deadline <= now);
         match self.phase {
@@ -212,7 +254,7 @@ impl Group {
         if join.session_timeout.is_zero() || join.session_timeout > SESSION_TIMEOUT_MAX {
             return Err(ResponseError::InvalidSessionTimeout);
         }
-        if join.protocol_type.is_empty() || join.protocols.is_empty() {
+        if join.protocol_type.is_empty() || join.protocols.is_empty() || !self.consumers.is_empty() {
             return Err(ResponseError::InconsistentGroupProtocol);
         }
         let others = || self.members.iter().filter(|(id, _)| **id != join.member_id).map(|(_, member)| member);

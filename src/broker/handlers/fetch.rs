@@ -1,14 +1,15 @@
 //! Records out: Fetch with its long poll, ListOffsets, OffsetForLeaderEpoch.
-//!
-//! Fetch sessions (KIP-227) are declined: every answer has session id 0, and clients then send whole requests.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::{
+    EpochEndOffset as DivergingEpoch, FetchableTopicResponse, PartitionData,
+};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
@@ -19,7 +20,7 @@ use kafka_protocol::messages::{
 use parking_lot::Mutex;
 
 use super::Context;
-use crate::broker::log::{LEADER_EPOCH, PartitionLog, TimedOffset};
+use crate::broker::log::{PartitionLog, TimedOffset};
 use crate::door;
 
 /// From this version on topics are named by id.
@@ -35,18 +36,19 @@ const EARLIEST_LOCAL: i64 = -4;
 type Log = Arc<Mutex<PartitionLog>>;
 
 /// Fetch (1): waits until there are `min_bytes` or something to complain of, at most `max_wait_ms`.
-pub fn fetch(context: &Context, request: &FetchRequest) -> FetchResponse {
-    if request.session_id != 0 {
-        return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
-    }
+pub fn fetch(context: &Context, request: FetchRequest) -> FetchResponse {
     let shared = context.shared;
+    let (session, request) = match shared.fetch_sessions.enter(request) {
+        Ok(entered) => entered,
+        Err(error) => return FetchResponse::default().with_error_code(error.code()),
+    };
     let deadline = door::now() + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     loop {
         let seen = shared.topics.rings();
-        let is_enough = shared.stop.is_raised() || has_enough(context, request, min_bytes);
+        let is_enough = shared.stop.is_raised() || has_enough(context, &request, min_bytes);
         if is_enough || !shared.topics.wait_for_ring(seen, deadline) {
-            return read_all(context, request);
+            return shared.fetch_sessions.leave(session, read_all(context, &request));
         }
     }
 }
@@ -59,7 +61,8 @@ fn has_enough(context: &Context, request: &FetchRequest, min_bytes: usize) -> bo
     {
         let Ok(log) = log_for(context, topic, asked) else { return true };
         let log = log.lock();
-        if asked.fetch_offset < log.start() || asked.fetch_offset > log.end() {
+        let is_outside = asked.fetch_offset < log.start() || asked.fetch_offset > log.end();
+        if is_outside || divergence(&log, asked).is_some() {
             return true;
         }
         bytes += log.available_bytes(asked.fetch_offset, min_bytes);
@@ -79,17 +82,25 @@ fn log_for(context: &Context, topic: &FetchTopic, asked: &FetchPartition) -> Res
     let found = if by_id { topics.get_by_id(topic.topic_id) } else { topics.get(&topic.topic) };
     let unknown = if by_id { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition };
     let topic = found.ok_or(unknown.code())?;
-    check_epoch(asked.current_leader_epoch)?;
-    topic.partition(asked.partition).ok_or(ResponseError::UnknownTopicOrPartition.code())
+    let log = topic.partition(asked.partition).ok_or(ResponseError::UnknownTopicOrPartition.code())?;
+    check_epoch(&log.lock(), asked.current_leader_epoch)?;
+    Ok(log)
 }
 
 /// Clients that know of another leader epoch (−1: of none) are told so.
-fn check_epoch(leader_epoch: i32) -> Result<(), i16> {
-    match leader_epoch {
-        -1 | LEADER_EPOCH => Ok(()),
-        newer if newer > LEADER_EPOCH => Err(ResponseError::UnknownLeaderEpoch.code()),
-        _ => Err(ResponseError::FencedLeaderEpoch.code()),
+fn check_epoch(log: &PartitionLog, leader_epoch: i32) -> Result<(), i16> {
+    match leader_epoch.cmp(&log.leader_epoch()) {
+        _ if leader_epoch == -1 => Ok(()),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(ResponseError::UnknownLeaderEpoch.code()),
+        Ordering::Less => Err(ResponseError::FencedLeaderEpoch.code()),
     }
+}
+
+/// Where the log and what the client has read part (KIP-320): it read records of an epoch that ends before that here.
+fn divergence(log: &PartitionLog, asked: &FetchPartition) -> Option<DivergingEpoch> {
+    let end = log.end_of_epoch(asked.last_fetched_epoch).filter(|end| *end < asked.fetch_offset)?;
+    Some(DivergingEpoch::default().with_epoch(asked.last_fetched_epoch).with_end_offset(end))
 }
 
 fn read_all(context: &Context, request: &FetchRequest) -> FetchResponse {
@@ -133,6 +144,9 @@ fn read_one(
     };
     let log = log.lock();
     let (start, end) = (log.start(), log.end());
+    if let Some(diverging) = divergence(&log, asked) {
+        return data.with_diverging_epoch(diverging).with_high_watermark(end).with_log_start_offset(start);
+    }
     let slices = log.read(asked.fetch_offset, max_bytes, at_least_one);
     drop(log);
     let data = data.with_high_watermark(end).with_last_stable_offset(end).with_log_start_offset(start);
@@ -179,7 +193,7 @@ fn list_offset(context: &Context, topic: &str, asked: &ListOffsetsPartition) -> 
     match found {
         Some(at) => {
             // Versions before 4 have no place for an epoch.
-            let leader_epoch = if context.version >= 4 { LEADER_EPOCH } else { -1 };
+            let leader_epoch = if context.version >= 4 { log.leader_epoch() } else { -1 };
             response.with_offset(at.offset).with_timestamp(at.timestamp_ms).with_leader_epoch(leader_epoch)
         }
         None => response.with_offset(-1).with_timestamp(-1),
@@ -190,12 +204,13 @@ fn named_log(context: &Context, topic: &str, partition: i32, leader_epoch: i32) 
     if let Some(code) = context.refused_at(partition) {
         return Err(code);
     }
-    check_epoch(leader_epoch)?;
     let log = context.shared.topics.get(topic).and_then(|topic| topic.partition(partition));
-    log.ok_or(ResponseError::UnknownTopicOrPartition.code())
+    let log = log.ok_or(ResponseError::UnknownTopicOrPartition.code())?;
+    check_epoch(&log.lock(), leader_epoch)?;
+    Ok(log)
 }
 
-/// OffsetForLeaderEpoch (23): there is one epoch, and it ends where the log ends.
+/// OffsetForLeaderEpoch (23): where the records of an epoch end.
 pub fn offset_for_leader_epoch(
     context: &Context,
     request: OffsetForLeaderEpochRequest,
@@ -205,10 +220,10 @@ pub fn offset_for_leader_epoch(
         let end_of = |asked: &kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition| {
             let end = EpochEndOffset::default().with_partition(asked.partition);
             match named_log(context, &topic.topic, asked.partition, asked.current_leader_epoch) {
-                Ok(log) if asked.leader_epoch == LEADER_EPOCH => {
-                    end.with_leader_epoch(LEADER_EPOCH).with_end_offset(log.lock().end())
-                }
-                Ok(_) => end.with_leader_epoch(-1).with_end_offset(-1),
+                Ok(log) => match log.lock().end_of_epoch(asked.leader_epoch) {
+                    Some(offset) => end.with_leader_epoch(asked.leader_epoch).with_end_offset(offset),
+                    None => end.with_leader_epoch(-1).with_end_offset(-1),
+                },
                 Err(code) => end.with_error_code(code),
             }
         };

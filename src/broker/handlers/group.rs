@@ -217,7 +217,7 @@ pub fn list(context: &Context, request: &ListGroupsRequest) -> ListGroupsRespons
             .with_group_id(text(group_id).into())
             .with_protocol_type(text(group.protocol_type()))
             .with_group_state(StrBytes::from_static_str(group.phase_name()))
-            .with_group_type(StrBytes::from_static_str("classic"))
+            .with_group_type(StrBytes::from_static_str(group.type_name()))
     });
     let wanted = |group: &ListedGroup| {
         passes(&request.states_filter, &group.group_state) && passes(&request.types_filter, &group.group_type)

@@ -13,7 +13,6 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, text};
-use crate::broker::log::LEADER_EPOCH;
 use crate::broker::topics::Topic;
 
 /// The key type of consumer groups in FindCoordinator.
@@ -69,11 +68,12 @@ fn find_or_create(context: &Context, asked: MetadataRequestTopic, may_create: bo
 
 fn describe(context: &Context, topic: &Topic) -> MetadataResponseTopic {
     let node = context.shared.node_id.into();
+    let leader_epoch = |index| topic.partition(index).map_or(-1, |log| log.lock().leader_epoch());
     let partition = |index| {
         MetadataResponsePartition::default()
             .with_partition_index(index)
             .with_leader_id(node)
-            .with_leader_epoch(LEADER_EPOCH)
+            .with_leader_epoch(leader_epoch(index))
             .with_replica_nodes(vec![node])
             .with_isr_nodes(vec![node])
     };

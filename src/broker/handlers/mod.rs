@@ -1,6 +1,7 @@
 //! What the broker answers: one function per API, by theme. [`SUPPORTED`] says which APIs and versions there are.
 
 mod admin;
+mod consumer_group;
 mod fetch;
 mod group;
 mod metadata;
@@ -39,6 +40,7 @@ const SUPPORTED: &[(ApiKey, i16, i16)] = &[
     (ApiKey::CreatePartitions, 0, 3),
     (ApiKey::DeleteGroups, 0, 2),
     (ApiKey::DescribeCluster, 0, 2),
+    (ApiKey::ConsumerGroupHeartbeat, 0, 1),
 ];
 
 /// Who asks, and for what the answer must account.
@@ -108,13 +110,14 @@ pub fn answer(context: &Context, request: RequestKind) -> Answer {
         RequestKind::DescribeCluster(_) => Answer::of(metadata::describe_cluster(context)),
         RequestKind::Produce(request) => produce::produce(context, request),
         RequestKind::InitProducerId(request) => Answer::of(produce::init_producer_id(context, &request)),
-        RequestKind::Fetch(request) => Answer::of(fetch::fetch(context, &request)),
+        RequestKind::Fetch(request) => Answer::of(fetch::fetch(context, request)),
         RequestKind::ListOffsets(request) => Answer::of(fetch::list_offsets(context, request)),
         RequestKind::OffsetForLeaderEpoch(request) => Answer::of(fetch::offset_for_leader_epoch(context, request)),
         RequestKind::JoinGroup(request) => group::join(context, request),
         RequestKind::SyncGroup(request) => group::sync(context, request),
         RequestKind::Heartbeat(request) => Answer::of(group::heartbeat(context, &request)),
         RequestKind::LeaveGroup(request) => Answer::of(group::leave(context, request)),
+        RequestKind::ConsumerGroupHeartbeat(request) => Answer::of(consumer_group::heartbeat(context, &request)),
         RequestKind::DescribeGroups(request) => Answer::of(group::describe(context, request)),
         RequestKind::ListGroups(request) => Answer::of(group::list(context, &request)),
         RequestKind::DeleteGroups(request) => Answer::of(group::delete(context, request)),

@@ -100,6 +100,10 @@ pub fn fetch(context: &Context, request: OffsetFetchRequest) -> OffsetFetchRespo
 }
 
 fn fetch_group(context: &Context, asked: OffsetFetchRequestGroup, error_code: i16) -> OffsetFetchResponseGroup {
+    let who = caller(asked.member_id.as_deref().unwrap_or_default(), None, asked.member_epoch);
+    let allowed = context.shared.groups.with(&asked.group_id, |group, _| group.may_read_offsets(&who));
+    let error_code =
+        if error_code == 0 { code_of(allowed.or(Some(Ok(()))), ResponseError::GroupIdNotFound) } else { error_code };
     let named = |topic: OffsetFetchRequestTopics| (topic.name, topic.partition_indexes);
     let topics = asked.topics.map(|topics| topics.into_iter().map(named).collect());
     let topics = positions(context, &asked.group_id, topics).into_iter().map(|(name, partitions)| {

@@ -30,6 +30,20 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .variables(&["KAFKA_GROUP_INSTANCE_ID"]),
     field(
+        "group_protocol",
+        Kind::Choice(&["classic", "consumer", "auto"]),
+        Default::Is("classic"),
+        "How members and coordinator agree: classic, consumer (KIP-848, Kafka 4.0) or auto, the newer if offered.",
+    )
+    .variables(&["KAFKA_GROUP_PROTOCOL"]),
+    field(
+        "group_remote_assignor",
+        Kind::Text,
+        Default::Nothing,
+        "Which of the coordinator's assignors to ask for: uniform, range (group_protocol = consumer).",
+    )
+    .variables(&["KAFKA_GROUP_REMOTE_ASSIGNOR"]),
+    field(
         "partition_assignment_strategy",
         Kind::Strategies,
         Default::Is("range,cooperative-sticky"),

@@ -28,6 +28,13 @@ pub(super) const FIELDS: &[Field] = &[
         .variables(&["KAFKA_CLIENT_ID"])
         .commands(ON_KAFKA),
     field(
+        "client_rack",
+        Kind::Text,
+        Default::Nothing,
+        "Where this client is, as brokers name racks: a replica in the same rack is read instead of the leader.",
+    )
+    .variables(&["KAFKA_CLIENT_RACK"]),
+    field(
         "isolation_level",
         Kind::Choice(&["read_committed", "read_uncommitted"]),
         Default::Is("read_committed"),

@@ -12,11 +12,12 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Committer, TryAgain};
+use super::{Committer, TryAgain, is_about_membership};
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::{TopicsWanted, topic_name};
 use crate::kafka::consumer::{AssignedPartition, Event, tell};
 use crate::kafka::error::{Code, Error};
+use crate::kafka::group::Credentials;
 use crate::kafka::keeper;
 use crate::kafka::offsets::OffsetAt;
 
@@ -36,7 +37,7 @@ impl Committer {
         let partitions: Vec<TopicPartition> = self.describing.keys().cloned().collect();
         match self.look_up(&partitions) {
             Ok(described) => self.described(described),
-            Err(error) if error.code().is_some() && !error.is_retriable() => {
+            Err(error) if is_final(&error) => {
                 self.describing.clear();
                 self.reporter.send(Event::Failed(error));
             }
@@ -121,9 +122,10 @@ impl Committer {
 
     fn fetch_committed(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
         let group_id = self.group_id.clone();
+        let credentials = self.membership.lock().credentials.clone();
         let connection = self.coordinator()?;
         let version = connection.version::<OffsetFetchRequest>()?;
-        let answer = connection.call(&offset_fetch_request(&group_id, partitions, version))?;
+        let answer = connection.call(&offset_fetch_request(&group_id, &credentials, partitions, version))?;
         let address = connection.address().to_owned();
         let refused = |subject: String, code| Error::Broker {
             address: address.clone(),
@@ -150,8 +152,19 @@ impl Committer {
     }
 }
 
-/// From version 8 on the request names groups (KIP-709).
-fn offset_fetch_request(group_id: &str, partitions: &[TopicPartition], version: i16) -> OffsetFetchRequest {
+/// Whether asking again changes nothing.
+fn is_final(error: &Error) -> bool {
+    error.code().is_some_and(|code| !is_about_membership(code)) && !error.is_retriable()
+}
+
+/// From version 8 on the request names groups (KIP-709), from 9 on who asks: a member of another epoch than it believes
+/// must not read positions that others may be moving (KIP-848).
+fn offset_fetch_request(
+    group_id: &str,
+    credentials: &Credentials,
+    partitions: &[TopicPartition],
+    version: i16,
+) -> OffsetFetchRequest {
     let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
     for partition in partitions {
         topics.entry(&partition.topic).or_default().push(partition.partition);
@@ -162,9 +175,13 @@ fn offset_fetch_request(group_id: &str, partitions: &[TopicPartition], version: 
         let topic = |(name, indexes)| {
             OffsetFetchRequestTopics::default().with_name(topic_name(name)).with_partition_indexes(indexes)
         };
-        let group = OffsetFetchRequestGroup::default()
+        let mut group = OffsetFetchRequestGroup::default()
             .with_group_id(group_id)
             .with_topics(Some(topics.into_iter().map(topic).collect()));
+        if version >= 9 && credentials.generation >= 0 {
+            group.member_id = Some(StrBytes::from_string(credentials.member_id.clone()));
+            group.member_epoch = credentials.generation;
+        }
         request.with_groups(vec![group])
     } else {
         let topic = |(name, indexes)| {
@@ -202,7 +219,8 @@ mod tests {
     fn committed_offsets_are_asked_for_in_every_version() {
         let partitions = [TopicPartition::new("a", 0), TopicPartition::new("a", 1), TopicPartition::new("b", 0)];
         for version in 2..=9 {
-            let request = offset_fetch_request("g", &partitions, version);
+            let member = Credentials { member_id: "m".into(), generation: 3 };
+            let request = offset_fetch_request("g", &member, &partitions, version);
             let encoded = request.encode(&mut bytes::BytesMut::new(), version);
             assert!(encoded.is_ok(), "version {version}: {encoded:?}");
         }

@@ -412,14 +412,25 @@ enum AfterCommit {
 fn after_commit(code: Code) -> AfterCommit {
     match code {
         Code::NONE => AfterCommit::Done,
-        // The keeper is about to find out, and joins again: then the partition is ours in a new generation, or it is
-        // not, and the position is dropped.
-        Code::REBALANCE_IN_PROGRESS | Code::ILLEGAL_GENERATION | Code::UNKNOWN_MEMBER_ID => AfterCommit::Again,
+        code if is_about_membership(code) => AfterCommit::Again,
         // A deleted topic never gets its position.
         Code::UNKNOWN_TOPIC_OR_PARTITION => AfterCommit::Refused,
         code if code.is_retriable() => AfterCommit::Again,
         _ => AfterCommit::Refused,
     }
+}
+
+/// We are not who the group thinks we are. The keeper is about to find out, and joins again or learns of the new epoch:
+/// then the partition is ours still, and the next attempt is signed anew, or it is not, and its position is dropped.
+fn is_about_membership(code: Code) -> bool {
+    [
+        Code::REBALANCE_IN_PROGRESS,
+        Code::ILLEGAL_GENERATION,
+        Code::UNKNOWN_MEMBER_ID,
+        Code::STALE_MEMBER_EPOCH,
+        Code::FENCED_MEMBER_EPOCH,
+    ]
+    .contains(&code)
 }
 
 fn not_ours() -> Error {
@@ -437,6 +448,7 @@ mod tests {
             (Code::REBALANCE_IN_PROGRESS, AfterCommit::Again),
             (Code::ILLEGAL_GENERATION, AfterCommit::Again),
             (Code::UNKNOWN_MEMBER_ID, AfterCommit::Again),
+            (Code::STALE_MEMBER_EPOCH, AfterCommit::Again),
             (Code::NOT_COORDINATOR, AfterCommit::Again),
             (Code::COORDINATOR_LOAD_IN_PROGRESS, AfterCommit::Again),
             (Code::FENCED_INSTANCE_ID, AfterCommit::Refused),

@@ -40,6 +40,9 @@ const METADATA_AGE_AT_START: Duration = Duration::from_millis(500);
 const TOPIC_CREATION_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_BASE: Duration = Duration::from_millis(100);
 const RETRY_CAP: Duration = Duration::from_secs(3);
+/// As `reconnect.backoff.ms` and `reconnect.backoff.max.ms` of the Java client.
+const RECONNECT_BASE: Duration = Duration::from_millis(50);
+const RECONNECT_CAP: Duration = Duration::from_secs(1);
 /// How many attempts in a row may fail before that is trouble: leaders move in less.
 const PATIENCE: u32 = 5;
 /// A partition that was fetched for this long begins with short waits again.
@@ -55,6 +58,13 @@ pub enum Command {
     Stop(Vec<TopicPartition>),
     /// A fetcher cannot go on with a partition.
     Returned(Returned),
+    /// A fetcher has lost its connection, or gets none, and gives all its partitions back. `worked`: something had been
+    /// answered over it.
+    Disconnected {
+        node: i32,
+        worked: bool,
+        partitions: Vec<Returned>,
+    },
     /// End, and the fetchers too.
     Close,
 }
@@ -65,6 +75,8 @@ pub struct Returned {
     pub run: u64,
     /// Where to go on.
     pub offset: i64,
+    /// The leader epoch of the record before that; −1 when it is not known.
+    pub last_epoch: i32,
     pub cause: Cause,
 }
 
@@ -76,13 +88,22 @@ pub enum Cause {
     Refused(Error),
     /// The offset is not in the log.
     OutOfRange,
+    /// The leader names a replica that is nearer.
+    ToReplica(i32),
+    /// It was read from such a replica for long enough.
+    ToLeader,
 }
 
 /// A started partition.
 struct Route {
     run: u64,
     offset: i64,
+    last_epoch: i32,
+    /// The newest leader epoch that was heard of: metadata of a broker that has not heard of it says nothing.
+    leader_epoch: i32,
     topic_id: Uuid,
+    /// A broker that is nearer than the leader, and until when it is believed to be.
+    replica: Option<(i32, Instant)>,
     credit: Credit,
     place: Place,
     backoff: Backoff,
@@ -103,6 +124,12 @@ enum Place {
     },
 }
 
+/// A broker whose connection failed: not before then is it tried again, by whichever partition.
+struct Unreachable {
+    at: Instant,
+    backoff: Backoff,
+}
+
 struct FetcherHandle {
     commands: Sender<fetcher::Command>,
     interrupt: Interrupt,
@@ -121,6 +148,7 @@ pub struct Router {
     topics: Topics,
     routes: BTreeMap<TopicPartition, Route>,
     fetchers: BTreeMap<i32, FetcherHandle>,
+    unreachable: BTreeMap<i32, Unreachable>,
     started: Instant,
     refresh_at: Instant,
     refresh_backoff: Backoff,
@@ -151,6 +179,7 @@ impl Router {
             topics,
             routes: BTreeMap::new(),
             fetchers: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
             started: now,
             refresh_at: now,
             refresh_backoff: Backoff::new(RETRY_BASE, RETRY_CAP),
@@ -196,6 +225,7 @@ impl Router {
             Command::Start { partition, run, offset } => self.start(partition, run, offset),
             Command::Stop(partitions) => partitions.iter().for_each(|partition| self.stop(partition)),
             Command::Returned(returned) => self.returned(returned),
+            Command::Disconnected { node, worked, partitions } => self.disconnected(node, worked, partitions),
             Command::Close => return false,
         }
         true
@@ -209,6 +239,9 @@ impl Router {
         let route = Route {
             run,
             offset,
+            last_epoch: -1,
+            leader_epoch: -1,
+            replica: None,
             topic_id: metadata.topics.get(&partition.topic).map_or(Uuid::nil(), |topic| topic.id),
             credit: credit.unwrap_or_else(|| Credit::new(self.options.credit_chunks)),
             place: Place::Waiting { at: door::now(), unknown_since: None },
@@ -229,25 +262,54 @@ impl Router {
         }
     }
 
-    fn returned(&mut self, Returned { partition, run, offset, cause }: Returned) {
+    fn returned(&mut self, returned: Returned) {
+        let Returned { partition, run, offset, last_epoch, cause } = returned;
         let Some(route) = self.routes.get_mut(&partition).filter(|route| route.run == run) else { return };
         let now = door::now();
-        if matches!(route.place, Place::At { since, .. } if now.saturating_duration_since(since) >= CALM) {
-            route.backoff.reset();
-        }
-        let at = now + route.backoff.fail(door::random());
-        route.offset = offset;
-        route.place = match cause {
-            Cause::OutOfRange => Place::OutOfRange { at: now },
-            Cause::Connection => Place::Waiting { at, unknown_since: None },
+        (route.offset, route.last_epoch) = (offset, last_epoch);
+        let was_at_replica = route.replica.take().is_some();
+        match cause {
+            Cause::ToReplica(node) => {
+                log::debug!("{partition}: its replica on broker {node} is nearer than the leader");
+                route.replica = Some((node, now + self.options.metadata_max_age));
+                let metadata = self.cluster.metadata();
+                match metadata.brokers.contains_key(&node) {
+                    true => self.place(&partition, &metadata),
+                    false => route.back_off(now), // newer metadata may know it; until then the leader would name it again
+                }
+            }
+            Cause::ToLeader => self.place(&partition, &self.cluster.metadata()),
+            Cause::OutOfRange if !was_at_replica => route.place = Place::OutOfRange { at: now },
+            Cause::OutOfRange | Cause::Connection => route.back_off(now),
             Cause::Refused(error) => {
                 log::debug!("{partition}: {error}; asking where it is");
+                route.back_off(now);
                 if route.backoff.failures() >= PATIENCE {
                     self.reporter.trouble(error);
                 }
-                Place::Waiting { at, unknown_since: None }
             }
-        };
+        }
+    }
+
+    /// All partitions of a broker wait for the same moment, so that it is tried once at a time.
+    fn disconnected(&mut self, node: i32, worked: bool, partitions: Vec<Returned>) {
+        let now = door::now();
+        let unreachable = self
+            .unreachable
+            .entry(node)
+            .or_insert_with(|| Unreachable { at: now, backoff: Backoff::new(RECONNECT_BASE, RECONNECT_CAP) });
+        if worked {
+            unreachable.backoff.reset();
+        }
+        unreachable.at = now + unreachable.backoff.fail(door::random());
+        let at = unreachable.at;
+        for returned in partitions {
+            let (partition, run) = (returned.partition.clone(), returned.run);
+            self.returned(returned);
+            if let Some(route) = self.routes.get_mut(&partition).filter(|route| route.run == run) {
+                route.place = Place::Waiting { at, unknown_since: None };
+            }
+        }
     }
 
     fn end_fetchers(&mut self, ends: impl Fn(&i32) -> bool) {
@@ -276,6 +338,7 @@ impl Router {
         self.subscribe(counts);
         let in_use: BTreeSet<i32> = self.routes.values().filter_map(Route::node).collect();
         self.end_fetchers(|node| !in_use.contains(node) && !metadata.brokers.contains_key(node));
+        self.unreachable.retain(|node, _| metadata.brokers.contains_key(node));
         Ok(())
     }
 
@@ -353,6 +416,14 @@ impl Route {
         }
     }
 
+    /// Waits after a failure.
+    fn back_off(&mut self, now: Instant) {
+        if matches!(self.place, Place::At { since, .. } if now.saturating_duration_since(since) >= CALM) {
+            self.backoff.reset();
+        }
+        self.place = Place::Waiting { at: now + self.backoff.fail(door::random()), unknown_since: None };
+    }
+
     /// Waits for other metadata.
     fn wait(&mut self, is_unknown: bool) {
         let now = door::now();
@@ -377,15 +448,27 @@ impl Router {
     fn place(&mut self, partition: &TopicPartition, metadata: &Metadata) {
         let Some(route) = self.routes.get_mut(partition) else { return };
         match find(metadata, partition, route.topic_id) {
+            // From a broker that has not heard yet of what another one has said.
+            Whereabouts::Leader { epoch, .. } if epoch < route.leader_epoch => route.wait(false),
             Whereabouts::Leader { node, epoch, topic_id } => {
                 route.topic_id = topic_id;
-                route.place = Place::At { node, since: door::now() };
+                route.leader_epoch = epoch;
+                route.replica.take_if(|(replica, _)| !metadata.brokers.contains_key(replica));
+                let node = route.replica.map_or(node, |(replica, _)| replica);
+                let now = door::now();
+                if let Some(unreachable) = self.unreachable.get(&node).filter(|unreachable| now < unreachable.at) {
+                    route.place = Place::Waiting { at: unreachable.at, unknown_since: None };
+                    return;
+                }
+                route.place = Place::At { node, since: now };
                 let target = Target {
                     partition: partition.clone(),
                     topic_id,
                     leader_epoch: epoch,
                     run: route.run,
                     offset: route.offset,
+                    last_epoch: route.last_epoch,
+                    replica_until: route.replica.map(|(_, until)| until),
                     credit: route.credit.clone(),
                 };
                 self.hand_over(node, target);
@@ -454,7 +537,11 @@ impl Router {
     fn examine(&mut self, partition: TopicPartition, bounds: Result<(i64, i64), Error>) {
         let Some(route) = self.routes.get_mut(&partition) else { return };
         match bounds {
-            Ok((log_start, log_end)) if (log_start..=log_end).contains(&route.offset) => route.wait(false),
+            Ok((log_start, log_end)) if (log_start..=log_end).contains(&route.offset) => {
+                // It may be that the leader cannot tell any more where the epoch ended, and so has to be asked without.
+                route.last_epoch = -1;
+                route.wait(false);
+            }
             Ok((log_start, log_end)) => {
                 let (run, requested) = (route.run, route.offset);
                 self.routes.remove(&partition);

@@ -22,6 +22,8 @@ use crate::kafka::offsets::Isolation;
 pub struct Survey {
     /// The offset after the last complete batch: where the next fetch begins. Never below the offset asked for.
     pub next_offset: i64,
+    /// The leader epoch of the last complete batch; −1 when there is none, or when it has none.
+    pub last_epoch: i32,
     /// The most records that can be in it at or after the offset asked for.
     pub records_max: usize,
     /// Complete batches.
@@ -36,13 +38,14 @@ pub struct Survey {
 /// # Errors
 /// When a header makes no sense.
 pub fn survey(bytes: &[u8], from: i64) -> Result<Survey, DecodeError> {
-    let mut survey = Survey { next_offset: from, records_max: 0, batches: 0, cut_off_bytes: None };
+    let mut survey = Survey { next_offset: from, last_epoch: -1, records_max: 0, batches: 0, cut_off_bytes: None };
     let mut batches = Batches::new(bytes);
     for batch in batches.by_ref() {
         let header = batch?.header;
         survey.batches += 1;
         if header.next_offset() > from {
             survey.next_offset = header.next_offset();
+            survey.last_epoch = header.leader_epoch;
             survey.records_max += if header.is_control() { 0 } else { header.record_count as usize };
         }
     }

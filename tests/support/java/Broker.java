@@ -33,7 +33,7 @@ public final class Broker {
 
         Path properties = writeProperties(directory, port, controllerPort, extra);
         if (!Files.exists(directory.resolve("data/meta.properties"))) {
-            format(properties);
+            format(properties, !extra.contains("process.roles=broker"));
         }
         Thread watcher = warmUp ? new Thread(() -> answerOnceAndStop(port)) : new Thread(() -> obeyStdin(directory));
         watcher.setDaemon(true);
@@ -68,9 +68,14 @@ public final class Broker {
         return Files.write(directory.resolve("server.properties"), lines);
     }
 
-    private static void format(Path properties) {
-        String[] arguments = {"format", "--standalone", "--cluster-id", CLUSTER_ID, "--config", properties.toString()};
-        int status = kafka.tools.StorageTool.execute(arguments, System.err);
+    /** A node that is a controller begins a quorum of its own; one that is none finds it by its settings. */
+    private static void format(Path properties, boolean isController) {
+        List<String> arguments =
+                new ArrayList<>(List.of("format", "--cluster-id", CLUSTER_ID, "--config", properties.toString()));
+        if (isController) {
+            arguments.add("--standalone");
+        }
+        int status = kafka.tools.StorageTool.execute(arguments.toArray(String[]::new), System.err);
         if (status != 0) {
             throw new IllegalStateException("formatting the storage failed with status " + status);
         }

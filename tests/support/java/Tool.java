@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
@@ -19,6 +20,7 @@ import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -32,6 +34,8 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.ElectionType;
+import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.header.Header;
@@ -77,6 +81,7 @@ public final class Tool {
                 case "create-topic" -> createTopic(command);
                 case "delete-topic" -> deleteTopic(command);
                 case "add-partitions" -> addPartitions(command);
+                case "move-leaders" -> moveLeaders(command);
                 case "ends" -> ends(command);
                 case "delete-records" -> deleteRecords(command);
                 case "committed" -> committed(command);
@@ -107,7 +112,8 @@ public final class Tool {
     private JsonNode createTopic(JsonNode command) throws Exception {
         Map<String, String> settings = new HashMap<>();
         command.path("config").properties().forEach(entry -> settings.put(entry.getKey(), entry.getValue().asText()));
-        NewTopic topic = new NewTopic(topicOf(command), command.get("partitions").asInt(), (short) 1).configs(settings);
+        short replicas = (short) command.path("replicas").asInt(1);
+        NewTopic topic = new NewTopic(topicOf(command), command.get("partitions").asInt(), replicas).configs(settings);
         admin.createTopics(List.of(topic)).all().get();
         waitUntilServed(topic.name(), topic.numPartitions());
         return JSON.createObjectNode();
@@ -122,6 +128,22 @@ public final class Tool {
         var count = NewPartitions.increaseTo(command.get("partitions").asInt());
         admin.createPartitions(Map.of(topicOf(command), count)).all().get();
         waitUntilServed(topicOf(command), count.totalCount());
+        return JSON.createObjectNode();
+    }
+
+    /** Makes a broker the preferred leader of all partitions of a topic, and their leader. */
+    private JsonNode moveLeaders(JsonNode command) throws Exception {
+        String topic = topicOf(command);
+        int leader = command.get("to").asInt();
+        Map<TopicPartition, Optional<NewPartitionReassignment>> moves = new HashMap<>();
+        for (var partition : admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions()) {
+            List<Integer> order = new ArrayList<>(partition.replicas().stream().map(Node::id).toList());
+            order.remove((Integer) leader);
+            order.add(0, leader);
+            moves.put(new TopicPartition(topic, partition.partition()), Optional.of(new NewPartitionReassignment(order)));
+        }
+        admin.alterPartitionReassignments(moves).all().get();
+        admin.electLeaders(ElectionType.PREFERRED, moves.keySet()).partitions().get();
         return JSON.createObjectNode();
     }
 

@@ -50,6 +50,35 @@ pub fn own(settings: &[&str]) -> Result<RealKafka, String> {
     RealKafka::start_with(version("KAFKA_NEW"), settings)
 }
 
+/// Three brokers of one cluster, numbered from 1; the first is the controller too. Every topic that Kafka makes for
+/// itself has three replicas.
+pub fn three(settings: &[&str]) -> Result<[RealKafka; 3], String> {
+    const SHARED: [&str; 3] = [
+        "offsets.topic.replication.factor=3",
+        "transaction.state.log.replication.factor=3",
+        "default.replication.factor=3",
+    ];
+    let all = |own: &[String]| -> Vec<String> {
+        let shared = SHARED.iter().chain(settings).map(|setting| (*setting).to_owned());
+        shared.chain(own.iter().cloned()).collect()
+    };
+    let version = version("KAFKA_NEW");
+    let first = RealKafka::start_as(version, |_| all(&["broker.rack=rack-1".to_owned()]), None)?;
+    let further = |node: u16| {
+        let own = move |port: u16| {
+            [
+                format!("node.id={node}"),
+                format!("broker.rack=rack-{node}"),
+                format!("listeners=PLAINTEXT://127.0.0.1:{port}"),
+                "process.roles=broker".to_owned(),
+            ]
+        };
+        RealKafka::start_as(version, |port| all(&own(port)), Some(first.controller_port))
+    };
+    let (second, third) = (further(2)?, further(3)?);
+    Ok([first, second, third])
+}
+
 /// A version that versions.env names.
 pub fn version(name: &str) -> &'static str {
     let found = VERSIONS.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -75,15 +104,25 @@ impl RealKafka {
     }
 
     fn start_with(version: &'static str, settings: &[&str]) -> Result<Self, String> {
+        Self::start_as(version, |_| settings.iter().map(|setting| (*setting).to_owned()).collect(), None)
+    }
+
+    /// Starts a broker whose settings may depend on its port, with a controller of its own or another's.
+    fn start_as(
+        version: &'static str,
+        settings: impl Fn(u16) -> Vec<String>,
+        controller_port: Option<u16>,
+    ) -> Result<Self, String> {
         // a port found free can be taken before the broker has it: other ports, then
         let mut failure = String::new();
         for _ in 0..3 {
+            let port = free_port();
             let kafka = Self {
                 version,
-                port: free_port(),
-                controller_port: free_port(),
+                port,
+                controller_port: controller_port.unwrap_or_else(free_port),
                 folder: fresh_folder(&format!("kafka-{version}")),
-                settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
+                settings: settings(port),
                 broker: Mutex::new(None),
                 java: Mutex::new(None),
                 librdkafka: Mutex::new(None),

@@ -1,19 +1,25 @@
-//! Tests of [`Group`]: single exchanges by hand, and whole groups against a model of the coordinator.
+//! Tests of the classic protocol: single exchanges by hand, and whole groups against a model of the coordinator.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::{HeartbeatResponse, JoinGroupRequest, SyncGroupRequest};
+use kafka_protocol::protocol::StrBytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kafka::group::{Credentials, Group, GroupOptions, GroupProtocol};
 
 const NOW: Duration = Duration::from_secs(100);
 
 fn options(assignors: &[Assignor]) -> GroupOptions {
     GroupOptions {
         group_id: "g".into(),
+        protocol: GroupProtocol::Classic,
         instance: None,
+        rack: None,
+        remote_assignor: None,
         assignors: assignors.to_vec(),
         session_timeout: Duration::from_secs(45),
         rebalance_timeout: Duration::from_secs(60),
@@ -239,6 +245,7 @@ impl Coordinator {
             Call::CountPartitions(_) => vec![(process, Answer::Counted(topics(&[("t", 7)])))],
             Call::Join(request) => self.join(process, &request),
             Call::Sync(request) => self.sync(process, &request),
+            Call::NameTopics { .. } | Call::ConsumerHeartbeat(_) => unreachable!("of the other protocol"),
             Call::Heartbeat(request) => {
                 let known = self.members.contains_key(&*request.member_id);
                 let code = match (known, request.generation_id == self.generation, self.rebalancing) {
