@@ -5,11 +5,15 @@
 
 mod admin;
 mod broker;
+mod check_drivers;
 mod demo;
+mod dlq;
+mod errors;
 pub mod exit;
 mod logging;
 mod odbc;
 mod parser;
+mod positions;
 mod produce;
 mod report;
 pub mod run;
@@ -76,9 +80,18 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
+        Command::CheckDrivers => check_drivers::run(&resolved, settings),
+        Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
+        command @ (Command::PositionsShow
+        | Command::PositionsRewind
+        | Command::PositionsForward
+        | Command::PositionsForget) => positions::run(command, &resolved, settings),
+        command @ (Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay) => {
+            dlq::run(command, &resolved, settings)
+        }
         _ => run::run(settings),
     }
 }

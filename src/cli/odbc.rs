@@ -3,40 +3,24 @@
 use std::sync::Arc;
 
 use super::exit::{Exit, Failure};
-use crate::config::OdbcSettings;
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-use crate::config::SqlServerLogin;
+use crate::config::{OdbcLogin, OdbcSettings, SqlServerLogin};
 use crate::consumer::ConsumerConfig;
+use crate::door;
 use crate::port::Sink;
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+use crate::sink::odbc::OdbcOptions;
+use crate::sink::odbc::connection_string::{Encryption, SqlServer};
+use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
 
 /// The sink, after it was tried once. What only a person can mend ends the run here: a driver that is absent (exit 3), a
 /// wrong password, database or table (exit 2). What may pass, as a server that is down, is left to the engine's patience.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub fn sink(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
-    use std::time::Duration;
-
-    use crate::config::OdbcLogin;
     use crate::core::verdict::ErrorClass;
-    use crate::door::SystemClock;
-    use crate::engine::Delivery;
-    use crate::sink::odbc::sqlstate::System;
-    use crate::sink::odbc::{OdbcOptions, OdbcSink};
+    use crate::sink::odbc::OdbcSink;
 
-    let (name, connection_string) = match &settings.login {
-        OdbcLogin::ConnectionString(text) => ("odbc".to_owned(), text.reveal().to_owned()),
-        OdbcLogin::SqlServer(login) => (name_of(login), sql_server(login)?),
-    };
-    let clock = Arc::new(SystemClock::start());
-    let mut options = OdbcOptions::new(connection_string, consumer.group_id.as_str(), clock);
-    options.name = name;
-    options.system = System::named(&settings.dialect);
-    options.table.clone_from(&settings.table);
-    options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
-    options.pool_size = settings.pool_size;
-    options.connection_timeout = Duration::from_secs(settings.connection_timeout);
-    options.query_timeout = Duration::from_secs(settings.query_timeout);
-    options.abandoned_max = settings.abandoned_connections_max;
-    let sink = OdbcSink::new(options).map_err(|unusable| Failure::new(Exit::Unavailable, unusable))?;
+    let sink =
+        OdbcSink::new(options(settings, consumer)?).map_err(|unusable| Failure::new(Exit::Unavailable, unusable))?;
     match sink.check() {
         Err(unusable) if unusable.driver_missing => Err(Failure::new(Exit::Unavailable, unusable)),
         Err(unusable) if matches!(unusable.error.class, ErrorClass::Auth | ErrorClass::Schema) => {
@@ -50,20 +34,52 @@ pub fn sink(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Arc<dy
     }
 }
 
-/// How the server is called in messages: `sqlserver db:1433`.
+/// The sink's options.
+///
+/// # Errors
+/// When there is no driver for SQL Server.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
-fn name_of(login: &SqlServerLogin) -> String {
+pub fn options(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<OdbcOptions, Failure> {
+    use std::time::Duration;
+
+    use crate::engine::Delivery;
+    use crate::sink::odbc::sqlstate::System;
+
+    let clock = Arc::new(door::SystemClock::start());
+    let mut options = OdbcOptions::new(connection_string(&settings.login)?, consumer.group_id.as_str(), clock);
+    options.name = name_of(&settings.login);
+    options.system = System::named(&settings.dialect);
+    options.table.clone_from(&settings.table);
+    options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
+    options.pool_size = settings.pool_size;
+    options.connection_timeout = Duration::from_secs(settings.connection_timeout);
+    options.query_timeout = Duration::from_secs(settings.query_timeout);
+    options.abandoned_max = settings.abandoned_connections_max;
+    Ok(options)
+}
+
+/// How the database is called in messages: `sqlserver db:1433`.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+fn name_of(login: &OdbcLogin) -> String {
+    let OdbcLogin::SqlServer(login) = login else { return "odbc".to_owned() };
     let port = login.port.map(|port| format!(":{port}")).unwrap_or_default();
     format!("sqlserver {}{port}", login.server)
 }
 
-/// The connection string, with the driver that is asked for or the best there is.
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-fn sql_server(login: &SqlServerLogin) -> Result<String, Failure> {
-    use crate::sink::odbc::connection_string::{Encryption, SqlServer};
-    use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
+/// The connection string of a login.
+///
+/// # Errors
+/// When there is no driver for SQL Server.
+pub fn connection_string(login: &OdbcLogin) -> Result<String, Failure> {
+    match login {
+        OdbcLogin::ConnectionString(text) => Ok(text.reveal().to_owned()),
+        OdbcLogin::SqlServer(login) => sql_server(login),
+    }
+}
 
-    let installed = installed(&crate::door::env);
+/// The connection string, with the driver that is asked for or the best there is.
+fn sql_server(login: &SqlServerLogin) -> Result<String, Failure> {
+    let installed = installed(&door::env);
     let wanted = &login.driver;
     let driver = if wanted.eq_ignore_ascii_case("auto") {
         preferred_for_sql_server(&installed).cloned().ok_or_else(|| {

@@ -151,8 +151,9 @@ fn argument(field: &'static Field, command: Command) -> Arg {
         true => Arg::new(field.name),
         false => Arg::new(field.name).long(field.flag()).short(field.short),
     };
+    let placeholder = if field.positional { field.name.to_uppercase() } else { field.kind.placeholder().to_owned() };
     let argument = argument
-        .value_name(field.kind.placeholder())
+        .value_name(placeholder)
         .value_parser(AnyText { words: field.kind.words() })
         .allow_hyphen_values(matches!(field.kind, Kind::Integer { .. } | Kind::Target | Kind::Separator))
         .action(if field.kind.separator().is_some() { ArgAction::Append } else { ArgAction::Set })

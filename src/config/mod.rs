@@ -32,6 +32,8 @@ pub struct Settings {
     pub consumer: ConsumerConfig,
     /// Where statistics go as JSON lines; `-` is stderr.
     pub stats_json: Option<String>,
+    /// Written to about once a second, as a sign of life.
+    pub heartbeat_file: Option<PathBuf>,
     pub log: String,
     pub sink: SinkSettings,
 }
@@ -195,6 +197,7 @@ impl Reader<'_> {
         Settings {
             consumer: self.consumer(),
             stats_json: self.optional_text("stats_json"),
+            heartbeat_file: self.optional_text("heartbeat_file").map(Into::into),
             log: self.text("log"),
             sink: self.sink(),
         }
@@ -245,6 +248,7 @@ impl Reader<'_> {
             dead_letter_topic: self.optional_text("dead_letter_topic"),
             dead_letter_file: self.optional_text("dead_letter_file").map(Into::into),
             dead_letter_share_max: self.size("dead_letter_share_max") as u32,
+            message_timeout_seconds: self.number("message_timeout_seconds"),
             commit_interval_ms: self.number("commit_interval_ms"),
             stats_interval_ms: self.number("stats_interval_ms"),
             shutdown_timeout_ms: self.number("shutdown_timeout_ms"),
@@ -273,7 +277,7 @@ impl Reader<'_> {
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
-            Command::SqlServer | Command::Odbc => SinkSettings::Odbc(self.odbc()),
+            Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
             _ => SinkSettings::None,
         }
     }

@@ -166,7 +166,7 @@ impl ConsumerOptions {
         self
     }
 
-    /// How its connections are made.
+    /// How connections are made.
     pub fn connection(&self) -> ConnectionOptions {
         ConnectionOptions {
             client_id: self.client_id.clone(),

@@ -1,7 +1,10 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
 pub mod demo;
+pub mod dlq;
+pub mod drivers;
 pub mod lag;
 pub mod orders;
+pub mod positions;
 pub mod produce;
 pub mod reset;

@@ -10,13 +10,12 @@
 //! null there. Header names may repeat, so headers are pairs in the order they were written. The line is a documented
 //! contract: members may be added, never renamed.
 
-use base64::Engine;
+use base64::Engine as _;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::IgnoredAny;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};
+use crate::core::record::{Headers, MessageBatch, OwnedRecord, Record, TopicPartition};
 
 /// Appends each record of a batch as a line.
 pub fn put_batch(into: &mut Vec<u8>, batch: &MessageBatch<'_>) {
@@ -85,18 +84,40 @@ impl Serialize for Pairs<'_> {
     }
 }
 
-/// A record as a line says it, without the place that it had.
+/// A record as a line says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadRecord {
+    pub topic: Option<String>,
     pub partition: Option<i32>,
+    pub offset: Option<i64>,
     pub timestamp_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
-/// Reads a line. Only `value` must be there; `topic` and `offset` may be and mean nothing; other members are refused,
-/// since a misspelt one would silently make another record.
+impl ReadRecord {
+    /// The record at the place where it stood.
+    ///
+    /// # Errors
+    /// When the line does not say where.
+    pub fn in_place(self) -> Result<OwnedRecord, String> {
+        let (Some(topic), Some(partition), Some(offset)) = (self.topic, self.partition, self.offset) else {
+            return Err("topic, partition and offset say where a record stood; they are not all there".to_owned());
+        };
+        Ok(OwnedRecord {
+            partition: TopicPartition::new(topic, partition),
+            offset,
+            timestamp_ms: self.timestamp_ms.unwrap_or(-1),
+            key: self.key,
+            value: self.value,
+            headers: self.headers,
+        })
+    }
+}
+
+/// Reads a line. Only `value` must be there; members that [`put_record`] does not write are refused, since a misspelt one
+/// would silently make another record.
 ///
 /// ```
 /// let record = konekt::sink::json::read_record(br#"{"key":"a","value":{"base64":"/w=="}}"#)?;
@@ -115,7 +136,9 @@ pub fn read_record(line: &[u8]) -> Result<ReadRecord, String> {
     let bytes = |text: Option<InText>| text.map(InText::bytes).transpose();
     let header = |(name, value): (InText, Option<InText>)| Ok((name.bytes()?, bytes(value)?));
     Ok(ReadRecord {
+        topic: read.topic,
         partition: read.partition,
+        offset: read.offset,
         timestamp_ms: read.timestamp,
         key: bytes(read.key)?,
         value: bytes(read.value)?,
@@ -126,11 +149,9 @@ pub fn read_record(line: &[u8]) -> Result<ReadRecord, String> {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct InLine {
-    #[serde(default, rename = "topic")]
-    _topic: IgnoredAny,
-    #[serde(default, rename = "offset")]
-    _offset: IgnoredAny,
+    topic: Option<String>,
     partition: Option<i32>,
+    offset: Option<i64>,
     timestamp: Option<i64>,
     key: Option<InText>,
     // Named, so that it may be null but not absent.
@@ -202,14 +223,10 @@ mod tests {
             let mut line = Vec::new();
             put_record(&mut line, &partition, &record);
             assert_eq!(str::from_utf8(&line).unwrap(), expected);
-            let read = read_record(&line).unwrap();
-            let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-            assert_eq!((read.key, read.value), (owned(record.key), owned(record.value)));
-            let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.to_vec(), owned(value))).collect();
-            assert_eq!((read.headers, read.partition), (headers, Some(3)));
-            assert_eq!(read.timestamp_ms, (record.timestamp_ms >= 0).then_some(record.timestamp_ms));
+            assert_eq!(read_record(&line).unwrap().in_place(), Ok(OwnedRecord::copy(&partition, &record)));
         }
     }
+
     #[test]
     fn what_is_no_record_is_refused_with_its_place() {
         for (line, expected) in [

@@ -38,6 +38,7 @@ pub struct StoredPosition {
     pub next_offset: i64,
     pub epoch: i64,
     pub written: i64,
+    pub dead_lettered: i64,
     pub skipped: i64,
 }
 
@@ -69,14 +70,16 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a gap in the position is fenced", a_gap_is_fenced),
     ("several partitions in one write", several_partitions),
     ("one fenced among good ones", one_fenced_among_good_ones),
+    ("a record that the engine put aside is counted", a_record_put_aside_is_counted),
+    ("a person's pause is known to the next owner", a_pause_is_known_to_the_next_owner),
 ];
 
-fn partition(index: i32) -> TopicPartition {
+pub fn partition(index: i32) -> TopicPartition {
     TopicPartition::new("orders", index)
 }
 
 /// A writer, and the epoch of its claim on partitions `0..count` from offset 0.
-fn owner(subject: &dyn Subject, count: i32) -> (Box<dyn Writer>, i64) {
+pub fn owner(subject: &dyn Subject, count: i32) -> (Box<dyn Writer>, i64) {
     let mut writer = subject.sink().writer().expect("a writer opens");
     let claims: Vec<Claim> = (0..count).map(|index| claim(&partition(index), Some(0))).collect();
     let claimed = writer.claim(&claims).expect("the claim succeeds");
@@ -85,7 +88,7 @@ fn owner(subject: &dyn Subject, count: i32) -> (Box<dyn Writer>, i64) {
     (writer, epoch)
 }
 
-fn offsets(subject: &dyn Subject, partition: i32) -> Vec<i64> {
+pub fn offsets(subject: &dyn Subject, partition: i32) -> Vec<i64> {
     subject.rows().iter().filter(|row| row.partition == partition).map(|row| row.offset).collect()
 }
 
@@ -142,7 +145,7 @@ fn an_empty_batch_moves_the_position(subject: &dyn Subject) {
     let step = PositionMove { owner_epoch: epoch, expected: 0, next: 2, skipped: 2, dead_lettered: 0 };
     let empty = Write { position: Some(step), ..log.write_without_position() };
     assert_eq!(write(&mut *writer, &[empty]), [new(0)]);
-    let expected = StoredPosition { next_offset: 2, epoch, written: 0, skipped: 2 };
+    let expected = StoredPosition { next_offset: 2, epoch, written: 0, dead_lettered: 0, skipped: 2 };
     assert_eq!((subject.rows(), subject.position(&partition(0))), (vec![], Some(expected)));
 }
 
@@ -165,7 +168,7 @@ fn one_row_has_every_column(subject: &dyn Subject) {
         error: None,
     };
     assert_eq!(subject.rows(), [expected]);
-    let expected = StoredPosition { next_offset: 1, epoch, written: 1, skipped: 0 };
+    let expected = StoredPosition { next_offset: 1, epoch, written: 1, dead_lettered: 0, skipped: 0 };
     assert_eq!(subject.position(&partition(0)), Some(expected));
 }
 
@@ -282,4 +285,25 @@ fn one_fenced_among_good_ones(subject: &dyn Subject) {
     assert_eq!(write(&mut *writer, &writes), [new(4), Err(ErrorClass::Fenced), new(4)]);
     assert_eq!([0, 1, 2].map(|index| offsets(subject, index).len()), [4, 0, 4]);
     assert_eq!([0, 1, 2].map(|index| next(subject, index)), [Some(4), Some(0), Some(4)]);
+}
+
+fn a_record_put_aside_is_counted(subject: &dyn Subject) {
+    let (mut writer, epoch) = owner(subject, 1);
+    let log = Log::plain(&partition(0), 0, 0);
+    let step = PositionMove { owner_epoch: epoch, expected: 0, next: 1, skipped: 0, dead_lettered: 1 };
+    let past = Write { position: Some(step), ..log.write_without_position() };
+    assert_eq!(write(&mut *writer, &[past]), [new(0)]);
+    let expected = StoredPosition { next_offset: 1, epoch, written: 0, dead_lettered: 1, skipped: 0 };
+    assert_eq!(subject.position(&partition(0)), Some(expected));
+}
+
+fn a_pause_is_known_to_the_next_owner(subject: &dyn Subject) {
+    let (mut writer, _) = owner(subject, 2);
+    for paused in [true, false] {
+        assert_eq!(writer.note_pause(&partition(0), paused), Ok(()));
+        let mut next = subject.sink().writer().unwrap();
+        let claimed = next.claim(&[claim(&partition(0), None), claim(&partition(1), None)]).unwrap();
+        assert_eq!([claimed[0].paused, claimed[1].paused], [paused, false]);
+    }
+    assert_eq!(writer.note_pause(&partition(9), true), Ok(()), "nothing to note it with");
 }

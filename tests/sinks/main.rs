@@ -1,5 +1,6 @@
-//! What every sink promises ([`contract`]), and what single ones promise beyond that.
+//! What every sink promises ([`contract`], [`bad_records`]), and what single ones promise beyond that.
 
+mod bad_records;
 mod contract;
 mod lines;
 mod records;

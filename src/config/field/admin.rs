@@ -12,16 +12,8 @@ const fn field(
     Field::new(Section::Admin, name, kind, default, doc).commands(commands)
 }
 
-const SHOWING: &[Command] = &[
-    Command::AdminCluster,
-    Command::AdminTopics,
-    Command::AdminGroups,
-    Command::AdminLag,
-    Command::AdminConfigs,
-    Command::AdminTopicCreate,
-    Command::AdminTopicDelete,
-    Command::AdminGroupReset,
-];
+/// Commands that can answer in JSON.
+const SHOWING: &[Command] = &joined::<{ ADMIN.len() + 2 }>(&[ADMIN, &[Command::CheckDrivers, Command::Errors]]);
 const ONE_TOPIC: &[Command] = &[Command::AdminTopicCreate, Command::AdminTopicDelete];
 const CREATING: &[Command] = &[Command::AdminTopicCreate];
 const RESETTING: &[Command] = &[Command::AdminGroupReset];

@@ -14,7 +14,7 @@ pub(super) const FIELDS: &[Field] = &[
         "Brokers to ask first, as host:port; one that answers is enough.",
     )
     .variables(&["KAFKA_BOOTSTRAP_SERVERS"])
-    .commands(CONNECTING),
+    .commands(ON_KAFKA),
     field(
         "topics",
         Kind::Topics,
@@ -26,7 +26,7 @@ pub(super) const FIELDS: &[Field] = &[
         .variables(&["KAFKA_CLIENT"]),
     field("client_id", Kind::Text, Default::Is("konekt"), "The name that brokers see in their logs and quotas.")
         .variables(&["KAFKA_CLIENT_ID"])
-        .commands(CONNECTING),
+        .commands(ON_KAFKA),
     field(
         "isolation_level",
         Kind::Choice(&["read_committed", "read_uncommitted"]),
@@ -69,7 +69,7 @@ pub(super) const FIELDS: &[Field] = &[
         "How long one address may take to accept a connection.",
     )
     .variables(&["KAFKA_CONNECT_TIMEOUT_MS"])
-    .commands(CONNECTING),
+    .commands(ON_KAFKA),
     field(
         "request_timeout_ms",
         milliseconds(1_000, 600_000),
@@ -77,7 +77,7 @@ pub(super) const FIELDS: &[Field] = &[
         "How long a broker may take to answer before the connection counts as dead.",
     )
     .variables(&["KAFKA_REQUEST_TIMEOUT_MS"])
-    .commands(CONNECTING),
+    .commands(ON_KAFKA),
     field(
         "metadata_max_age_ms",
         milliseconds(100, 86_400_000),

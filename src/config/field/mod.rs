@@ -6,10 +6,12 @@
 
 mod admin;
 mod delivery;
+mod drivers;
 mod failure;
 mod group;
 mod kafka;
 mod odbc;
+mod operate;
 mod produce;
 mod run;
 mod security;
@@ -47,7 +49,7 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    [
+    let moving = [
         kafka::FIELDS,
         security::FIELDS,
         group::FIELDS,
@@ -56,11 +58,8 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         sink::FIELDS,
         odbc::FIELDS,
         run::FIELDS,
-        produce::FIELDS,
-        admin::FIELDS,
-    ]
-    .into_iter()
-    .flatten()
+    ];
+    moving.into_iter().chain([operate::FIELDS, produce::FIELDS, admin::FIELDS, drivers::FIELDS]).flatten()
 }
 
 impl Field {
@@ -112,12 +111,12 @@ impl Field {
         Field { short: Some(letter), ..self }
     }
 
-    const fn positional(self) -> Field {
-        Field { positional: true, ..self }
-    }
-
     const fn secret(self) -> Field {
         Field { secret: true, ..self }
+    }
+
+    const fn positional(self) -> Field {
+        Field { positional: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -197,42 +196,45 @@ impl Section {
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+const TO_SQL: &[Command] =
+    &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::CheckDrivers, Command::Config];
+
+/// All of these, in one list of `N`.
+const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
+    let (mut all, mut at, mut list) = ([Command::Config; N], 0, 0);
+    while list < lists.len() {
+        let mut index = 0;
+        while index < lists[list].len() {
+            all[at] = lists[list][index];
+            (at, index) = (at + 1, index + 1);
+        }
+        list += 1;
+    }
+    assert!(at == N, "the list's length is not what it says");
+    all
+}
+
+const POSITIONS: &[Command] =
+    &[Command::PositionsShow, Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
+const DLQ: &[Command] = &[Command::DlqList, Command::DlqShow, Command::DlqStats, Command::DlqReplay];
+/// Commands that look after what others have moved.
+const OPERATING: &[Command] = &joined::<{ POSITIONS.len() + DLQ.len() }>(&[POSITIONS, DLQ]);
+/// Commands that ask and change the cluster.
+const ADMIN: &[Command] = &[
+    Command::AdminCluster,
+    Command::AdminTopics,
+    Command::AdminGroups,
+    Command::AdminLag,
+    Command::AdminConfigs,
+    Command::AdminTopicCreate,
+    Command::AdminTopicDelete,
+    Command::AdminGroupReset,
+];
 /// Commands that speak to brokers.
-const CONNECTING: &[Command] = &[
-    Command::Consume,
-    Command::Sqlite,
-    Command::SqlServer,
-    Command::Odbc,
-    Command::Produce,
-    Command::AdminCluster,
-    Command::AdminTopics,
-    Command::AdminGroups,
-    Command::AdminLag,
-    Command::AdminConfigs,
-    Command::AdminTopicCreate,
-    Command::AdminTopicDelete,
-    Command::AdminGroupReset,
-    Command::Config,
-];
-const LOGGING: &[Command] = &[
-    Command::Consume,
-    Command::Sqlite,
-    Command::SqlServer,
-    Command::Odbc,
-    Command::Demo,
-    Command::Broker,
-    Command::Produce,
-    Command::AdminCluster,
-    Command::AdminTopics,
-    Command::AdminGroups,
-    Command::AdminLag,
-    Command::AdminConfigs,
-    Command::AdminTopicCreate,
-    Command::AdminTopicDelete,
-    Command::AdminGroupReset,
-    Command::Config,
-];
+const ON_KAFKA: &[Command] =
+    &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
+const LOGGING: &[Command] =
+    &joined::<{ ON_KAFKA.len() + 3 }>(&[ON_KAFKA, &[Command::Demo, Command::Broker, Command::CheckDrivers]]);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

@@ -2,8 +2,8 @@
 
 use super::*;
 
-const TO_SQL_SERVER: &[Command] = &[Command::SqlServer, Command::Config];
-const TO_ODBC: &[Command] = &[Command::SqlServer, Command::Odbc, Command::Config];
+const TO_SQL_SERVER: &[Command] = &[Command::SqlServer, Command::CheckDrivers, Command::Config];
+const TO_ODBC: &[Command] = &[Command::SqlServer, Command::Odbc, Command::CheckDrivers, Command::Config];
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::Sink, name, kind, default, doc).commands(TO_ODBC)
@@ -29,7 +29,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The database's SQL; auto asks the driver, any is standard SQL.",
     )
     .variables(&["ODBC_DIALECT"])
-    .commands(&[Command::Odbc, Command::Config]),
+    .commands(&[Command::Odbc, Command::CheckDrivers, Command::Config]),
     field("sqlserver_host", Kind::Text, Default::Is("localhost"), "The server: host, or host\\instance.")
         .variables(&["SQLSERVER_HOST"])
         .commands(TO_SQL_SERVER)

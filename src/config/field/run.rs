@@ -23,6 +23,13 @@ pub(super) const FIELDS: &[Field] =
         )
         .variables(&["KONEKT_STATS_JSON"]),
         field(
+            "heartbeat_file",
+            Kind::Text,
+            Default::Nothing,
+            "A file that is written about once a second, so that others see this process decide.",
+        )
+        .variables(&["KONEKT_HEARTBEAT_FILE"]),
+        field(
             "log",
             Kind::LogFilter,
             Default::Is("info"),

@@ -13,8 +13,10 @@ use super::plan::{Plan, with_driver_settings};
 use super::pool::{Pool, PoolLimits, PoolStatistics, Pooled};
 use super::sqlstate::System;
 use super::tables::Tables;
+use super::trial::Trial;
 use super::writer::OdbcWriter;
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
 use crate::sink::sqlite::DEFAULT_TABLE;
 
@@ -108,7 +110,7 @@ impl OdbcSink {
     /// # Errors
     /// When the driver that the connection string names is not installed.
     pub fn new(options: OdbcOptions) -> Result<Self, Unusable> {
-        let installed = installed(&crate::door::env);
+        let installed = installed(&door::env);
         let driver = driver(&options.connection_string, &installed);
         let connection_string = resolved(&options.connection_string, &installed).map_err(|words| {
             let message = format!("{}: {words}", options.name);
@@ -128,6 +130,18 @@ impl OdbcSink {
     /// Whatever stands in the way.
     pub fn check(&self) -> Result<(), Unusable> {
         self.shared.ready(true).map(drop)
+    }
+
+    /// Connects once, and tries what the sink needs of the database. Nothing is left behind there.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub fn trial(&self) -> Result<Trial, Unusable> {
+        let begun = door::now();
+        let (mut pooled, plan) = self.shared.connect(None)?;
+        let connect_us = begun.elapsed().as_micros() as u64;
+        let tables = Tables { link: &mut pooled, plan: &plan, options: &self.shared.options };
+        Ok(Trial::run(tables, connect_us))
     }
 
     /// What the pool has done so far.
@@ -226,7 +240,7 @@ fn driver(connection_string: &str, installed: &[Driver]) -> String {
 }
 
 /// The driver manager's own words: no such data source or driver (IM002, IM003), or a file that does not load.
-fn is_driver_missing(fault: &Fault) -> bool {
+pub(super) fn is_driver_missing(fault: &Fault) -> bool {
     match fault {
         Fault::Said { state, words, .. } => {
             matches!(state.as_str(), "IM002" | "IM003" | "IM004" | "IM005") || words.contains("Can't open lib")

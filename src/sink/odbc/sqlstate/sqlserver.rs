@@ -136,6 +136,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     row(997, Transient, "the link was cut during the login", AGAIN),
     row(10053, Transient, "the link was cut on this machine", AGAIN),
     row(10054, Transient, "the link was reset by the server", AGAIN),
+    row(10057, Transient, "the server cannot be reached", REACH),
     row(10060, Transient, "the server has not answered in time", REACH),
     row(10061, Transient, "nothing listens on the server's port", REACH),
     row(10064, Transient, "the server's machine is down", REACH),
