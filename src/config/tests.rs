@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::field::{Default, fields};
+use super::value::Kind;
 use super::*;
 
 /// Resolves a command with the given files, environment and flags.
@@ -43,7 +45,14 @@ fn faults(resolved: &Resolved) -> Vec<String> {
 
 #[test]
 fn every_command_resolves_with_what_it_needs() {
-    let needed = [("topics", "orders"), ("sqlite_db", "k.db"), ("connection_string", "DSN=k")];
+    let example = |kind: Kind| match kind {
+        Kind::Target => "latest",
+        Kind::Integer { .. } => "1",
+        _ => "orders",
+    };
+    let required = fields().filter(|field| field.default == Default::Required);
+    let mut needed: Vec<(&str, &str)> = required.map(|field| (field.name, example(field.kind))).collect();
+    needed.push(("connection_string", "DSN=k"));
     for command in crate::config::command::COMMANDS.iter().map(|entry| entry.command) {
         assert_eq!(faults(&resolved(command, &[], &[], &needed)), [] as [String; 0], "{command:?}");
     }

@@ -49,7 +49,7 @@ pub struct Field {
 
 /// The settings, in the order of help, `konekt config` and README.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
-    let moving = [
+    [
         kafka::FIELDS,
         security::FIELDS,
         group::FIELDS,
@@ -58,8 +58,13 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         sink::FIELDS,
         odbc::FIELDS,
         run::FIELDS,
-    ];
-    moving.into_iter().chain([operate::FIELDS, produce::FIELDS, admin::FIELDS, drivers::FIELDS]).flatten()
+        operate::FIELDS,
+        produce::FIELDS,
+        admin::FIELDS,
+        drivers::FIELDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl Field {
