@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::field::{Default, fields};
+use super::value::Kind;
 use super::*;
 
 /// Resolves a command with the given files, environment and flags.
@@ -43,10 +45,17 @@ fn faults(resolved: &Resolved) -> Vec<String> {
 
 #[test]
 fn every_command_resolves_with_what_it_needs() {
+    let example = |kind: Kind| match kind {
+        Kind::Target => "latest",
+        Kind::Integer { .. } => "1",
+        Kind::Age => "1d",
+        _ => "orders",
+    };
+    let required = fields().filter(|field| field.default == Default::Required && field.name != "sqlite_db");
+    let required: Vec<(&str, &str)> = required.map(|field| (field.name, example(field.kind))).collect();
     for command in crate::config::command::COMMANDS.iter().map(|entry| entry.command) {
         let database = if command == Command::Sqlite { ("sqlite_db", "k.db") } else { ("connection_string", "DSN=k") };
-        let record = [("topic", "orders"), ("partition", "0"), ("offset", "0")];
-        let needed = [&record[..], &[("topics", "orders"), ("older_than", "1d"), database]].concat();
+        let needed = [&required[..], &[database]].concat();
         assert_eq!(faults(&resolved(command, &[], &[], &needed)), [] as [String; 0], "{command:?}");
     }
 }

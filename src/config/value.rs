@@ -23,7 +23,7 @@ pub enum Kind {
     Names,
     /// `name=value`, one of each time the flag is given.
     Pairs,
-    /// Any text, blanks included; `\\t` and `\\0` are the characters they stand for.
+    /// Any text, blanks included; `\t` and `\0` are the characters they stand for.
     Separator,
     /// Where offsets move to.
     Target,
@@ -97,10 +97,7 @@ impl Kind {
     /// # Errors
     /// What is wrong with it and what was expected, to be put behind the setting's name and its value.
     pub fn parse(self, text: &str) -> Result<Value, String> {
-        if let Kind::Separator = self {
-            return separator(text).map(Value::Text);
-        }
-        let text = text.trim();
+        let text = if let Kind::Separator = self { text } else { text.trim() };
         if text.is_empty() {
             return Err("is empty".to_owned());
         }
@@ -108,7 +105,7 @@ impl Kind {
             Kind::Text | Kind::Output => Ok(Value::Text(text.to_owned())),
             Kind::Address => address(text).map(Value::Text),
             Kind::Addresses => pieces(text, address).map(Value::Words),
-            Kind::Separator => separator(text).map(Value::Text),
+            Kind::Separator => Ok(Value::Text(text.replace("\\t", "\t").replace("\\0", "\0"))),
             Kind::Topic => topic_name(text).map(Value::Text),
             Kind::Topics => topics(text).map(Value::Topics),
             Kind::Names => pieces(text, name).map(Value::Words),
@@ -205,10 +202,6 @@ fn pieces<T>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<
 
 fn name(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("has an empty name".to_owned()) } else { Ok(text.to_owned()) }
-}
-
-fn separator(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.replace("\\t", "\t").replace("\\0", "\0")) }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
