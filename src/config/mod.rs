@@ -387,6 +387,11 @@ impl Reader<'_> {
 
     /// Values that this command has and [`Settings`] does not: one command's own, or another sink's in `konekt config`.
     fn refuse_bad_values_of_the_rest(&mut self) {
+        for field in field::fields().filter(|field| !self.raw.contains_key(field.name)) {
+            if !self.faults.iter().any(|fault| fault.place == field.name) {
+                self.miss(field);
+            }
+        }
         for (name, raw) in self.raw {
             let already = self.faults.iter().any(|fault| fault.place == raw.origin.to_string());
             if let Some(Err(message)) = Field::named(name).map(|field| parse(field, &raw.text))
