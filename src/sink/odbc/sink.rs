@@ -213,7 +213,7 @@ impl Shared {
     /// The text of a statement goes to Microsoft's driver in the process's own encoding, which on Unix need not be
     /// UTF-8; values are not concerned.
     fn refuse_mangled_name(&self, plan: &Plan) -> Result<(), Unusable> {
-        if !plan.wide || self.options.table.is_ascii() || cfg!(windows) {
+        if plan.wide.is_none() || self.options.table.is_ascii() || cfg!(windows) {
             return Ok(());
         }
         let OdbcOptions { name, table, .. } = &self.options;

@@ -65,6 +65,7 @@ fn sql_server_is_known_by_its_native_codes() {
     let tls = "[Microsoft][ODBC Driver 18 for SQL Server]SSL Provider: [error:0A000086:SSL routines::certificate \
                verify failed:self signed certificate]";
     check(System::SqlServer, "08001", -1, tls, Auth);
+    check(System::SqlServer, "HY000", 0, "[FreeTDS][SQL Server]Unknown error", Transient);
 }
 
 #[test]
