@@ -54,7 +54,8 @@ fn every_command_resolves_with_what_it_needs() {
     let required = fields().filter(|field| field.default == Default::Required && field.name != "sqlite_db");
     let required: Vec<(&str, &str)> = required.map(|field| (field.name, example(field.kind))).collect();
     for command in crate::config::command::COMMANDS.iter().map(|entry| entry.command) {
-        let database = if command == Command::Sqlite { ("sqlite_db", "k.db") } else { ("connection_string", "DSN=k") };
+        let file = Field::named("sqlite_db").is_some_and(|field| field.is_required_by(command));
+        let database = if file { ("sqlite_db", "k.db") } else { ("connection_string", "DSN=k") };
         let needed = [&required[..], &[database]].concat();
         assert_eq!(faults(&resolved(command, &[], &[], &needed)), [] as [String; 0], "{command:?}");
     }

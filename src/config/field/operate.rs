@@ -33,8 +33,6 @@ pub(super) const FIELDS: &[Field] = &[
         .commands(DLQ),
     field("since", Kind::Text, Default::Nothing, "Only letters from this time on, in UTC.").commands(DLQ),
     field("until", Kind::Text, Default::Nothing, "Only letters before this time, in UTC.").commands(DLQ),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Say which letters would be replayed, and do nothing.")
-        .commands(&[Command::DlqReplay]),
     field("replays_max", count(1, 1_000_000), Default::Is("3"), "How often a record may be sent back to its topic.")
         .commands(&[Command::DlqReplay]),
     field(

@@ -77,6 +77,6 @@ pub(super) const FIELDS: &[Field] = &[
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
         .commands(&[Command::MessagesPrune]),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be removed.")
-        .commands(&[Command::MessagesPrune]),
+    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.")
+        .commands(&[Command::MessagesPrune, Command::DlqReplay]),
 ];

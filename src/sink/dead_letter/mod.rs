@@ -1,7 +1,7 @@
 //! Dead letters outside the database: records that cannot be written, with the reason, in a topic or a file.
 //!
 //! A letter is the record as it was (key, value, headers and timestamp byte for byte) with the reason as further
-//! headers behind its own ([`marks`]). The table's form of a dead letter, a row with the status FAILED, is the SQL
+//! headers behind its own (`marks.rs`). The table's form of a dead letter, a row with the status FAILED, is the SQL
 //! sinks' own affair ([`super::aside`]).
 
 mod file;
