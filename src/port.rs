@@ -329,7 +329,7 @@ pub trait DeadLetters: Send + Sync {
 ///
 /// Fetching waits for room ([`reserve`](Self::reserve)). Decoding does not, since waiting for what only it can free
 /// would never end: it [`charge`](Self::charge)s, and fetching then waits the longer. So what is held can pass the
-/// limit by what the workers are decoding at the moment, one chunk each.
+/// limit by what is decoded and not written yet: what a batch inflates to, for each lane.
 pub struct MemoryBudget {
     limit: usize,
     used: Mutex<usize>,

@@ -43,12 +43,13 @@ const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX", "HACK", "dbg!", "todo!", "
 /// Code that has no place in src outside tests, and what to write instead.
 const REFUSED_CODE: &[(&str, &str)] = &[
     (".unwrap()", "say why it cannot fail (expect), or hand the error on"),
-    ("unsafe", "there is none so far; it would need its own module and a proof"),
+    ("unsafe", "it needs its own module and a proof, and an entry below"),
     ("println!", "stdout is for data: write to the output that was given; people are told through stderr"),
 ];
 
 /// Of [`REFUSED_CODE`], what these files are there for.
-const ALLOWED_CODE: &[(&str, &str)] = &[("src/cli/", "println!"), ("src/main.rs", "println!")];
+const ALLOWED_CODE: &[(&str, &str)] =
+    &[("src/cli/", "println!"), ("src/main.rs", "println!"), ("src/cli/allocator.rs", "unsafe")];
 
 #[test]
 fn the_layers_hold() {

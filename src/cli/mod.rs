@@ -4,6 +4,7 @@
 //! and the other sources say, [`run`] moves records, [`exit`] holds the codes.
 
 mod admin;
+mod allocator;
 mod broker;
 mod check_drivers;
 mod demo;
@@ -35,6 +36,7 @@ use crate::door;
 
 /// Runs `konekt` with these arguments, the first of which is the program's name.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    allocator::give_large_blocks_back();
     let result = match parser::parse(arguments) {
         Ok(parsed) => dispatch(parsed),
         Err(error) => shape(&error),
