@@ -31,7 +31,7 @@
 //!
 //! | | invariant | tests |
 //! |---|---|---|
-//! | 1 | no position, in the database or in Kafka, passes a record that is not written | `engine/tests.rs`, `tests/recovery.rs` |
+//! | 1 | no position, in the database or in Kafka, passes a record that is neither written nor dead-lettered | `engine/tests.rs`, `tests/failure.rs`, `tests/recovery.rs` |
 //! | 2 | rows of a partition (of a key, with sub-lanes) are written in offset order | `engine/tests.rs`, `tests/live.rs` |
 //! | 3 | after a partition is given back nothing is written for it | `core/coordinator/tests.rs`, `tests/sinks` (fencing) |
 //! | 4 | exactly once: as many rows as records, whatever is killed, frozen or cut, whenever | `tests/recovery.rs` |

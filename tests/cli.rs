@@ -1,5 +1,7 @@
 //! The binary as a person runs it: help, mistakes, exit codes, where settings come from.
 
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -179,6 +181,38 @@ fn the_demo_goes_on_where_its_last_run_ended() {
     first.expect(0, &["is not there yet", "rows written   2,000", "rows in all    2,000", "konekt sink sqlite"]);
     let second = konekt_in(directory.path(), &[], &["demo", "--records", "30"]);
     second.expect(0, &["holds 2,000 rows; going on", "rows written   30", "rows in all    2,030"]);
+}
+
+#[test]
+fn messages_shows_and_removes_what_a_database_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| konekt_in(directory.path(), &[("SQLITE_DB", "konekt-demo.db")], arguments);
+    run(&["messages", "stats"]).expect(2, &["konekt-demo.db", "unable to open"]);
+    run(&["demo", "--records", "2000"]).expect(0, &[]);
+    run(&["messages", "stats"]).expect(0, &["orders  7          SUCCESS", "2,000 rows, SUCCESS 2,000"]);
+    let stats = run(&["messages", "stats", "--json"]).expect(0, &[]).stdout;
+    let stats: serde_json::Value = serde_json::from_str(&stats).expect(&stats);
+    assert_eq!((&stats["rows"], &stats["partitions"][7]["first_offset"]), (&2000.into(), &0.into()), "{stats}");
+
+    let record = ["messages", "show", "--topic", "orders", "--partition", "3", "--offset"];
+    let shown = run(&[&record[..], &["5"]].concat()).expect(0, &["record      orders/3@5", "status      SUCCESS"]);
+    let json = run(&[&record[..], &["5", "--json"]].concat()).expect(0, &[]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect(&json);
+    assert!(shown.stdout.contains(json["message_value"].as_str().expect("a value")), "{json}");
+    run(&[&record[..], &["99999"]].concat()).expect(1, &["orders/3 offset 99999", "konekt messages stats"]);
+    run(&record[..6]).expect(2, &["offset: is missing: give --offset\n"]);
+
+    let prune = ["messages", "prune", "--older-than"];
+    run(&[&prune[..], &["30d"]].concat()).expect(0, &["0 rows before ", " removed"]);
+    run(&[&prune[..], &["30"]].concat()).expect(2, &["--older-than", "30d"]);
+    // What was written in this second is not older than a second, so wait it out with a dry run.
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !run(&[&prune[..], &["1s", "--dry-run"]].concat()).expect(0, &[]).stdout.contains("2,000 rows before") {
+        assert!(std::time::Instant::now() < limit, "the rows do not grow old");
+    }
+    run(&["messages", "stats"]).expect(0, &["2,000 rows"]);
+    run(&[&prune[..], &["1s"]].concat()).expect(0, &["2,000 rows before ", " removed"]);
+    run(&["messages", "stats"]).expect(0, &["\n0 rows\n"]);
 }
 
 #[test]

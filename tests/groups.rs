@@ -2,6 +2,7 @@
 //! that restart. Afterwards the database holds each record once.
 //!
 //! `KONEKT_CHURN_SECONDS` says how long members come and go; the gate takes a few seconds, by hand take some minutes.
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
 mod support;
 

@@ -303,32 +303,3 @@ fn an_issuer_that_refuses_and_a_token_that_is_refused_are_told_apart() {
     let url = format!("http://{}/token", kafka.listener("ssl")); // it speaks TLS
     expect_refused(kafka, "brief", &by_token(&url, CLIENT[1]), "SASL OAUTHBEARER: no token from http://");
 }
-
-#[test]
-#[ignore = "temporary"]
-fn temporary_speed() {
-    let kafka = secured().unwrap();
-    kafka.kafka.filled_topic("speed", 4, 1_000_000, 1000);
-    let ca = kafka.certificate("ca.pem");
-    for round in 0..3 {
-        for (address, more) in [
-            (kafka.kafka.address(), String::new()),
-            (kafka.listener("ssl"), format!("-X security.protocol=ssl -X ssl.ca.location={ca}")),
-        ] {
-            let line = format!(
-                "time {} consume --format json --until-end --bootstrap-servers {address} --topics speed --group-id speed{round}-{} {more} > /dev/null",
-                env!("CARGO_BIN_EXE_konekt"),
-                more.len()
-            );
-            let out = std::process::Command::new("bash").args(["-c", &line]).output().unwrap();
-            println!(
-                "{more} {}",
-                String::from_utf8_lossy(&out.stderr)
-                    .lines()
-                    .filter(|l| l.starts_with("real") || l.starts_with("user") || l.starts_with("sys"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            );
-        }
-    }
-}

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, bounded};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::exit::{self, Exit, Failure};
-use super::report::grouped;
+use super::report::{bar, grouped};
 use super::{run, signals};
 use crate::config::{Resolved, Settings};
 use crate::consumer::{Consumer, ConsumerConfig};
@@ -102,15 +102,6 @@ fn consume(config: ConsumerConfig, database: &Path, expected: u64) -> Result<Sum
 
 fn tick(bar: &ProgressBar, handle: &Handle) {
     bar.set_position(handle.stats().records_written);
-}
-
-/// A bar on stderr; indicatif shows it only on a terminal.
-fn bar(what: &'static str, length: u64) -> ProgressBar {
-    let bar = ProgressBar::new(length).with_message(what);
-    match ProgressStyle::with_template("{msg:10} [{bar:40}] {human_pos}/{human_len} {per_sec}") {
-        Ok(style) => bar.with_style(style.progress_chars("=> ")),
-        Err(_) => bar,
-    }
 }
 
 fn table(summary: &Summary, report: &SqliteReport, database: &Path) -> String {

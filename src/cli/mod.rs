@@ -3,15 +3,23 @@
 //! Data goes to stdout, everything for people to stderr. `parser` reads the arguments, `crate::config` checks what they
 //! and the other sources say, [`run`] moves records, [`exit`] holds the codes.
 
+mod admin;
 mod broker;
+mod check_drivers;
 mod demo;
+mod dlq;
+mod errors;
 pub mod exit;
 mod logging;
+mod messages;
 mod odbc;
 mod parser;
+mod positions;
+mod produce;
 mod report;
 pub mod run;
 mod signals;
+mod table;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -65,14 +73,29 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if parsed.command == Command::Config {
         return show(&resolved);
     }
-    // The demo is for a person who watches a progress bar.
-    let calm = i8::from(parsed.command == Command::Demo && parsed.verbosity == 0 && !resolved.said("log"));
+    // These are for a person who watches a progress bar or waits for an answer.
+    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce) || parsed.command.is_admin();
+    let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
+        Command::CheckDrivers => check_drivers::run(&resolved, settings),
+        Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
+        Command::Produce => produce::run(&resolved, settings),
+        command if command.is_admin() => admin::run(command, &resolved, settings),
+        command @ (Command::PositionsShow
+        | Command::PositionsRewind
+        | Command::PositionsForward
+        | Command::PositionsForget) => positions::run(command, &resolved, settings),
+        command @ (Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay) => {
+            dlq::run(command, &resolved, settings)
+        }
+        Command::MessagesStats => messages::stats(&resolved, settings),
+        Command::MessagesShow => messages::show(&resolved, settings),
+        Command::MessagesPrune => messages::prune(&resolved, settings),
         _ => run::run(settings),
     }
 }

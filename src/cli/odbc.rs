@@ -3,32 +3,71 @@
 use std::sync::Arc;
 
 use super::exit::{Exit, Failure};
-use crate::config::OdbcSettings;
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-use crate::config::SqlServerLogin;
+use crate::config::{OdbcLogin, OdbcSettings, SqlServerLogin};
 use crate::consumer::ConsumerConfig;
+use crate::door;
 use crate::port::Sink;
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+use crate::sink::odbc::OdbcOptions;
+use crate::sink::odbc::connection_string::{Encryption, SqlServer};
+use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
+use crate::sink::query::MessageDatabase;
 
 /// The sink, after it was tried once. What only a person can mend ends the run here: a driver that is absent (exit 3), a
 /// wrong password, database or table (exit 2). What may pass, as a server that is down, is left to the engine's patience.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub fn sink(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    use crate::sink::odbc::OdbcSink;
+
+    let sink = OdbcSink::new(options(settings, consumer)?).map_err(|unusable| failure(&unusable))?;
+    match sink.check() {
+        Err(unusable) if failure(&unusable).exit == Exit::Failed => {
+            log::warn!("{unusable}; it is tried again and again");
+            Ok(Arc::new(sink))
+        }
+        Err(unusable) => Err(failure(&unusable)),
+        Ok(()) => Ok(Arc::new(sink)),
+    }
+}
+
+/// The database, for one who looks at its messages.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub fn messages(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Box<dyn MessageDatabase>, Failure> {
+    use crate::sink::odbc::OdbcMessages;
+
+    match OdbcMessages::connect(options(settings, consumer)?) {
+        Ok(database) => Ok(Box::new(database)),
+        Err(unusable) => Err(failure(&unusable)),
+    }
+}
+
+/// How a command ends that cannot use the database.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+fn failure(unusable: &crate::sink::odbc::Unusable) -> Failure {
+    use crate::core::verdict::ErrorClass;
+
+    let exit = match unusable.error.class {
+        _ if unusable.driver_missing => Exit::Unavailable,
+        ErrorClass::Auth | ErrorClass::Schema => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, unusable)
+}
+
+/// The sink's options.
+///
+/// # Errors
+/// When there is no driver for SQL Server.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub fn options(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<OdbcOptions, Failure> {
     use std::time::Duration;
 
-    use crate::config::OdbcLogin;
-    use crate::core::verdict::ErrorClass;
-    use crate::door::SystemClock;
     use crate::engine::Delivery;
     use crate::sink::odbc::sqlstate::System;
-    use crate::sink::odbc::{OdbcOptions, OdbcSink};
 
-    let (name, connection_string) = match &settings.login {
-        OdbcLogin::ConnectionString(text) => ("odbc".to_owned(), text.reveal().to_owned()),
-        OdbcLogin::SqlServer(login) => (name_of(login), sql_server(login)?),
-    };
-    let clock = Arc::new(SystemClock::start());
-    let mut options = OdbcOptions::new(connection_string, consumer.group_id.as_str(), clock);
-    options.name = name;
+    let clock = Arc::new(door::SystemClock::start());
+    let mut options = OdbcOptions::new(connection_string(&settings.login)?, consumer.group_id.as_str(), clock);
+    options.name = name_of(&settings.login);
     options.system = System::named(&settings.dialect);
     options.table.clone_from(&settings.table);
     options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
@@ -36,34 +75,31 @@ pub fn sink(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Arc<dy
     options.connection_timeout = Duration::from_secs(settings.connection_timeout);
     options.query_timeout = Duration::from_secs(settings.query_timeout);
     options.abandoned_max = settings.abandoned_connections_max;
-    let sink = OdbcSink::new(options).map_err(|unusable| Failure::new(Exit::Unavailable, unusable))?;
-    match sink.check() {
-        Err(unusable) if unusable.driver_missing => Err(Failure::new(Exit::Unavailable, unusable)),
-        Err(unusable) if matches!(unusable.error.class, ErrorClass::Auth | ErrorClass::Schema) => {
-            Err(Failure::new(Exit::Usage, unusable))
-        }
-        Err(unusable) => {
-            log::warn!("{unusable}; it is tried again and again");
-            Ok(Arc::new(sink))
-        }
-        Ok(()) => Ok(Arc::new(sink)),
-    }
+    Ok(options)
 }
 
-/// How the server is called in messages: `sqlserver db:1433`.
+/// How the database is called in messages: `sqlserver db:1433`.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
-fn name_of(login: &SqlServerLogin) -> String {
+fn name_of(login: &OdbcLogin) -> String {
+    let OdbcLogin::SqlServer(login) = login else { return "odbc".to_owned() };
     let port = login.port.map(|port| format!(":{port}")).unwrap_or_default();
     format!("sqlserver {}{port}", login.server)
 }
 
-/// The connection string, with the driver that is asked for or the best there is.
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-fn sql_server(login: &SqlServerLogin) -> Result<String, Failure> {
-    use crate::sink::odbc::connection_string::{Encryption, SqlServer};
-    use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
+/// The connection string of a login.
+///
+/// # Errors
+/// When there is no driver for SQL Server.
+pub fn connection_string(login: &OdbcLogin) -> Result<String, Failure> {
+    match login {
+        OdbcLogin::ConnectionString(text) => Ok(text.reveal().to_owned()),
+        OdbcLogin::SqlServer(login) => sql_server(login),
+    }
+}
 
-    let installed = installed(&crate::door::env);
+/// The connection string, with the driver that is asked for or the best there is.
+fn sql_server(login: &SqlServerLogin) -> Result<String, Failure> {
+    let installed = installed(&door::env);
     let wanted = &login.driver;
     let driver = if wanted.eq_ignore_ascii_case("auto") {
         preferred_for_sql_server(&installed).cloned().ok_or_else(|| {
@@ -94,7 +130,18 @@ fn sql_server(login: &SqlServerLogin) -> Result<String, Failure> {
 /// Without ODBC there is only an explanation.
 #[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
 pub fn sink(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    Err(built_without())
+}
+
+/// The same for one who looks at messages.
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+pub fn messages(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Box<dyn MessageDatabase>, Failure> {
+    Err(built_without())
+}
+
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+fn built_without() -> Failure {
     let words = "this konekt was built without ODBC: build it with the feature `odbc` (the driver manager is built in) or \
                  `odbc-system` (the system's is linked)";
-    Err(Failure::new(Exit::Unavailable, words))
+    Failure::new(Exit::Unavailable, words)
 }

@@ -55,7 +55,7 @@ fn read(command: Command, matches: &ArgMatches) -> Parsed {
     let given = fields().filter(|field| field.belongs_to(command));
     let flags = given.filter_map(|field| {
         let values: Vec<&str> = matches.get_many::<String>(field.name)?.map(String::as_str).collect();
-        Some((field.name, values.join(",")))
+        Some((field.name, values.join(field.kind.separator().unwrap_or_default())))
     });
     // A command that connects to no brokers does not have the flag.
     let properties = matches.try_get_many::<String>("property").ok().flatten().into_iter().flatten();
@@ -83,24 +83,24 @@ pub fn clap() -> Clap {
 
 /// The commands in the order of the table; a group stands where the first of its commands does.
 fn subcommands() -> Vec<Clap> {
-    let mut made: Vec<Clap> = Vec::new();
-    for entry in COMMANDS {
-        let Some((group, name)) = entry.path.split_once(' ') else {
-            made.push(subcommand(entry, entry.path));
-            continue;
-        };
-        let subcommand = subcommand(entry, name);
-        match made.iter().position(|clap| clap.get_name() == group) {
-            Some(at) => made[at] = std::mem::take(&mut made[at]).subcommand(subcommand),
-            None => made.push(group_of(group).subcommand(subcommand)),
-        }
-    }
-    made
+    let root = COMMANDS.iter().fold(Clap::new("konekt"), |root, entry| with_command(root, entry, 0));
+    root.get_subcommands().cloned().collect()
 }
 
-fn group_of(name: &'static str) -> Clap {
-    let about = GROUPS.iter().find(|(group, _)| *group == name).map_or("", |(_, about)| about);
-    Clap::new(name).about(about).subcommand_required(true).arg_required_else_help(true).disable_help_subcommand(true)
+/// `parent` with the command whose path goes on at byte `at`. Commands of a group follow each other in the table.
+fn with_command(parent: Clap, entry: &Entry, at: usize) -> Clap {
+    let rest = &entry.path[at..];
+    let Some(blank) = rest.find(' ') else { return parent.subcommand(subcommand(entry, rest)) };
+    let (group, word) = (&entry.path[..at + blank], &rest[..blank]);
+    match parent.find_subcommand(word) {
+        Some(_) => parent.mut_subcommand(word, |found| with_command(found, entry, at + blank + 1)),
+        None => parent.subcommand(with_command(group_of(group, word), entry, at + blank + 1)),
+    }
+}
+
+fn group_of(path: &str, word: &'static str) -> Clap {
+    let about = GROUPS.iter().find(|(group, _)| *group == path).map_or("", |(_, about)| about);
+    Clap::new(word).about(about).subcommand_required(true).arg_required_else_help(true).disable_help_subcommand(true)
 }
 
 fn subcommand(entry: &Entry, name: &'static str) -> Clap {
@@ -149,13 +149,14 @@ fn counter(name: &'static str, short: char, help: &'static str) -> Arg {
 fn argument(field: &'static Field, command: Command) -> Arg {
     let argument = match field.positional {
         true => Arg::new(field.name),
-        false => Arg::new(field.name).long(field.flag()),
+        false => Arg::new(field.name).long(field.flag()).short(field.short),
     };
+    let placeholder = if field.positional { field.name.to_uppercase() } else { field.kind.placeholder().to_owned() };
     let argument = argument
-        .value_name(field.kind.placeholder())
+        .value_name(placeholder)
         .value_parser(AnyText { words: field.kind.words() })
-        .allow_hyphen_values(matches!(field.kind, Kind::Integer { .. }))
-        .action(if field.kind.is_list() { ArgAction::Append } else { ArgAction::Set })
+        .allow_hyphen_values(matches!(field.kind, Kind::Integer { .. } | Kind::Target | Kind::Separator))
+        .action(if field.kind.separator().is_some() { ArgAction::Append } else { ArgAction::Set })
         .help(help(field, command));
     match field.kind {
         _ if field.positional => argument.required(field.default == Default::Required),
@@ -171,7 +172,7 @@ fn help(field: &Field, command: Command) -> String {
     let mut notes = Vec::new();
     match (field.default, field.default.of(command)) {
         (_, Some(text)) if !matches!(field.kind, Kind::Switch) => notes.push(format!("default: {text}")),
-        (Default::Required, _) => notes.push("required".to_owned()),
+        _ if field.is_required_by(command) => notes.push("required".to_owned()),
         _ => {}
     }
     if let Some(variable) = field.variables.first() {

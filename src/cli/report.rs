@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 use super::exit::{self, Exit, Failure};
 use crate::core::tally::Statistics;
 
@@ -114,6 +116,15 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A progress bar on stderr; indicatif shows it only on a terminal.
+pub fn bar(what: &'static str, length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(what);
+    match ProgressStyle::with_template("{msg:10} [{bar:40}] {human_pos}/{human_len} {per_sec}") {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
+    }
 }
 
 fn mebibytes(bytes: usize) -> String {

@@ -1,6 +1,7 @@
 //! Moves records: makes source and sink from the settings, runs the engine between them, reports how it ended.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crossbeam::channel::bounded;
@@ -30,7 +31,17 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     let sink = sink(settings, on_closed)?;
 
     let (statistics_sender, statistics) = bounded(1);
-    let running = Consumer::builder(settings.consumer.clone())
+    let mut builder = Consumer::builder(settings.consumer.clone());
+    if let Some(path) = settings.heartbeat_file.clone() {
+        show_life(&path)
+            .map_err(|error| Failure::new(Exit::Usage, format!("--heartbeat-file {}: {error}", path.display())))?;
+        builder = builder.on_alive(move || {
+            if let Err(error) = show_life(&path) {
+                log::warn!("no sign of life in {}: {error}", path.display());
+            }
+        });
+    }
+    let running = builder
         // A reporter that is slow (a stopped terminal) loses lines, it does not hold up the run.
         .on_statistics(move |snapshot| drop(statistics_sender.try_send(snapshot.clone())))
         .sink(sink)
@@ -57,9 +68,14 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     match &result {
         Ok(summary) => reporter.summary(&summary.statistics),
         Err(ConsumerError::Run(error)) => reporter.summary(&error.statistics),
-        Err(ConsumerError::Kafka(_)) => {}
+        Err(ConsumerError::Kafka(_) | ConsumerError::DeadLetters(_)) => {}
     }
     conclude(result)
+}
+
+/// The time of a sign of life, in milliseconds since the epoch; the file's own time says the same.
+fn show_life(path: &Path) -> io::Result<()> {
+    std::fs::write(path, format!("{}\n", door::unix_ms()))
 }
 
 /// The exit code of a run's end.

@@ -60,11 +60,14 @@ fn on_signal() {
         }
         (1, None) => {}
         (_, handle) => {
-            if let Some(handle) = handle {
-                handle.abandon();
-                door::sleep(GRACE);
+            match handle {
+                Some(handle) => {
+                    handle.abandon();
+                    door::sleep(GRACE);
+                    say("konekt: abandoned; what was not committed is read again");
+                }
+                None => say("konekt: abandoned"),
             }
-            say("konekt: abandoned; what was not committed is read again");
             std::process::exit(Exit::Abandoned as i32);
         }
     }

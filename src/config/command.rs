@@ -7,9 +7,31 @@ pub enum Command {
     Sqlite,
     SqlServer,
     Odbc,
+    PositionsShow,
+    PositionsRewind,
+    PositionsForward,
+    PositionsForget,
+    DlqList,
+    DlqShow,
+    DlqStats,
+    DlqReplay,
     Demo,
     Broker,
+    Produce,
+    AdminCluster,
+    AdminTopics,
+    AdminGroups,
+    AdminLag,
+    AdminConfigs,
+    AdminTopicCreate,
+    AdminTopicDelete,
+    AdminGroupReset,
+    CheckDrivers,
+    Errors,
     Config,
+    MessagesStats,
+    MessagesShow,
+    MessagesPrune,
     Completions,
 }
 
@@ -17,7 +39,7 @@ pub enum Command {
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     pub command: Command,
-    /// One word, or a group's word and one of its own: `sink sqlite`.
+    /// One word, or its group's words and one of its own: `sink sqlite`.
     pub path: &'static str,
     pub about: &'static str,
 }
@@ -32,14 +54,55 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::Sqlite, "sink sqlite", "Write records into a SQLite file, exactly once"),
     entry(Command::SqlServer, "sink sqlserver", "Write records into SQL Server, exactly once"),
     entry(Command::Odbc, "sink odbc", "Write records into any database with an ODBC driver, exactly once"),
+    entry(Command::PositionsShow, "positions show", "Show how far each partition is"),
+    entry(Command::PositionsRewind, "positions rewind", "Move positions back, to read records again"),
+    entry(Command::PositionsForward, "positions forward", "Move positions ahead, to leave records out"),
+    entry(Command::PositionsForget, "positions forget", "Remove positions, to start anew"),
+    entry(Command::DlqList, "dlq ls", "List dead letters, one a line"),
+    entry(Command::DlqShow, "dlq show", "Show dead letters whole, as JSON lines"),
+    entry(Command::DlqStats, "dlq stats", "Count dead letters per topic and class"),
+    entry(Command::DlqReplay, "dlq replay", "Try dead letters again"),
     entry(Command::Demo, "demo", "Show it all on this machine, without Kafka"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
+    entry(Command::Produce, "produce", "Write lines of stdin to a topic: text, or records as JSON"),
+    entry(Command::AdminCluster, "admin cluster", "Show the brokers and what they lead"),
+    entry(Command::AdminTopics, "admin topics", "Show topics; with --topics also their partitions"),
+    entry(Command::AdminGroups, "admin groups", "Show groups; with --group also their members"),
+    entry(Command::AdminLag, "admin lag", "Show how far groups are behind: records, time, time to catch up"),
+    entry(Command::AdminConfigs, "admin configs", "Show the settings of topics or of a broker"),
+    entry(Command::AdminTopicCreate, "admin topic create", "Create a topic"),
+    entry(
+        Command::AdminTopicDelete,
+        "admin topic delete",
+        "Delete a topic with its records (dry run without --execute)",
+    ),
+    entry(Command::AdminGroupReset, "admin group reset-offsets", "Move a group's offsets (dry run without --execute)"),
+    entry(Command::CheckDrivers, "check-drivers", "Show which ODBC drivers are installed and whether they work"),
+    entry(Command::Errors, "errors", "Explain what a database says: a SQLSTATE, or the database's own number"),
+    entry(Command::MessagesStats, "messages stats", "Count a database's rows by partition and status"),
+    entry(Command::MessagesShow, "messages show", "Show one record of a database, whole"),
+    entry(Command::MessagesPrune, "messages prune", "Remove a database's old rows in small transactions"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
 ];
 
-/// The first words of commands with two.
-pub const GROUPS: &[(&str, &str)] = &[("sink", "Write records into a database")];
+impl Command {
+    /// Whether it is one of `konekt admin …`.
+    pub fn is_admin(self) -> bool {
+        COMMANDS.iter().any(|entry| entry.command == self && entry.path.starts_with("admin "))
+    }
+}
+
+/// The words before the last one of commands with several.
+pub const GROUPS: &[(&str, &str)] = &[
+    ("sink", "Write records into a database"),
+    ("admin", "Ask and change the cluster"),
+    ("admin topic", "Create and delete topics"),
+    ("admin group", "Move a group's offsets"),
+    ("positions", "Look at and change the positions that a database keeps"),
+    ("dlq", "Look at dead letters and try them again"),
+    ("messages", "Look at the rows of a database, remove old ones"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -52,7 +115,8 @@ mod tests {
         let mut paths = HashSet::new();
         for entry in COMMANDS {
             assert!(paths.insert(entry.path), "{} twice", entry.path);
-            if let Some((group, _)) = entry.path.split_once(' ') {
+            for (end, _) in entry.path.match_indices(' ') {
+                let group = &entry.path[..end];
                 assert!(GROUPS.iter().any(|(name, _)| *name == group), "group {group} has no line in help");
             }
         }

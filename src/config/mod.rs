@@ -32,6 +32,8 @@ pub struct Settings {
     pub consumer: ConsumerConfig,
     /// Where statistics go as JSON lines; `-` is stderr.
     pub stats_json: Option<String>,
+    /// Written to about once a second, as a sign of life.
+    pub heartbeat_file: Option<PathBuf>,
     pub log: String,
     pub sink: SinkSettings,
 }
@@ -195,6 +197,7 @@ impl Reader<'_> {
         Settings {
             consumer: self.consumer(),
             stats_json: self.optional_text("stats_json"),
+            heartbeat_file: self.optional_text("heartbeat_file").map(Into::into),
             log: self.text("log"),
             sink: self.sink(),
         }
@@ -252,6 +255,7 @@ impl Reader<'_> {
             dead_letter_topic: self.optional_text("dead_letter_topic"),
             dead_letter_file: self.optional_text("dead_letter_file").map(Into::into),
             dead_letter_share_max: self.size("dead_letter_share_max") as u32,
+            message_timeout_seconds: self.number("message_timeout_seconds"),
             commit_interval_ms: self.number("commit_interval_ms"),
             stats_interval_ms: self.number("stats_interval_ms"),
             shutdown_timeout_ms: self.number("shutdown_timeout_ms"),
@@ -280,8 +284,9 @@ impl Reader<'_> {
                 None => SinkSettings::Print { json: self.text("format") == "json" },
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
-            Command::SqlServer | Command::Odbc => SinkSettings::Odbc(self.odbc()),
-            Command::Demo | Command::Broker | Command::Config | Command::Completions => SinkSettings::None,
+            Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
+            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
+            _ => SinkSettings::None,
         }
     }
 
@@ -296,6 +301,10 @@ impl Reader<'_> {
                            'Driver={PostgreSQL Unicode};Server=…;Database=…;UID=…;PWD=…'; konekt sink sqlserver needs none";
             self.faults.push(Fault::of("connection_string", message.to_owned()));
         }
+        self.odbc_at(login)
+    }
+
+    fn odbc_at(&mut self, login: OdbcLogin) -> OdbcSettings {
         OdbcSettings {
             login,
             dialect: self.text("dialect"),
@@ -304,6 +313,38 @@ impl Reader<'_> {
             connection_timeout: self.number("connection_timeout"),
             query_timeout: self.number("query_timeout"),
             abandoned_connections_max: self.size("abandoned_connections_max"),
+        }
+    }
+
+    /// The one database that is named, be it a file or by ODBC. What a flag names goes before the other sources, which
+    /// may name several for several sinks.
+    fn any_database(&mut self) -> SinkSettings {
+        const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
+        let origin =
+            |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
+        let flag = |name: &&str| matches!(origin(name), Some(Origin::Flag { .. }));
+        let flags: Vec<&'static str> = NAMES.into_iter().filter(flag).collect();
+        let all: Vec<&'static str> = NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
+        match if flags.is_empty() { &all[..] } else { &flags[..] } {
+            ["sqlite_db"] => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
+            ["connection_string"] => {
+                let login = OdbcLogin::ConnectionString(Secret::new(self.text("connection_string")));
+                SinkSettings::Odbc(self.odbc_at(login))
+            }
+            ["sqlserver_host"] => {
+                let login = OdbcLogin::SqlServer(self.sql_server());
+                SinkSettings::Odbc(self.odbc_at(login))
+            }
+            [] => {
+                let message = "is missing: give --db, --connection-string or --server".to_owned();
+                self.faults.push(Fault::of("the database", message));
+                SinkSettings::None
+            }
+            several => {
+                let message = "several databases are named: choose one with --db, --connection-string or --server";
+                self.faults.push(Fault::of(self.said_by(several), message.to_owned()));
+                SinkSettings::None
+            }
         }
     }
 
@@ -343,16 +384,21 @@ impl Reader<'_> {
 
     /// `konekt config` shows what is missing and does not complain about it.
     fn miss(&mut self, field: &Field) {
-        let needed = field.default == field::Default::Required && field.belongs_to(self.command);
-        if needed && self.command != Command::Config {
-            let sources: Vec<String> = field.variables.iter().map(|variable| format!("set {variable}")).collect();
-            let ways = format!("give --{}, {}, or write it into konekt.toml", field.flag(), sources.join(", "));
+        if field.is_required_by(self.command) {
+            let sources = field.variables.iter().map(|variable| format!(", set {variable}")).collect::<String>();
+            let file = if field.persistent() { ", or write it into konekt.toml" } else { "" };
+            let ways = format!("give --{}{sources}{file}", field.flag());
             self.faults.push(Fault::of(field.name, format!("is missing: {ways}")));
         }
     }
 
     /// Values that this command has and [`Settings`] does not: one command's own, or another sink's in `konekt config`.
     fn refuse_bad_values_of_the_rest(&mut self) {
+        for field in field::fields().filter(|field| !self.raw.contains_key(field.name)) {
+            if !self.faults.iter().any(|fault| fault.place == field.name) {
+                self.miss(field);
+            }
+        }
         for (name, raw) in self.raw {
             let already = self.faults.iter().any(|fault| fault.place == raw.origin.to_string());
             if let Some(Err(message)) = Field::named(name).map(|field| parse(field, &raw.text))

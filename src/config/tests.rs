@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::field::{Default, fields};
+use super::value::Kind;
 use super::*;
 
 /// Resolves a command with the given files, environment and flags.
@@ -43,8 +45,18 @@ fn faults(resolved: &Resolved) -> Vec<String> {
 
 #[test]
 fn every_command_resolves_with_what_it_needs() {
-    let needed = [("topics", "orders"), ("sqlite_db", "k.db"), ("connection_string", "DSN=k")];
+    let example = |kind: Kind| match kind {
+        Kind::Target => "latest",
+        Kind::Integer { .. } => "1",
+        Kind::Age => "1d",
+        _ => "orders",
+    };
+    let required = fields().filter(|field| field.default == Default::Required && field.name != "sqlite_db");
+    let required: Vec<(&str, &str)> = required.map(|field| (field.name, example(field.kind))).collect();
     for command in crate::config::command::COMMANDS.iter().map(|entry| entry.command) {
+        let file = Field::named("sqlite_db").is_some_and(|field| field.is_required_by(command));
+        let database = if file { ("sqlite_db", "k.db") } else { ("connection_string", "DSN=k") };
+        let needed = [&required[..], &[database]].concat();
         assert_eq!(faults(&resolved(command, &[], &[], &needed)), [] as [String; 0], "{command:?}");
     }
 }
@@ -179,6 +191,34 @@ fn the_examples_are_accepted_as_they_are() {
         SinkSettings::Sqlite { path: "konekt.db".into(), table: "processed_messages".into() }
     );
     assert_eq!(faults(&resolved(Command::Sqlite, &[("konekt.toml", toml)], &[], &[])), [] as [String; 0]);
+}
+
+#[test]
+fn a_look_at_a_database_wants_one_of_them() {
+    // variables, flags, what comes of them
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [(&'static str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
+        (&[("SQLITE_DB", "k.db")], &[], "sqlite k.db"),
+        (&[("SQLSERVER_HOST", "db")], &[], "odbc"),
+        (&[("SQLSERVER_HOST", "db"), ("ODBC_CONNECTION_STRING", "DSN=k")], &[("sqlite_db", "k.db")], "sqlite k.db"),
+        (&[("SQLITE_DB", "k.db")], &[("connection_string", "DSN=k")], "odbc"),
+        (&[], &[], "the database: is missing: give --db, --connection-string or --server"),
+        (
+            &[("SQLITE_DB", "k.db"), ("SQLSERVER_HOST", "db")],
+            &[],
+            "SQLITE_DB, SQLSERVER_HOST: several databases are named: choose one with --db, --connection-string or --server",
+        ),
+    ];
+    for (variables, flags, expected) in cases {
+        let resolved = resolved(Command::MessagesStats, &[], variables, flags);
+        let found = match (faults(&resolved).pop(), &resolved.settings.sink) {
+            (Some(fault), _) => fault,
+            (None, SinkSettings::Sqlite { path, .. }) => format!("sqlite {}", path.display()),
+            (None, SinkSettings::Odbc(_)) => "odbc".to_owned(),
+            (None, other) => format!("{other:?}"),
+        };
+        assert_eq!(&found, expected, "{variables:?} {flags:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::suggest;
+use crate::ops::reset::Target;
 use crate::source::native::TopicSelection;
 
 /// The set of values of a setting.
@@ -14,8 +15,18 @@ pub enum Kind {
     Address,
     /// `host:port,host:port`.
     Addresses,
+    /// One topic's name.
+    Topic,
     /// Topic names, or one `/pattern/`.
     Topics,
+    /// Names of groups.
+    Names,
+    /// `name=value`, one of each time the flag is given.
+    Pairs,
+    /// Any text, blanks included; `\t` and `\0` are the characters they stand for.
+    Separator,
+    /// Where offsets move to.
+    Target,
     /// `name:partitions,name:partitions`.
     NewTopics,
     /// Names of assignment strategies, best first.
@@ -26,6 +37,8 @@ pub enum Kind {
     Integer { min: u64, max: u64, unit: &'static str },
     /// A size such as `256MiB`.
     Bytes { min: u64, max: u64 },
+    /// A time that has passed, such as `30d`; its value is in milliseconds.
+    Age,
     /// `true` or `false`; as a flag it needs no value.
     Switch,
     /// A file, or `-` for stderr; as a flag it needs no value.
@@ -50,6 +63,11 @@ const UNITS: &[(&str, u64)] = &[
     ("", 1),
 ];
 
+/// Ages' units, in milliseconds.
+const AGE_UNITS: &[(char, u64)] = &[('s', 1000), ('m', 60_000), ('h', 3_600_000), ('d', 24 * 3_600_000)];
+/// A thousand years, in milliseconds: before that there are no records.
+const AGE_MAX_MS: u64 = 1000 * 365 * 24 * 3_600_000;
+
 /// A checked value.
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -57,14 +75,21 @@ pub enum Value {
     Words(Vec<String>),
     Topics(TopicSelection),
     NewTopics(Vec<(String, i32)>),
+    Pairs(Vec<(String, String)>),
+    Target(Target),
     Number(u64),
     Switch(bool),
 }
 
 impl Kind {
-    /// Whether repeated flags and lists in the file are joined with commas.
-    pub fn is_list(self) -> bool {
-        matches!(self, Kind::Addresses | Kind::Topics | Kind::NewTopics | Kind::Strategies)
+    /// What stands between the values of a repeated flag or of a list in the file; `None`: there is one value.
+    pub fn separator(self) -> Option<&'static str> {
+        match self {
+            Kind::Addresses | Kind::Topics | Kind::NewTopics | Kind::Strategies | Kind::Names => Some(","),
+            // Values may have commas in them.
+            Kind::Pairs => Some("\n"),
+            _ => None,
+        }
     }
 
     /// Reads a value.
@@ -72,7 +97,7 @@ impl Kind {
     /// # Errors
     /// What is wrong with it and what was expected, to be put behind the setting's name and its value.
     pub fn parse(self, text: &str) -> Result<Value, String> {
-        let text = text.trim();
+        let text = if let Kind::Separator = self { text } else { text.trim() };
         if text.is_empty() {
             return Err("is empty".to_owned());
         }
@@ -80,12 +105,18 @@ impl Kind {
             Kind::Text | Kind::Output => Ok(Value::Text(text.to_owned())),
             Kind::Address => address(text).map(Value::Text),
             Kind::Addresses => pieces(text, address).map(Value::Words),
+            Kind::Separator => Ok(Value::Text(text.replace("\\t", "\t").replace("\\0", "\0"))),
+            Kind::Topic => topic_name(text).map(Value::Text),
             Kind::Topics => topics(text).map(Value::Topics),
+            Kind::Names => pieces(text, name).map(Value::Words),
+            Kind::Pairs => text.split('\n').map(pair).collect::<Result<_, _>>().map(Value::Pairs),
+            Kind::Target => text.parse().map(Value::Target),
             Kind::NewTopics => pieces(text, new_topic).map(Value::NewTopics),
             Kind::Strategies => pieces(text, |piece| choice(piece, STRATEGIES)).map(Value::Words),
             Kind::Choice(words) => choice(text, words).map(Value::Text),
             Kind::Integer { min, max, unit } => integer(text, min, max, unit).map(Value::Number),
             Kind::Bytes { min, max } => bytes(text, min, max).map(Value::Number),
+            Kind::Age => age(text).map(Value::Number),
             Kind::Switch => choice(text, &["true", "false"]).map(|word| Value::Switch(word == "true")),
             Kind::LogFilter => log_filter(text).map(Value::Text),
         }
@@ -106,7 +137,12 @@ impl Kind {
             Kind::Text => "TEXT",
             Kind::Address => "HOST:PORT",
             Kind::Addresses => "HOST:PORT,…",
+            Kind::Topic => "TOPIC",
             Kind::Topics => "TOPIC,…|/PATTERN/",
+            Kind::Names => "NAME,…",
+            Kind::Pairs => "NAME=VALUE",
+            Kind::Separator => "TEXT",
+            Kind::Target => "TARGET",
             Kind::NewTopics => "TOPIC:PARTITIONS,…",
             Kind::Strategies => "STRATEGY,…",
             Kind::Choice(_) => "CHOICE",
@@ -114,6 +150,7 @@ impl Kind {
             Kind::Integer { unit: "s", .. } => "SECONDS",
             Kind::Integer { .. } => "N",
             Kind::Bytes { .. } => "BYTES",
+            Kind::Age => "AGE",
             Kind::Switch => "BOOL",
             Kind::Output => "FILE",
             Kind::LogFilter => "FILTER",
@@ -128,13 +165,19 @@ impl fmt::Display for Kind {
             Kind::Text => f.write_str("text"),
             Kind::Address => f.write_str("host:port"),
             Kind::Addresses => f.write_str("list of host:port"),
+            Kind::Topic => f.write_str("topic"),
             Kind::Topics => f.write_str("list, or /pattern/"),
+            Kind::Names => f.write_str("list"),
+            Kind::Pairs => f.write_str("name=value"),
+            Kind::Separator => f.write_str("text"),
+            Kind::Target => f.write_str("earliest, latest, offset, shift or time"),
             Kind::NewTopics => f.write_str("list of name:partitions"),
             Kind::Strategies => write!(f, "list of {}", STRATEGIES.join(", ")),
             Kind::Choice(words) => f.write_str(&words.join(", ")),
             Kind::Integer { min, max: u64::MAX, unit } => write!(f, "at least {min} {unit}"),
             Kind::Integer { min, max, unit } => write!(f, "{min} to {max} {unit}"),
             Kind::Bytes { min, max } => write!(f, "{} to {}", human_bytes(min), human_bytes(max)),
+            Kind::Age => f.write_str("like 90s, 30m, 12h or 30d"),
             Kind::Switch => f.write_str("true, false"),
             Kind::Output => f.write_str("file, or -"),
             Kind::LogFilter => f.write_str("level, or module=level list"),
@@ -155,6 +198,17 @@ pub fn human_bytes(bytes: u64) -> String {
 
 fn pieces<T>(text: &str, one: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     text.split(',').map(|piece| one(piece.trim())).collect()
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("has an empty name".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not name=value")),
+    }
 }
 
 fn choice(text: &str, words: &[&str]) -> Result<String, String> {
@@ -186,6 +240,15 @@ fn bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
         Some(size) if (min..=max).contains(&size) => Ok(size),
         Some(_) => Err(format!("{text:?} is not from {} to {}", human_bytes(min), human_bytes(max))),
         None => Err(format!("{text:?} is not a size such as 1048576, 512KiB or 256MiB")),
+    }
+}
+
+fn age(text: &str) -> Result<u64, String> {
+    let unit = AGE_UNITS.iter().find_map(|(unit, ms)| Some((text.strip_suffix(*unit)?, ms)));
+    let age_ms = unit.and_then(|(number, unit_ms)| number.parse::<u64>().ok()?.checked_mul(*unit_ms));
+    match age_ms {
+        Some(ms) if (1..=AGE_MAX_MS).contains(&ms) => Ok(ms),
+        _ => Err(format!("{text:?} is not an age such as 90s, 30m, 12h or 30d")),
     }
 }
 
@@ -257,6 +320,8 @@ mod tests {
             Ok(Value::Topics(TopicSelection::Pattern(regex))) => regex.to_string(),
             Ok(Value::Topics(TopicSelection::Partitions(partitions))) => format!("{partitions:?}"),
             Ok(Value::NewTopics(topics)) => format!("{topics:?}"),
+            Ok(Value::Pairs(pairs)) => format!("{pairs:?}"),
+            Ok(Value::Target(target)) => target.to_string(),
             Ok(Value::Number(number)) => number.to_string(),
             Ok(Value::Switch(on)) => on.to_string(),
             Err(fault) => format!("! {fault}"),
@@ -284,10 +349,22 @@ mod tests {
             (Kind::Topics, "a,/b/", "! \"/b/\": a pattern stands alone, between slashes"),
             (Kind::Topics, "a b", "! \"a b\" is no topic name: 1 to 249 of letters, digits, '.', '_' and '-'"),
             (Kind::Topics, "  ", "! is empty"),
+            (Kind::Topic, "a,b", "! \"a,b\" is no topic name: 1 to 249 of letters, digits, '.', '_' and '-'"),
+            (Kind::Names, "a, b c", "a|b c"),
+            (Kind::Pairs, "a=1,b=2\nc=", "[(\"a\", \"1,b=2\"), (\"c\", \"\")]"),
+            (Kind::Pairs, "a", "! \"a\" is not name=value"),
+            (Kind::Separator, " \\t", " \t"),
+            (Kind::Separator, "", "! is empty"),
+            (Kind::Target, "-100", "-100"),
             (Kind::NewTopics, "orders:8,users", "[(\"orders\", 8), (\"users\", 1)]"),
             (Kind::NewTopics, "orders:0", "! topic orders: \"0\" is not a whole number from 1 to 10000 partitions"),
             (Kind::Choice(&["json", "text"]), "JSON", "json"),
             (Kind::Choice(&["json", "text"]), "jsn", "! \"jsn\" is not one of json, text; did you mean json?"),
+            (Kind::Age, "30d", "2592000000"),
+            (Kind::Age, "90s", "90000"),
+            (Kind::Age, "30", "! \"30\" is not an age such as 90s, 30m, 12h or 30d"),
+            (Kind::Age, "0d", "! \"0d\" is not an age such as 90s, 30m, 12h or 30d"),
+            (Kind::Age, "99999999999d", "! \"99999999999d\" is not an age such as 90s, 30m, 12h or 30d"),
             (Kind::LogFilter, "info,konekt::kafka=debug", "info,konekt::kafka=debug"),
             (Kind::LogFilter, "loud", "! \"loud\" is not one of off, error, warn, info, debug, trace"),
         ];

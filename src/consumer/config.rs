@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{DeadLetterPlaces, Delivery, EngineConfig, OffsetReset};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::connection::ConnectionOptions;
+use crate::kafka::error::Error as KafkaError;
 use crate::kafka::security::Security;
 use crate::port::{DeadLetters, MemoryBudget};
 use crate::source::native::{Assignor, GroupProtocol, Isolation, NativeOptions, TopicSelection};
@@ -77,6 +80,8 @@ pub struct ConsumerConfig {
     pub dead_letter_file: Option<PathBuf>,
     /// The most records in a hundred that may be dead letters.
     pub dead_letter_share_max: u32,
+    /// A worker that does one thing for longer is reported.
+    pub message_timeout_seconds: u64,
     pub commit_interval_ms: u64,
     pub stats_interval_ms: u64,
     /// How long work in flight may take when the consumer stops.
@@ -129,6 +134,7 @@ impl Default for ConsumerConfig {
             dead_letter_topic: None,
             dead_letter_file: None,
             dead_letter_share_max: 10,
+            message_timeout_seconds: 300,
             commit_interval_ms: 5_000,
             stats_interval_ms: 30_000,
             shutdown_timeout_ms: 30_000,
@@ -160,6 +166,7 @@ impl ConsumerConfig {
             error_timeout: ms(self.error_timeout_ms),
             dead_letters: DeadLetterPlaces { rows: self.dead_letter_table, letters },
             dead_letter_share_max: self.dead_letter_share_max,
+            message_timeout: Duration::from_secs(self.message_timeout_seconds),
             commit_interval: ms(self.commit_interval_ms),
             stats_interval: ms(self.stats_interval_ms),
             shutdown_timeout: ms(self.shutdown_timeout_ms),
@@ -167,6 +174,19 @@ impl ConsumerConfig {
             max_messages: self.max_messages,
             memory,
         }
+    }
+
+    /// How connections are made with these settings, for what needs a cluster and no consumer.
+    pub fn connection(&self) -> ConnectionOptions {
+        self.native(MemoryBudget::new(self.memory_limit)).connection()
+    }
+
+    /// Finds the cluster, for tools that do not consume.
+    ///
+    /// # Errors
+    /// When no broker answers within `connect_timeout_ms`.
+    pub fn cluster(&self) -> Result<Cluster, KafkaError> {
+        Cluster::connect(&self.bootstrap_servers, self.connection())
     }
 
     /// The Kafka client's share of the settings, drawing on `memory`.

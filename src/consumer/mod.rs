@@ -32,8 +32,10 @@ use crate::core::record::{MessageBatch, TopicPartition};
 use crate::core::tally::Statistics;
 use crate::door::SystemClock;
 use crate::engine::{Callbacks, Engine, EngineError, Handle, Summary};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::error::Error as KafkaError;
-use crate::port::{MemoryBudget, Sink};
+use crate::port::{Clock, DeadLetters, MemoryBudget, Sink};
+use crate::sink::dead_letter::{FileLetters, InTurn, TopicLetters};
 use crate::sink::handler::{Handled, HandlerSink};
 use crate::source::native::NativeSource;
 
@@ -45,6 +47,9 @@ pub enum ConsumerError {
     /// A setting makes no sense, or Kafka cannot be reached or used.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// Dead letters cannot be kept where they should be.
+    #[error("{0}")]
+    DeadLetters(String),
     /// The run failed.
     #[error(transparent)]
     Run(#[from] EngineError),
@@ -55,6 +60,7 @@ impl ConsumerError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             ConsumerError::Kafka(error) => error.is_unavailable(),
+            ConsumerError::DeadLetters(_) => false,
             ConsumerError::Run(error) => error.unavailable,
         }
     }
@@ -100,8 +106,16 @@ impl ConsumerBuilder {
         self
     }
 
+    /// Called about once a second as long as the engine decides: a sign of life. Runs on the engine's thread and must
+    /// return soon.
+    #[must_use]
+    pub fn on_alive(mut self, callback: impl FnMut() + Send + 'static) -> Self {
+        self.callbacks.on_alive = Some(Box::new(callback));
+        self
+    }
+
     /// What to do with each batch. `Ok` means that all its records are processed; an error means that none is, and the
-    /// batch comes again. Called by several threads at once, for one partition by one at a time, in order.
+    /// batch comes again, after `max_retries` further attempts in pieces, so that a bad record holds up none but itself. Called by several threads at once, for one partition by one at a time, in order.
     #[must_use]
     pub fn handler(self, handler: impl Fn(&MessageBatch<'_>) -> Handled + Send + Sync + 'static) -> ReadyConsumer {
         self.sink(Arc::new(HandlerSink::new(handler)))
@@ -129,11 +143,32 @@ impl ReadyConsumer {
     pub fn start(self) -> Result<RunningConsumer, ConsumerError> {
         let memory = MemoryBudget::new(self.config.memory_limit);
         let source = NativeSource::connect(self.config.native(Arc::clone(&memory)))?;
-        let config = self.config.engine(memory, None);
-        let clock = Arc::new(SystemClock::start());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let letters = dead_letters(&self.config, source.cluster(), &clock)?;
+        let config = self.config.engine(memory, letters);
         let engine = Engine::start(config, Box::new(source), self.sink, clock, self.callbacks);
         Ok(RunningConsumer { handle: engine.handle(), engine })
     }
+}
+
+/// Where dead letters go that are not kept in the table: the topic, then the file.
+fn dead_letters(
+    config: &ConsumerConfig,
+    cluster: Option<&Cluster>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Arc<dyn DeadLetters>>, ConsumerError> {
+    let mut places: Vec<Box<dyn DeadLetters>> = Vec::new();
+    if let (Some(topic), Some(cluster)) = (&config.dead_letter_topic, cluster) {
+        let letters = TopicLetters::new(cluster.clone(), topic.as_str(), &config.group_id, Arc::clone(clock));
+        letters.check();
+        places.push(Box::new(letters));
+    }
+    if let Some(path) = &config.dead_letter_file {
+        let letters = FileLetters::new(path, &config.group_id, Arc::clone(clock));
+        letters.check().map_err(|error| ConsumerError::DeadLetters(error.message))?;
+        places.push(Box::new(letters));
+    }
+    Ok(InTurn::new(places).map(|places| Arc::new(places) as Arc<dyn DeadLetters>))
 }
 
 /// A consumer at work. Dropping it does not stop it; [`stop`](Self::stop) and [`join`](Self::join) do.

@@ -6,6 +6,9 @@
 //! does, for sinks without savepoints. Pieces are tried from left to right, so what was accepted is never behind what
 //! is open, and a piece whose first half is good needs no second look to know that its second half is not.
 //!
+//! That takes it for granted that a record is bad on its own account: what only the size of a batch provokes (a statement
+//! or packet that is too large) must not be classed as bad data, or the last record of a piece would be blamed for it.
+//!
 //! With `n` records and `k` bad ones among them this takes at most `k * (⌈log2 n⌉ + 1)` tries beyond the first: 14 for
 //! one in 5,000. A refusal that names its record ([`Refusal::Bad::at`]) makes it 3 per bad record.
 

@@ -120,7 +120,7 @@ impl Breaker {
     }
 }
 
-/// How many of a partition's last records (some [`WINDOW`](Self::WINDOW) of them) were put aside.
+/// How many of a partition's last records (some 10,000 of them) were put aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BadShare {
     records: u64,

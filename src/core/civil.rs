@@ -64,9 +64,77 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// The milliseconds since the epoch of a UTC time as people and [`utc_text`] write it: `2026-11-24`,
+/// `2026-11-24T04:05`, `2026-11-24 04:05:26.007Z`. `None` when it is no such time.
+///
+/// ```
+/// assert_eq!(konekt::core::civil::unix_ms_of("2024-02-29T12:34:56.789Z"), Some(1_709_210_096_789));
+/// ```
+pub fn unix_ms_of(text: &str) -> Option<i64> {
+    let text = text.strip_suffix('Z').unwrap_or(text);
+    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let [year, month, day] = numbers(date, '-')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [hour, minute, second] = numbers(time, ':').or_else(|| {
+        let [hour, minute] = numbers(time, ':')?;
+        Some([hour, minute, 0])
+    })?;
+    let is_digits = (1..=9).contains(&fraction.len()) && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let ms: i64 = format!("{fraction:0<3}").get(..3).filter(|_| is_digits)?.parse().ok()?;
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let days = days_from_civil(year, month, day);
+    // A day that does not exist comes back as another one.
+    let exists = civil_from_days(days) == (year, month, day);
+    exists.then_some(days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1000 + ms)
+}
+
+/// `N` unsigned numbers of at most four digits.
+fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
+    let number = |digits: &str| match digits.len() {
+        1..=4 if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        _ => None,
+    };
+    let found: Option<Vec<i64>> = text.split(separator).map(number).collect();
+    found?.try_into().ok()
+}
+
+/// Hinnant's `days_from_civil`, the other way round.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for unix_ms in [0, -1, 951_782_400_000, 4_107_542_399_999, 1_795_493_126_007, YEAR_0_MS, YEAR_9999_END_MS] {
+            assert_eq!(unix_ms_of(&utc_text(unix_ms)), Some(unix_ms), "{}", utc_text(unix_ms));
+        }
+        for (text, expected) in [
+            ("2026-11-24", Some(1_795_478_400_000)),
+            ("2026-11-24T04:05", Some(1_795_493_100_000)),
+            ("2026-11-24T04:05:26.7Z", Some(1_795_493_126_700)),
+            ("2026-02-29", None),
+            ("2026-13-01", None),
+            ("2026-11-24T24:00", None),
+            ("2026-11-24T04:05:26.", None),
+            ("2026-11", None),
+            ("-2026-11-24", None),
+            ("now", None),
+        ] {
+            assert_eq!(unix_ms_of(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn known_moments() {

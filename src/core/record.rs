@@ -266,6 +266,57 @@ pub struct DecodeError {
     pub position: usize,
 }
 
+/// A record that owns its bytes, for tools; what moves records borrows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRecord {
+    pub partition: TopicPartition,
+    pub offset: i64,
+    pub timestamp_ms: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl OwnedRecord {
+    /// A copy of a record.
+    pub fn copy(partition: &TopicPartition, record: &Record<'_>) -> Self {
+        Self {
+            partition: partition.clone(),
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            headers: record.headers.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect(),
+        }
+    }
+
+    /// The headers, borrowed.
+    pub fn header_views(&self) -> Vec<(&[u8], Option<&[u8]>)> {
+        self.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect()
+    }
+
+    /// Alone in a buffer.
+    pub fn buffer(&self) -> RecordBuffer {
+        let mut encoded = Vec::new();
+        self.headers.iter().for_each(|(name, value)| encode_header(&mut encoded, name, value.as_deref()));
+        let (key, value) = (self.key.as_deref(), self.value.as_deref());
+        let (key_end, value_end) =
+            (key.map_or(0, <[u8]>::len), key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
+        let whole = Bytes::from([key.unwrap_or_default(), value.unwrap_or_default(), &encoded].concat());
+        let mut records = RecordBuffer::default();
+        records.push_buffer(whole.clone());
+        records.push(Span {
+            offset: self.offset,
+            timestamp_ms: self.timestamp_ms,
+            key: Extent::of(&whole, key.map(|_| &whole[..key_end])),
+            value: Extent::of(&whole, value.map(|_| &whole[key_end..value_end])),
+            headers: Extent::of(&whole, Some(&whole[value_end..])),
+            header_count: self.headers.len() as u32,
+        });
+        records
+    }
+}
+
 /// Decoded records of one partition, in offset order, waiting to be cut into batches.
 #[derive(Default)]
 pub struct RecordBuffer {
@@ -515,6 +566,21 @@ mod tests {
         records.retain_from(1, |record| record.offset % 2 == 1);
         assert_eq!(values(&records), ["a", "bb", "dddd"]);
         assert_eq!(records.bytes(), 7);
+    }
+
+    #[test]
+    fn an_owned_record_is_the_record() {
+        for (key, value) in [(None, None), (Some(&b"k"[..]), Some(&b""[..])), (Some(&b""[..]), Some(&b"v"[..]))] {
+            let record = OwnedRecord {
+                partition: TopicPartition::new("t", 1),
+                offset: 7,
+                timestamp_ms: 9,
+                key: key.map(<[u8]>::to_vec),
+                value: value.map(<[u8]>::to_vec),
+                headers: vec![(b"a".to_vec(), None), (b"a".to_vec(), Some(b"1".to_vec()))],
+            };
+            assert_eq!(OwnedRecord::copy(&record.partition, &record.buffer().get(0)), record);
+        }
     }
 
     #[test]

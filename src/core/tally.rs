@@ -54,6 +54,10 @@ pub struct Statistics {
     pub rebalances: u64,
     /// Attempts made again after a failure.
     pub retries: u64,
+    /// Workers that have been doing one thing for longer than `message_timeout_seconds`.
+    pub workers_stuck: usize,
+    /// Workers that died and were replaced.
+    pub workers_replaced: u64,
     /// Paused partitions and why: `"topic/partition": "errors: …"`.
     pub paused: std::collections::BTreeMap<String, String>,
     /// Next offset to be written, per owned partition: `"topic/partition": offset`.

@@ -13,6 +13,7 @@ use crossbeam::channel::{Receiver, Select, Sender, unbounded};
 use super::channels::{Command, Control, Job, Outcome, Report, SharedChunk};
 use super::lane::{Lane, LaneSeed};
 use super::poller::SourceLine;
+use super::watch::Crew;
 use super::{Callbacks, EngineConfig, EngineError, Summary};
 use crate::core::coordinator::{Action, Arrival, Coordinator, Event, LaneReport, Orders};
 use crate::core::identity::RecordIds;
@@ -26,12 +27,18 @@ const REPORTS_PER_TURN: usize = 32;
 /// How long the poller may take for the last commit and the farewell to the group, beyond the drain.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The channels the loop listens to and speaks into.
+/// Time between signs of life.
+const LIFE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between looks at the workers, however short their time-out.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// The channels the loop listens to and speaks into, and the workers it watches.
 pub(super) struct Lines {
     pub control: Receiver<Control>,
     pub outcomes: flume::Receiver<Outcome>,
     pub bell: Receiver<()>,
     pub reports: Receiver<Report>,
+    pub crew: Crew,
     pub source: SourceLine,
     pub jobs: Sender<Job>,
 }
@@ -59,6 +66,9 @@ pub(super) struct EventLoop {
     close_by: Option<Duration>,
     closed: bool,
     statistics_at: Duration,
+    /// When the next sign of life is due, and the next look at the workers.
+    alive_at: Duration,
+    look_at: Duration,
 }
 
 impl EventLoop {
@@ -84,6 +94,8 @@ impl EventLoop {
             close_by: None,
             closed: false,
             statistics_at,
+            alive_at: Duration::ZERO,
+            look_at: Duration::ZERO,
         }
     }
 
@@ -120,6 +132,8 @@ impl EventLoop {
         }
         self.handle(Event::Tick);
         self.publish();
+        self.watch();
+        self.show_life();
     }
 
     /// Waits until something arrives or a deadline passes.
@@ -132,7 +146,9 @@ impl EventLoop {
         select.recv(&lines.control);
         select.recv(&lines.bell);
         select.recv(&lines.reports);
-        let due = [self.coordinator.deadline(), Some(self.statistics_at), self.close_by].into_iter().flatten().min();
+        let alive_at = self.callbacks.on_alive.is_some().then_some(self.alive_at);
+        let due = [self.coordinator.deadline(), Some(self.statistics_at), Some(self.look_at), alive_at, self.close_by];
+        let due = due.into_iter().flatten().min();
         let wait = due.map_or(Duration::from_secs(1), |due| due.saturating_sub(self.clock.elapsed()));
         if select.ready_timeout(wait).is_ok() {
             // The bell only says "look"; whatever it rang for is in the channels.
@@ -302,7 +318,38 @@ impl EventLoop {
     }
 
     fn statistics(&mut self) -> Statistics {
-        self.coordinator.statistics(self.clock.elapsed(), self.config.memory.used())
+        let now = self.clock.elapsed();
+        Statistics {
+            workers_stuck: self.look(now),
+            workers_replaced: self.lines.crew.replaced(),
+            ..self.coordinator.statistics(now, self.config.memory.used())
+        }
+    }
+
+    /// Says which workers hang, and counts them.
+    fn look(&mut self, now: Duration) -> usize {
+        let stuck = self.lines.crew.stuck(now);
+        stuck.iter().filter_map(|(_, sentence)| sentence.as_ref()).for_each(|sentence| log::error!("{sentence}"));
+        stuck.len()
+    }
+
+    fn watch(&mut self) {
+        let now = self.clock.elapsed();
+        if now >= self.look_at {
+            self.look(now);
+            // Late by a quarter at most.
+            self.look_at = now + (self.lines.crew.timeout() / 4).max(LOOK_INTERVAL_MIN);
+        }
+    }
+
+    fn show_life(&mut self) {
+        let now = self.clock.elapsed();
+        if let Some(callback) = &mut self.callbacks.on_alive
+            && now >= self.alive_at
+        {
+            self.alive_at = now + LIFE_INTERVAL;
+            callback();
+        }
     }
 
     fn publish(&mut self) {

@@ -16,6 +16,7 @@ mod lane;
 mod poller;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod worker;
 
 use std::collections::HashMap;
@@ -28,7 +29,8 @@ use crossbeam::channel::{Sender, bounded, unbounded};
 use self::channels::{Bell, Control, Outcomes, REPORTS_MAX};
 use self::event_loop::{EventLoop, Lines};
 use self::poller::{Poller, SourceLine};
-use self::worker::Worker;
+use self::watch::Crew;
+use self::worker::{Outfit, Worker};
 use crate::core::batcher::BatchLimits;
 pub use crate::core::coordinator::OffsetReset;
 use crate::core::coordinator::{Coordinator, Rules};
@@ -69,6 +71,8 @@ pub struct EngineConfig {
     pub dead_letters: DeadLetterPlaces,
     /// The most records in a hundred that may be dead letters before their table or handler is held to be at fault.
     pub dead_letter_share_max: u32,
+    /// A worker that does one thing for longer is reported.
+    pub message_timeout: Duration,
     pub commit_interval: Duration,
     pub stats_interval: Duration,
     pub shutdown_timeout: Duration,
@@ -90,6 +94,8 @@ pub struct DeadLetterPlaces {
 
 /// Called with the partitions that came or went.
 pub type PartitionsCallback = Box<dyn FnMut(&[TopicPartition]) + Send>;
+/// Called as a sign of life.
+pub type AliveCallback = Box<dyn FnMut() + Send>;
 /// Called with a snapshot.
 pub type StatisticsCallback = Box<dyn FnMut(&Statistics) + Send>;
 
@@ -101,6 +107,8 @@ pub struct Callbacks {
     pub on_revoke: Option<PartitionsCallback>,
     /// Once per `stats_interval`.
     pub on_statistics: Option<StatisticsCallback>,
+    /// About once a second, as long as the engine decides.
+    pub on_alive: Option<AliveCallback>,
 }
 
 /// A running engine, seen from any thread. Clones speak to the same run; once it has ended, commands do nothing.
@@ -125,6 +133,10 @@ impl Handle {
     }
 
     /// Starts no further write for the partition until [`resume`](Self::resume); one that is under way is finished.
+    ///
+    /// Where the database keeps the position, the pause stands there too: it outlives a restart, and whoever owns the
+    /// partition next keeps to it. Elsewhere it ends with this process. A partition that another process owns at the
+    /// moment goes on there until it changes hands.
     pub fn pause(&self, partition: &TopicPartition) {
         self.tell(Control::Pause(partition.clone()));
     }
@@ -204,11 +216,17 @@ impl Engine {
         let poller = Poller::new(source, command_receiver, reports);
         let poller = door::spawn("konekt-poll", move || poller.run());
         let count = config.max_workers.clamp(1, traits.writers_max.max(1));
+        let crew = Crew::new(count, config.message_timeout);
         let workers = (0..count).map(|number| {
             let (sink, clock, jobs, outcomes) = (sink.clone(), clock.clone(), job_receiver.clone(), outcomes.clone());
             let (places, bytes_max) = (config.dead_letters.clone(), config.batch_bytes_max);
-            let body = move || Worker::new(sink, places, jobs, outcomes, clock, bytes_max).run();
-            door::spawn(format!("konekt-worker-{number}"), body)
+            let desk = crew.desk(number);
+            let make = move || {
+                let outfit =
+                    Outfit { sink: sink.clone(), places: places.clone(), clock: clock.clone(), desk: desk.clone() };
+                Worker::new(outfit, jobs.clone(), outcomes.clone(), bytes_max)
+            };
+            door::spawn(format!("konekt-worker-{number}"), crew.keep(number, make))
         });
         let workers = workers.collect();
         let lines = Lines {
@@ -216,6 +234,7 @@ impl Engine {
             outcomes: outcome_receiver,
             bell: rung,
             reports: report_receiver,
+            crew,
             source: SourceLine { commands, waker },
             jobs,
         };

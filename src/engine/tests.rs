@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 use super::channels::{Bell, Control, Outcomes, REPORTS_MAX};
 use super::event_loop::{EventLoop, Lines};
 use super::poller::{Poller, SourceLine};
-use super::worker::Worker;
-use super::{Callbacks, DeadLetterPlaces, Delivery, EngineConfig, OffsetReset, Summary, rules};
+use super::watch::{Crew, Desk};
+use super::worker::{Outfit, Worker};
+use super::{Callbacks, DeadLetterPlaces, Delivery, Engine, EngineConfig, OffsetReset, Summary, rules};
 use crate::core::assignment::{Assignment, Claim, Claimed};
 use crate::core::backoff::Chance;
 use crate::core::coordinator::Coordinator;
@@ -361,6 +362,7 @@ fn config(scenario: &Scenario, chance: &mut Chance) -> EngineConfig {
         error_timeout: Duration::from_secs(2),
         dead_letters: DeadLetterPlaces::default(),
         dead_letter_share_max: 50,
+        message_timeout: Duration::from_secs(300),
         commit_interval: Duration::from_millis(500),
         stats_interval: Duration::from_secs(1),
         shutdown_timeout: Duration::from_secs(30),
@@ -413,14 +415,15 @@ fn sim(scenario: &Scenario) -> Sim {
     let letters = Arc::new(SimLetters::default());
     let wanted = (bad_every > 0).then(|| letters.clone() as Arc<dyn DeadLetters>);
     let places = DeadLetterPlaces { rows: false, letters: wanted };
-    let worker =
-        || Worker::new(sink.clone(), places.clone(), job_receiver.clone(), outcomes.clone(), clock.clone(), 1 << 20);
+    let outfit = || Outfit { sink: sink.clone(), places: places.clone(), clock: clock.clone(), desk: Desk::default() };
+    let worker = || Worker::new(outfit(), job_receiver.clone(), outcomes.clone(), 1 << 20);
     let workers = (0..3).map(|_| worker()).collect();
     let lines = Lines {
         control: control_receiver,
         outcomes: outcome_receiver,
         bell: rung,
         reports: report_receiver,
+        crew: Crew::new(0, config.message_timeout),
         source: SourceLine { commands, waker: source.waker() },
         jobs,
     };
@@ -555,4 +558,47 @@ fn bad_records_are_put_aside_and_nothing_else_is() {
         }
         assert!(summary.stuck.is_empty(), "seed {seed}: {summary:?}");
     }
+}
+
+/// Letters whose first put takes the worker down.
+struct Deadly(AtomicU64, SimLetters);
+
+impl DeadLetters for Deadly {
+    fn put(&self, letters: &[Letter<'_>]) -> Result<(), SinkError> {
+        assert!(self.0.fetch_add(1, Ordering::Relaxed) > 0, "planted: the worker dies");
+        self.1.put(letters)
+    }
+}
+
+/// On real threads: a worker dies with a lane in its hands, another takes its place, and nothing is lost.
+#[test]
+fn a_worker_that_dies_is_replaced_and_counted() {
+    let scenario = Scenario { transactional: true, bad_every: 50, ..Scenario::plain(4) };
+    let mut config = config(&scenario, &mut Chance::seeded(4));
+    let letters = Arc::new(Deadly(AtomicU64::new(0), SimLetters::default()));
+    config.dead_letters.letters = Some(letters.clone());
+    let name = TopicPartition::new("t", 0);
+    let logs = BTreeMap::from([(name.clone(), (0..200).collect())]);
+    let mut source = SimSource {
+        chance: Chance::seeded(1),
+        logs,
+        end: 200,
+        started: BTreeMap::new(),
+        group_offsets: Arc::default(),
+        away: BTreeSet::new(),
+        pending: VecDeque::new(),
+        rebalances_left: 0,
+    };
+    source.pending.push_back(SourceEvent::Assigned(vec![source.assignment(&name)]));
+    source.pending.push_back(SourceEvent::Settled);
+    let store: Arc<Mutex<Store>> = Arc::default();
+    let chance = Arc::new(Mutex::new(Chance::seeded(2)));
+    let (store_of_sink, bad_every) = (Arc::clone(&store), scenario.bad_every);
+    let sink = SimSink { store: store_of_sink, chance, seed: 1, transactional: true, faults_percent: 0, bad_every };
+    let clock = Arc::new(crate::door::SystemClock::start());
+    let engine = Engine::start(config, Box::new(source), Arc::new(sink), clock, Callbacks::default());
+    let summary = engine.join().expect("no failure of the source was planted");
+    assert_eq!(summary.statistics.workers_replaced, 1);
+    assert_eq!(letters.1.kept.lock()[&name], [49, 99, 149, 199]);
+    assert_eq!(store.lock().rows[&name].len(), 196);
 }

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::DeadLetterPlaces;
 use super::channels::{Job, Outcome, Outcomes};
 use super::lane::{Filled, Lane};
+use super::watch::{Desk, Doing};
 use crate::core::assignment::Claim;
 use crate::core::batcher::Amount;
 use crate::core::coordinator::{LaneReport, Orders};
@@ -34,10 +35,19 @@ pub(super) struct Worker {
     pub jobs: Receiver<Job>,
     pub outcomes: Outcomes,
     pub clock: Arc<dyn Clock>,
+    pub desk: Desk,
     pub batches_per_write: usize,
     pub batch_bytes_max: usize,
     /// A job taken from the queue while looking for company for another.
     next: Option<Job>,
+}
+
+/// What a worker is given to work with.
+pub(super) struct Outfit {
+    pub sink: Arc<dyn Sink>,
+    pub places: DeadLetterPlaces,
+    pub clock: Arc<dyn Clock>,
+    pub desk: Desk,
 }
 
 /// A worker's way into the sink: a writer, opened when it is needed.
@@ -61,17 +71,11 @@ pub(super) struct Held {
 }
 
 impl Worker {
-    pub fn new(
-        sink: Arc<dyn Sink>,
-        places: DeadLetterPlaces,
-        jobs: Receiver<Job>,
-        outcomes: Outcomes,
-        clock: Arc<dyn Clock>,
-        batch_bytes_max: usize,
-    ) -> Self {
+    pub fn new(outfit: Outfit, jobs: Receiver<Job>, outcomes: Outcomes, batch_bytes_max: usize) -> Self {
+        let Outfit { sink, places, clock, desk } = outfit;
         let batches_per_write = sink.traits().batches_per_write.max(1);
         let way = Way { sink, writer: None };
-        Self { way, places, jobs, outcomes, clock, batches_per_write, batch_bytes_max, next: None }
+        Self { way, places, jobs, outcomes, clock, desk, batches_per_write, batch_bytes_max, next: None }
     }
 
     /// Works until the ready queue is closed. When the loop has ended before its time, what is still in the queue is
@@ -125,6 +129,8 @@ impl Worker {
         let mut guard = Guard { held, outcomes: &self.outcomes };
         let started = self.clock.elapsed();
         decode(&mut guard.held, self.batch_bytes_max);
+        let parts = guard.held.iter().map(|held| (held.lane.partition.clone(), held.offsets())).collect();
+        let at_work = self.desk.busy_with(Doing { call: "writing", parts, since: started });
         let mut results = write_all(&mut self.way, &self.places, &guard.held).into_iter();
         for held in guard.held.iter_mut().filter(|held| !held.ruined) {
             // What changes nothing in the sink was not written, and is done.
@@ -134,6 +140,7 @@ impl Worker {
                 held.isolate(&mut self.way, &self.places);
             }
         }
+        drop(at_work);
         let took = self.clock.elapsed().saturating_sub(started);
         for held in std::mem::take(&mut guard.held) {
             self.outcomes.put(held.report(took));
@@ -142,7 +149,10 @@ impl Worker {
 
     fn claim(&mut self, runs: Vec<u64>, claims: &[Claim]) {
         let mut guard = ClaimGuard { runs, outcomes: &self.outcomes };
+        let parts = claims.iter().map(|claim| (claim.partition.clone(), None)).collect();
+        let at_work = self.desk.busy_with(Doing { call: "claiming", parts, since: self.clock.elapsed() });
         let result = self.way.with_writer(|writer| writer.claim(claims)).map_err(Failure::from);
+        drop(at_work);
         let runs = std::mem::take(&mut guard.runs);
         self.outcomes.put(Outcome::Claimed { runs, result });
     }
@@ -257,6 +267,12 @@ impl Held {
     fn ruin(&mut self, class: ErrorClass, message: String) {
         self.ruined = true;
         self.failure = Some(SinkError::new(class, format!("{}: {message}", self.lane.partition)));
+    }
+
+    /// The first and last offset of the batch.
+    fn offsets(&self) -> Option<(i64, i64)> {
+        let batch = self.lane.write(self.count).batch;
+        (!batch.is_empty()).then(|| (batch.get(0).offset, batch.get(batch.len() - 1).offset))
     }
 
     fn to_write(&self) -> bool {

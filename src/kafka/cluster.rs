@@ -311,7 +311,7 @@ pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.into()))
 }
 
-fn metadata_request(topics: TopicsWanted<'_>) -> MetadataRequest {
+pub(crate) fn metadata_request(topics: TopicsWanted<'_>) -> MetadataRequest {
     let topic = |name: &Arc<str>| MetadataRequestTopic::default().with_name(Some(topic_name(name)));
     MetadataRequest::default().with_allow_auto_topic_creation(false).with_topics(match topics {
         TopicsWanted::All => None,
@@ -362,7 +362,7 @@ fn read_coordinator(address: &str, group: &str, answer: FindCoordinatorResponse)
 }
 
 /// `host:port`, with an IPv6 address in brackets.
-fn join_address(host: &str, port: i32) -> String {
+pub(crate) fn join_address(host: &str, port: i32) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

@@ -174,7 +174,8 @@ impl ConsumerOptions {
         self
     }
 
-    fn connection(&self) -> ConnectionOptions {
+    /// How connections are made.
+    pub fn connection(&self) -> ConnectionOptions {
         ConnectionOptions {
             client_id: self.client_id.clone(),
             connect_timeout: self.connect_timeout,

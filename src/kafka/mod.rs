@@ -9,7 +9,7 @@
 //!   carries out; `diagnosis` finds out why a server hung up;
 //! - [`connection`]: one connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
-//! - [`producer`] and [`admin`]: enough to make and fill topics;
+//! - [`producer`]: idempotent, a thread per broker; [`admin`]: what an operator asks and does;
 //! - [`consumer`]: ties together, each on a thread of its own, membership ([`keeper`] drives [`group`], with [`assignor`]
 //!   and [`membership`]), offsets ([`committer`]), metadata ([`router`], with [`topics`]) and reading ([`fetcher`], with
 //!   [`buffer`] and [`credit`]).

@@ -6,7 +6,7 @@
 //! | SCRAM-SHA-256, SCRAM-SHA-512 | RFC 5802, RFC 7677; as Kafka does it: without SASLprep and without channel binding |
 //! | OAUTHBEARER | RFC 7628, with the extensions of KIP-342 |
 //!
-//! [`authentication`](super::authentication) carries the bytes. Whatever a server sends is hostile until its signature
+//! `authentication` carries the bytes. Whatever a server sends is hostile until its signature
 //! is checked: a server that does not know the password cannot finish a SCRAM exchange.
 
 use std::num::NonZeroU32;

@@ -98,6 +98,16 @@ pub struct Security {
 impl Security {
     /// Reads certificates and keys, and nothing over the network.
     ///
+    /// ```
+    /// use konekt::core::secret::Secret;
+    /// use konekt::kafka::security::{Credentials, Security, SecurityOptions};
+    ///
+    /// let credentials = Credentials::Plain { username: "billing".into(), password: Secret::new("…") };
+    /// let security = Security::new(&SecurityOptions { tls: None, sasl: Some(credentials) })?;
+    /// assert_eq!(security.protocol(), "sasl_plaintext");
+    /// # Ok::<(), konekt::kafka::security::SecurityFault>(())
+    /// ```
+    ///
     /// # Errors
     /// When a file cannot be read or is not what it should be.
     pub fn new(options: &SecurityOptions) -> Result<Self, SecurityFault> {

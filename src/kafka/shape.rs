@@ -31,9 +31,11 @@ enum Kind {
     Blob,
     /// An array of fixed fields of so many bytes each.
     Numbers(usize),
+    /// An array of strings.
+    Texts,
     /// An array of structures.
     List(&'static [Field]),
-    /// A structure in a tagged field.
+    /// A structure of its own, or in a tagged field.
     One(&'static [Field]),
     /// A structure behind a byte that is negative when it is null.
     Nullable(&'static [Field]),
@@ -41,7 +43,7 @@ enum Kind {
     Tagged(u32, &'static Kind),
 }
 
-use Kind::{Blob, Fixed, List, Nullable, Numbers, One, Tagged, Text};
+use Kind::{Blob, Fixed, List, Nullable, Numbers, One, Tagged, Text, Texts};
 
 const BOOL: Kind = Fixed(1);
 const I8: Kind = Fixed(1);
@@ -240,6 +242,89 @@ pub(super) const CREATE_TOPICS: Shape = Shape {
     ],
 };
 
+pub(super) const DELETE_TOPICS: Shape =
+    Shape { compact_since: 4, fields: &[all(I32), all(List(&[all(Text), since(6, UUID), all(I16), since(5, Text)]))] };
+
+pub(super) const INIT_PRODUCER_ID: Shape =
+    Shape { compact_since: 2, fields: &[all(I32), all(I16), all(I64), all(I16)] };
+
+pub(super) const DESCRIBE_CONFIGS: Shape = Shape {
+    compact_since: 4,
+    fields: &[
+        all(I32),
+        all(List(&[
+            all(I16),
+            all(Text),
+            all(I8),
+            all(Text),
+            all(List(&[
+                all(Text),
+                all(Text),
+                all(BOOL),
+                all(I8),
+                all(BOOL),
+                all(List(&[all(Text), all(Text), all(I8)])),
+                since(3, I8),
+                since(3, Text),
+            ])),
+        ])),
+    ],
+};
+
+pub(super) const LIST_GROUPS: Shape = Shape {
+    compact_since: 3,
+    fields: &[since(1, I32), all(I16), all(List(&[all(Text), all(Text), since(4, Text), since(5, Text)]))],
+};
+
+pub(super) const DESCRIBE_GROUPS: Shape = Shape {
+    compact_since: 5,
+    fields: &[
+        since(1, I32),
+        all(List(&[
+            all(I16),
+            since(6, Text),
+            all(Text),
+            all(Text),
+            all(Text),
+            all(Text),
+            all(List(&[all(Text), since(4, Text), all(Text), all(Text), all(Blob), all(Blob)])),
+            since(3, I32),
+        ])),
+    ],
+};
+
+const GROUP_ASSIGNMENT: Kind = One(&[all(List(&[all(UUID), all(Text), all(Numbers(4))]))]);
+
+pub(super) const CONSUMER_GROUP_DESCRIBE: Shape = Shape {
+    compact_since: 0,
+    fields: &[
+        all(I32),
+        all(List(&[
+            all(I16),
+            all(Text),
+            all(Text),
+            all(Text),
+            all(I32),
+            all(I32),
+            all(Text),
+            all(List(&[
+                all(Text),
+                all(Text),
+                all(Text),
+                all(I32),
+                all(Text),
+                all(Text),
+                all(Texts),
+                all(Text),
+                all(GROUP_ASSIGNMENT),
+                all(GROUP_ASSIGNMENT),
+                since(1, I8),
+            ])),
+            all(I32),
+        ])),
+    ],
+};
+
 pub(super) const CONSUMER_GROUP_HEARTBEAT: Shape = Shape {
     compact_since: 0,
     fields: &[
@@ -295,9 +380,10 @@ impl Walk<'_> {
     fn value(&mut self, kind: &'static Kind) -> Option<()> {
         match kind {
             Fixed(bytes) => self.skip(*bytes),
-            Text => {
-                let length = if self.is_compact { self.compact_length()? } else { nullable(self.big_endian::<2>()?)? };
-                self.skip(length)
+            Text => self.text(),
+            Texts => {
+                let count = self.length()?;
+                (0..count).try_for_each(|_| self.text())
             }
             Blob => {
                 let length = self.length()?;
@@ -319,6 +405,11 @@ impl Walk<'_> {
             },
             Tagged(_, kind) => self.value(kind),
         }
+    }
+
+    fn text(&mut self) -> Option<()> {
+        let length = if self.is_compact { self.compact_length()? } else { nullable(self.big_endian::<2>()?)? };
+        self.skip(length)
     }
 
     fn tagged_fields(&mut self, fields: &'static [Field]) -> Option<()> {
@@ -427,6 +518,11 @@ mod tests {
                     self.length(5, false);
                     self.bytes.extend(b"topic");
                 }
+                Texts => {
+                    self.length(2, true);
+                    self.value(&Text);
+                    self.value(&Text);
+                }
                 Blob => {
                     self.length(200, true);
                     self.bytes.extend([7; 200]);
@@ -474,6 +570,12 @@ mod tests {
         ("SaslHandshake", &SASL_HANDSHAKE, 0..=1, decode::<SaslHandshakeResponse>),
         ("SaslAuthenticate", &SASL_AUTHENTICATE, 0..=2, decode::<SaslAuthenticateResponse>),
         ("CreateTopics", &CREATE_TOPICS, 2..=7, decode::<CreateTopicsResponse>),
+        ("DeleteTopics", &DELETE_TOPICS, 1..=6, decode::<DeleteTopicsResponse>),
+        ("InitProducerId", &INIT_PRODUCER_ID, 0..=5, decode::<InitProducerIdResponse>),
+        ("DescribeConfigs", &DESCRIBE_CONFIGS, 1..=4, decode::<DescribeConfigsResponse>),
+        ("ListGroups", &LIST_GROUPS, 0..=5, decode::<ListGroupsResponse>),
+        ("DescribeGroups", &DESCRIBE_GROUPS, 0..=6, decode::<DescribeGroupsResponse>),
+        ("ConsumerGroupDescribe", &CONSUMER_GROUP_DESCRIBE, 0..=1, decode::<ConsumerGroupDescribeResponse>),
         ("ConsumerGroupHeartbeat", &CONSUMER_GROUP_HEARTBEAT, 0..=1, decode::<ConsumerGroupHeartbeatResponse>),
     ];
 

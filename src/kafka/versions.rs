@@ -55,6 +55,12 @@ const APIS: &[Api] = &[
     api(ApiKey::ApiVersions, "ApiVersions", 0, 3, &shape::API_VERSIONS),
     api(ApiKey::SaslAuthenticate, "SaslAuthenticate", 0, 2, &shape::SASL_AUTHENTICATE),
     api(ApiKey::CreateTopics, "CreateTopics", 2, 7, &shape::CREATE_TOPICS),
+    api(ApiKey::DeleteTopics, "DeleteTopics", 1, 5, &shape::DELETE_TOPICS),
+    api(ApiKey::InitProducerId, "InitProducerId", 1, 4, &shape::INIT_PRODUCER_ID),
+    api(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, &shape::DESCRIBE_CONFIGS),
+    api(ApiKey::ListGroups, "ListGroups", 1, 5, &shape::LIST_GROUPS),
+    api(ApiKey::DescribeGroups, "DescribeGroups", 1, 5, &shape::DESCRIBE_GROUPS),
+    api(ApiKey::ConsumerGroupDescribe, "ConsumerGroupDescribe", 0, 1, &shape::CONSUMER_GROUP_DESCRIBE),
     api(ApiKey::ConsumerGroupHeartbeat, "ConsumerGroupHeartbeat", 0, 1, &shape::CONSUMER_GROUP_HEARTBEAT),
 ];
 

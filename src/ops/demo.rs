@@ -4,13 +4,14 @@
 //! cluster and topic keep their ids and the log is written again from offset 0, the same as before, and then grows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::orders::Order;
 use crate::broker::{Broker, BrokerError, BrokerOptions, TopicSpec};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::ConnectionOptions;
 use crate::kafka::error::Error;
-use crate::kafka::producer::{Producer, ProducerOptions, partition_for_key};
+use crate::kafka::producer::{NewRecord, Producer, ProducerOptions, partition_for_key};
 
 /// The demo's topic.
 pub const TOPIC: &str = "orders";
@@ -22,6 +23,8 @@ pub const GROUP: &str = "konekt-demo";
 const CLUSTER_ID: &str = "konekt-demo";
 /// Orders between two reports of progress.
 const STEP: u64 = 1_000;
+/// The broker is in this process: only a fault takes so long.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no demo.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +64,7 @@ impl DemoKafka {
         for _ in 0..records {
             log.append(&mut progress).map_err(DemoError::Kafka)?;
         }
-        log.producer.flush().map_err(DemoError::Kafka)?;
+        log.producer.flush(FLUSH_TIMEOUT).map_err(DemoError::Kafka)?;
         progress(log.count);
         Ok(DemoKafka { broker, orders: log.count })
     }
@@ -94,8 +97,14 @@ impl OrderLog {
         self.order.fill(self.count);
         let (key, value) = (self.order.key.as_bytes(), self.order.value.as_bytes());
         let partition = partition_for_key(key, PARTITIONS);
-        let time = self.order.timestamp_ms;
-        self.producer.send(&self.topic, Some(partition as i32), Some(key), Some(value), &[], time)?;
+        let record = NewRecord {
+            partition: Some(partition as i32),
+            key: Some(key),
+            value: Some(value),
+            timestamp_ms: Some(self.order.timestamp_ms),
+            ..NewRecord::default()
+        };
+        self.producer.send(&self.topic, &record)?;
         self.ends[partition] += 1;
         self.count += 1;
         if self.count.is_multiple_of(STEP) {

@@ -1,4 +1,11 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
 pub mod demo;
+pub mod dlq;
+pub mod drivers;
+pub mod lag;
+pub mod messages;
 pub mod orders;
+pub mod positions;
+pub mod produce;
+pub mod reset;

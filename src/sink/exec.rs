@@ -126,7 +126,7 @@ fn feed(stdin: Option<ChildStdin>, lines: &[u8]) -> io::Result<()> {
 
 /// Waits for the child's end, at most `timeout`. There is no portable way to wait for both, so with a time-out it looks
 /// again and again, ever more slowly.
-fn wait(child: &mut Child, timeout: Option<Duration>) -> Result<ExitStatus, String> {
+pub(crate) fn wait(child: &mut Child, timeout: Option<Duration>) -> Result<ExitStatus, String> {
     const PAUSE_MAX: Duration = Duration::from_millis(20);
     let cannot = |error: io::Error| format!("cannot be waited for: {error}");
     let Some(timeout) = timeout else { return child.wait().map_err(cannot) };

@@ -10,10 +10,11 @@
 //! | [`null`] | nowhere: counts, for benchmarks | at least once |
 //!
 //! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON,
-//! [`dialect`] how each database spells the tables, [`position`] holds the position row's SQL, and [`aside`] keeps the
-//! records that a table refuses.
+//! [`dialect`] how each database spells the tables, [`position`] holds the position row's SQL, [`aside`] keeps the records
+//! that a table refuses, [`dead_letter`] is where those go that no table keeps, and [`query`] asks what is in a database.
 
 pub mod aside;
+pub mod dead_letter;
 pub mod dialect;
 pub mod exec;
 pub mod handler;
@@ -22,6 +23,7 @@ pub mod null;
 pub mod odbc;
 pub mod position;
 pub mod print;
+pub mod query;
 pub mod row;
 pub mod sqlite;
 

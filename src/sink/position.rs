@@ -59,8 +59,14 @@ pub struct PositionSql {
     pub recount: String,
     /// Notes whether a person paused the partition. Parameters: 0 or 1, then the key.
     pub pause: String,
-    /// All rows in the order of their keys: the key, next_offset, written, dead_lettered, skipped. No parameters.
+    /// All rows in the order of their keys: the key, next_offset, written, dead_lettered, skipped, epoch, paused,
+    /// updated_at. No parameters.
     pub list: String,
+    /// A person moves a position; the epoch is raised, so that an owner at work is fenced and asks again.
+    /// Parameters: next_offset (new), updated_at, the key, epoch, next_offset (both as seen).
+    pub set: String,
+    /// A person removes a position. Parameters: the key, epoch, next_offset (both as seen).
+    pub forget: String,
 }
 
 impl PositionSql {
@@ -100,9 +106,14 @@ impl PositionSql {
             recount: format!("UPDATE {table} SET {written} = {written} - ?, {dead} = {dead} + ? WHERE {key}"),
             pause: format!("UPDATE {table} SET {paused} = ? WHERE {key}"),
             list: format!(
-                "SELECT {group}, {topic}, {partition}, {next}, {written}, {dead}, {skipped} FROM {table} \
-                 ORDER BY {group}, {topic}, {partition}"
+                "SELECT {group}, {topic}, {partition}, {next}, {written}, {dead}, {skipped}, {epoch}, {paused}, \
+                 {updated} FROM {table} ORDER BY {group}, {topic}, {partition}"
             ),
+            set: format!(
+                "UPDATE {table} SET {next} = ?, {epoch} = {epoch} + 1, {updated} = ? \
+                 WHERE {key} AND {epoch} = ? AND {next} = ?"
+            ),
+            forget: format!("DELETE FROM {table} WHERE {key} AND {epoch} = ? AND {next} = ?"),
         }
     }
 }
@@ -124,6 +135,38 @@ impl Position {
     pub fn is_after(&self, step: &PositionMove) -> bool {
         self.epoch == step.owner_epoch && self.next_offset == step.next
     }
+}
+
+/// One position, for people.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PositionLine {
+    pub consumer_group: String,
+    pub topic: String,
+    pub partition: i32,
+    pub next_offset: i64,
+    pub written: u64,
+    pub dead_lettered: u64,
+    pub skipped: u64,
+    pub epoch: i64,
+    pub paused: bool,
+    /// In UTC.
+    pub updated_at: String,
+}
+
+/// A database's positions, as a person sees and changes them.
+pub trait PositionStore {
+    /// All of them, in the order of group, topic and partition; none where there is no such table.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    fn list(&mut self) -> Result<Vec<PositionLine>, SinkError>;
+
+    /// Moves a position to `next_offset`, or removes it (`None`), unless it has changed since `seen`: then the answer is
+    /// false. An owner at work is fenced.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    fn change(&mut self, seen: &PositionLine, next_offset: Option<i64>) -> Result<bool, SinkError>;
 }
 
 /// The error of a compare-and-set that found another row than expected.
@@ -160,6 +203,8 @@ mod tests {
                 (&sql.recount, 5),
                 (&sql.pause, 4),
                 (&sql.list, 0),
+                (&sql.set, 7),
+                (&sql.forget, 5),
             ] {
                 assert_eq!(statement.matches('?').count(), parameters, "{statement}");
             }

@@ -10,6 +10,7 @@
 //! - What is base64 is named in the member `konekt.encoding` of that object, an array of strings:
 //!   `"key"`, `"value"`, and for a header's value the JSON pointer (RFC 6901) to it within the object: `"/trace"`, or
 //!   `"/trace/1"` where the name repeats. A header *name* that is not UTF-8 is base64 too and listed as `"name:/…"`.
+//!   A FAILED row, whose status cannot say that the value was null, says so there: `"value:null"`.
 //!   A header that is itself called `konekt.encoding` is treated like one, so that the member is always ours.
 
 use std::borrow::Cow;
@@ -19,9 +20,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::core::record::{Headers, Record};
+use crate::port::SinkError;
 
 /// The member of the headers JSON that names what is stored as base64.
 pub const ENCODING: &str = "konekt.encoding";
+/// What it says of a FAILED row whose record had no value.
+pub const NULL_VALUE: &str = "value:null";
 
 /// The text columns of one record's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +62,35 @@ impl Status {
     }
 }
 
-impl Row<'_> {
-    /// The same record as a dead letter.
-    pub fn failed(self) -> Self {
-        Self { status: Status::Failed, ..self }
-    }
+/// A dead letter in a message table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRow {
+    pub id: String,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<String>,
+    pub value: String,
+    pub headers: Option<String>,
+    pub group: String,
+    /// When it was written, in UTC.
+    pub at: String,
+    pub message: String,
+}
+
+/// The dead letters of a message table, as a person sees and handles them.
+pub trait FailedRows {
+    /// All of them, in the order of topic, partition and offset.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn list(&mut self) -> Result<Vec<FailedRow>, SinkError>;
+
+    /// Makes a good row of it, if the table takes that now. False when it is none of the FAILED rows any more.
+    ///
+    /// # Errors
+    /// Why the table still refuses it, or the database's failure.
+    fn retry(&mut self, row: &FailedRow) -> Result<bool, SinkError>;
 }
 
 /// What a buffer may keep from one row to the next: a value of 30 MB must not be paid for for ever.
@@ -85,6 +113,16 @@ impl RowBuffer {
 
     /// The row of a record, borrowed from the record where it is text and from this buffer where it is not.
     pub fn row<'a>(&'a mut self, record: &Record<'a>) -> Row<'a> {
+        let status = if record.value.is_some() { Status::Success } else { Status::Tombstone };
+        self.row_with(record, status)
+    }
+
+    /// The same as a dead letter.
+    pub fn failed_row<'a>(&'a mut self, record: &Record<'a>) -> Row<'a> {
+        self.row_with(record, Status::Failed)
+    }
+
+    fn row_with<'a>(&'a mut self, record: &Record<'a>, status: Status) -> Row<'a> {
         let refuse = |bytes: &[u8]| self.refuse_nul && bytes.contains(&0);
         let value = record.value.unwrap_or_default();
         let (value, value_encoded) = match refuse(value) {
@@ -99,8 +137,9 @@ impl RowBuffer {
             }
             None => (None, false),
         };
-        let status = if record.value.is_some() { Status::Success } else { Status::Tombstone };
-        Row { key, value, headers: self.headers.text(record.headers, key_encoded, value_encoded), status }
+        let null = status == Status::Failed && record.value.is_none();
+        let encoded = [(key_encoded, "key"), (value_encoded, "value"), (null, NULL_VALUE)];
+        Row { key, value, headers: self.headers.text(record.headers, &encoded), status }
     }
 }
 
@@ -133,16 +172,16 @@ struct HeadersJson {
 }
 
 impl HeadersJson {
-    fn text(&mut self, headers: Headers<'_>, key_encoded: bool, value_encoded: bool) -> Option<&str> {
-        if headers.is_empty() && !key_encoded && !value_encoded {
+    /// The JSON; `fields` are those of the record that `konekt.encoding` is to name, where true.
+    fn text(&mut self, headers: Headers<'_>, fields: &[(bool, &str)]) -> Option<&str> {
+        let mut named = fields.iter().filter(|(is_so, _)| *is_so).peekable();
+        if headers.is_empty() && named.peek().is_none() {
             return None;
         }
         self.json.clear();
         self.encoded.clear();
-        for (field, encoded) in [("key", key_encoded), ("value", value_encoded)] {
-            if encoded {
-                self.note(field);
-            }
+        for (_, field) in named {
+            self.note(field);
         }
         self.json.push(b'{');
         if !headers.is_empty() {
@@ -325,6 +364,17 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_row_knows_a_tombstone() {
+        let mut buffer = RowBuffer::default();
+        let record =
+            |value| Record { offset: 0, timestamp_ms: 0, key: None, value, headers: Headers::from_encoded(0, &[]) };
+        let row = buffer.failed_row(&record(Some(b"v")));
+        assert_eq!((row.value, row.headers, row.status), ("v", None, Status::Failed));
+        let row = buffer.failed_row(&record(None));
+        assert_eq!((row.value, row.headers), ("", Some(r#"{"konekt.encoding":["value:null"]}"#)));
+    }
+
+    #[test]
     fn a_nul_becomes_base64_where_the_database_cannot_hold_one() {
         let (count, encoded) = headers_of(&[(b"h", Some(b"\0"))]);
         let headers = Headers::from_encoded(count, &encoded);
@@ -341,7 +391,7 @@ mod tests {
         let pairs: Vec<Header<'_>> = names.iter().map(|name| (name.as_bytes(), Some(&b"v"[..]))).collect();
         let (count, encoded) = headers_of(&pairs);
         let mut json = HeadersJson::default();
-        let text = json.text(Headers::from_encoded(count, &encoded), false, false).unwrap();
+        let text = json.text(Headers::from_encoded(count, &encoded), &[]).unwrap();
         let members: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
         assert_eq!(members.len(), 50_000);
         assert_eq!(members["7"], serde_json::json!(["v", "v"]));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::record::TopicPartition;
+use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{AssignedPartition, Consumer, Event, Fetched, Positions};
 use crate::kafka::error::Error;
 use crate::port::{Assignment, Chunk, Source, SourceError, SourceEvent, Waker};
@@ -27,6 +28,11 @@ impl NativeSource {
     /// code that goes with it.
     pub fn connect(options: NativeOptions) -> Result<Self, Error> {
         Ok(Self { consumer: Some(Consumer::start(options)?) })
+    }
+
+    /// The cluster that is read from, until the source is closed.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.consumer.as_ref().map(Consumer::cluster)
     }
 }
 

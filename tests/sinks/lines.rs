@@ -13,7 +13,7 @@ use konekt::sink::null::NullSink;
 use konekt::sink::print::{Format, PrintSink};
 use parking_lot::Mutex;
 
-use crate::records::{Log, claim};
+use crate::contract::records::{Log, claim};
 
 fn orders() -> TopicPartition {
     TopicPartition::new("orders", 3)

@@ -6,17 +6,45 @@ use std::time::Duration;
 
 use konekt::TopicPartition;
 use konekt::core::verdict::ErrorClass;
-use konekt::port::{Clock, Elapsed, Sink, SinkError, Writer, Written};
+use konekt::port::{Sink, SinkError, Write, Writer, Written};
 use konekt::sink::sqlite::{SqliteOptions, SqliteReport, SqliteSink};
 use rusqlite::{Connection, OptionalExtension};
 use tempfile::TempDir;
 
-use crate::contract::{self, NOW_MS, StoredPosition, StoredRow, Subject};
-use crate::records::{GROUP, Log, Sample, claim};
+use crate::bad_records;
+use crate::contract::records::{GROUP, Log, Sample, claim};
+use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject};
 
 #[test]
 fn keeps_the_contract() {
     contract::check(|| File::new(|_| {}));
+}
+
+#[test]
+fn puts_bad_records_aside() {
+    bad_records::check(|check| File::over(&checked(check), |_| {}));
+}
+
+/// The message table with a CHECK.
+fn checked(check: &str) -> String {
+    format!("CREATE TABLE processed_messages ({COLUMNS}, CHECK ({check}))")
+}
+
+/// A constraint may be declared to end the whole transaction: then there is none in which to put anything aside, and the
+/// engine is told which record it was.
+#[test]
+fn a_constraint_that_ends_the_transaction_leaves_it_to_the_engine() {
+    let trigger = "CREATE TRIGGER t BEFORE INSERT ON processed_messages WHEN NEW.message_value = 'bad' \
+                   BEGIN SELECT RAISE(ROLLBACK, 'out with all of it'); END";
+    let file = File::over(&format!("{}; {trigger}", checked("true")), |_| {});
+    let (mut writer, epoch, _) = file.owner(&orders());
+    let log = bad_records::with_bad(&orders(), 5, &[3]);
+    let write = Write { aside: Some(bad_records::aside(true, None)), ..log.write(epoch) };
+    let error = writer.write(&[write]).remove(0).unwrap_err();
+    assert_says(&error, ErrorClass::Data, &["out with all of it"]);
+    assert_eq!((error.offset, file.count(), writer.broken()), (Some(3), 0, false));
+    let first_three = bad_records::with_bad(&orders(), 3, &[]);
+    assert_eq!(writer.write(&[first_three.write(epoch)]), [Ok(Written::all(3))]);
 }
 
 /// A sink over a file in a directory of its own.
@@ -68,19 +96,6 @@ fn options(path: &Path, change: impl FnOnce(&mut SqliteOptions)) -> SqliteOption
     options
 }
 
-/// A clock that stands still.
-struct Standing;
-
-impl Clock for Standing {
-    fn elapsed(&self) -> Elapsed {
-        Duration::ZERO
-    }
-
-    fn unix_ms(&self) -> i64 {
-        NOW_MS
-    }
-}
-
 impl Subject for File {
     fn sink(&self) -> &dyn Sink {
         &self.sink
@@ -111,14 +126,15 @@ impl Subject for File {
     }
 
     fn position(&self, partition: &TopicPartition) -> Option<StoredPosition> {
-        let sql = r#"SELECT next_offset, epoch, written, skipped FROM konekt_positions
+        let sql = r#"SELECT next_offset, epoch, written, dead_lettered, skipped FROM konekt_positions
             WHERE consumer_group = ? AND topic = ? AND "partition" = ?"#;
         let row = self.look().query_row(sql, (GROUP, &*partition.topic, partition.partition), |row| {
             Ok(StoredPosition {
                 next_offset: row.get(0)?,
                 epoch: row.get(1)?,
                 written: row.get(2)?,
-                skipped: row.get(3)?,
+                dead_lettered: row.get(3)?,
+                skipped: row.get(4)?,
             })
         });
         row.optional().unwrap()
@@ -247,8 +263,7 @@ fn a_table_name_is_an_identifier_whatever_it_contains() {
 
 #[test]
 fn a_record_that_a_constraint_refuses_is_named_and_fails_alone() {
-    let checked = format!("CREATE TABLE processed_messages ({COLUMNS}, CHECK (message_value <> 'bad'))");
-    let file = File::over(&checked, |_| {});
+    let file = File::over(&checked("message_value <> 'bad'"), |_| {});
     let (mut writer, epoch, _) = file.owner(&orders());
     let other = TopicPartition::new("other", 0);
     writer.claim(&[claim(&other, Some(0))]).unwrap();

@@ -53,7 +53,7 @@ impl Place {
                 command.env(name, value);
             }
         }
-        Konekt { command, folder: self.folder.path().to_path_buf() }
+        Konekt { command, folder: self.folder.path().to_path_buf(), input: Stdio::null() }
     }
 
     /// `konekt sink sqlite` of `topics` into [`database`](Self::database).
@@ -87,6 +87,7 @@ impl Place {
 pub struct Konekt {
     command: Command,
     folder: PathBuf,
+    input: Stdio,
 }
 
 impl Konekt {
@@ -102,12 +103,18 @@ impl Konekt {
         self
     }
 
+    /// Its standard input: a file, or a pipe that the test writes to.
+    pub fn input(mut self, input: impl Into<Stdio>) -> Self {
+        self.input = input.into();
+        self
+    }
+
     /// Starts it; its output goes to files.
     pub fn start(mut self) -> Running {
         let nth = std::fs::read_dir(&self.folder).expect("the folder of the run").count();
         let stdout = self.folder.join(format!("{nth}.stdout"));
         let stderr = self.folder.join(format!("{nth}.stderr"));
-        self.command.stdin(Stdio::null());
+        self.command.stdin(self.input);
         self.command.stdout(File::create(&stdout).expect("a file for stdout"));
         self.command.stderr(File::create(&stderr).expect("a file for stderr"));
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
@@ -234,7 +241,12 @@ impl Finished {
 
     /// Demands that it stayed within its memory budget and what is allowed beside it.
     pub fn expect_memory_within(self, budget_mib: u64) -> Self {
-        let limit = budget_mib * 1024 + BEYOND_BUDGET_KIB;
+        self.expect_memory_of(budget_mib * 1024 + BEYOND_BUDGET_KIB)
+    }
+
+    /// Demands that it never had more than this.
+    pub fn expect_memory_of(self, limit_kib: u64) -> Self {
+        let limit = limit_kib;
         assert!(self.peak_kib > 0, "the run's memory was never seen: {}", self.command);
         assert!(self.peak_kib <= limit, "{} KiB of memory, more than {limit} KiB: {}", self.peak_kib, self.command);
         self

@@ -11,10 +11,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
 pub mod audit;
+pub mod databases;
 pub mod helper;
 pub mod issuer;
 pub mod kafka;
 pub mod konekt;
+pub mod link;
 pub mod odbc;
 pub mod random;
 pub mod wait;

@@ -27,6 +27,15 @@ impl Client {
         Self { server: TdsServer::start(), driver, file }
     }
 
+    /// The same driver with another double.
+    pub fn afresh(&self) -> Self {
+        Self::new(self.driver, self.file.clone())
+    }
+
+    pub fn connection_string(&self) -> String {
+        self.server.connection_string(&self.file)
+    }
+
     pub fn is_microsofts(&self) -> bool {
         self.driver == odbc::MICROSOFT
     }
@@ -39,7 +48,7 @@ impl Client {
     /// Logs in with a connection string that says `new` where it said `old`.
     pub fn try_connect(&self, old: &str, new: &str) -> Result<Connection<'static>, Error> {
         let options = ConnectionOptions { login_timeout_sec: Some(2), ..ConnectionOptions::default() };
-        let text = self.server.connection_string(&self.file).replacen(old, new, 1);
+        let text = self.connection_string().replacen(old, new, 1);
         environment().expect("a driver manager").connect_with_connection_string(&text, options)
     }
 

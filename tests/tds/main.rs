@@ -8,8 +8,11 @@ mod support;
 mod tds;
 
 mod client;
+#[path = "../contract/mod.rs"]
+mod contract;
 mod faults;
 mod login;
+mod sink;
 mod statements;
 mod wire;
 
@@ -48,6 +51,12 @@ with_both_drivers! {
     crate::faults::hanging_up as a_severe_error_ends_the_connection,
     crate::faults::lost_links as a_cut_link_keeps_what_was_committed,
     crate::faults::late_answers as late_answers_and_none,
+    crate::sink::contract as the_sink_keeps_the_contract,
+    crate::sink::refusals as each_refusal_has_its_class_and_passes,
+    crate::sink::bad_record as a_record_that_does_not_fit_is_named,
+    crate::sink::lost_links as a_lost_link_repeats_and_loses_nothing,
+    crate::sink::silence as a_server_that_does_not_answer_is_left_behind,
+    crate::sink::logins as a_login_that_is_refused_says_why,
 }
 
 fn run(driver: &'static str, scenario: fn(&Client)) {

@@ -37,16 +37,18 @@ pub(super) const FIELDS: &[Field] = &[
         "Keep records that cannot be written as rows with status FAILED, if the table takes them so.",
     )
     .variables(&["KONEKT_DEAD_LETTER_TABLE"])
-    .commands(TO_SQLITE),
+    .commands(TO_SQL),
     field("dead_letter_topic", Kind::Text, Default::Nothing, "Send records that cannot be written to this topic.")
-        .variables(&["KAFKA_DEAD_LETTER_TOPIC"]),
+        .variables(&["KAFKA_DEAD_LETTER_TOPIC"])
+        .commands(&joined::<{ MOVING.len() + DLQ.len() }>(&[MOVING, DLQ])),
     field(
         "dead_letter_file",
         Kind::Text,
         Default::Nothing,
         "Append them to this file, as JSON lines; with table or topic: only those that these refuse.",
     )
-    .variables(&["KONEKT_DEAD_LETTER_FILE"]),
+    .variables(&["KONEKT_DEAD_LETTER_FILE"])
+    .commands(&joined::<{ MOVING.len() + DLQ.len() }>(&[MOVING, DLQ])),
     field(
         "dead_letter_share_max",
         Kind::Integer { min: 0, max: 100, unit: "%" },
@@ -54,6 +56,13 @@ pub(super) const FIELDS: &[Field] = &[
         "Of the last records, the share that may be dead letters before the table is held to be wrong.",
     )
     .variables(&["KONEKT_DEAD_LETTER_SHARE_MAX"]),
+    field(
+        "message_timeout_seconds",
+        Kind::Integer { min: 1, max: 86_400, unit: "s" },
+        Default::Is("300"),
+        "A worker that waits for its sink or handler longer than this is reported.",
+    )
+    .variables(&["KAFKA_MESSAGE_TIMEOUT_SECONDS"]),
     field(
         "shutdown_timeout_ms",
         milliseconds(0, 3_600_000),

@@ -13,7 +13,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("konekt"),
         "The consumer group: processes of one group share the partitions. It is part of every record id.",
     )
-    .variables(&["KAFKA_GROUP_ID"]),
+    .variables(&["KAFKA_GROUP_ID"])
+    .commands(&joined::<{ MOVING.len() + POSITIONS.len() }>(&[MOVING, POSITIONS])),
     field(
         "auto_offset_reset",
         Kind::Choice(&["earliest", "latest", "error"]),

@@ -13,7 +13,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("localhost:9092"),
         "Brokers to ask first, as host:port; one that answers is enough.",
     )
-    .variables(&["KAFKA_BOOTSTRAP_SERVERS"]),
+    .variables(&["KAFKA_BOOTSTRAP_SERVERS"])
+    .commands(ON_KAFKA),
     field(
         "topics",
         Kind::Topics,
@@ -24,7 +25,8 @@ pub(super) const FIELDS: &[Field] = &[
     field("client", Kind::Choice(&["native"]), Default::Is("native"), "The Kafka client to read with.")
         .variables(&["KAFKA_CLIENT"]),
     field("client_id", Kind::Text, Default::Is("konekt"), "The name that brokers see in their logs and quotas.")
-        .variables(&["KAFKA_CLIENT_ID"]),
+        .variables(&["KAFKA_CLIENT_ID"])
+        .commands(ON_KAFKA),
     field(
         "client_rack",
         Kind::Text,
@@ -73,14 +75,16 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("10000"),
         "How long one address may take to accept a connection.",
     )
-    .variables(&["KAFKA_CONNECT_TIMEOUT_MS"]),
+    .variables(&["KAFKA_CONNECT_TIMEOUT_MS"])
+    .commands(ON_KAFKA),
     field(
         "request_timeout_ms",
         milliseconds(1_000, 600_000),
         Default::Is("30000"),
         "How long a broker may take to answer before the connection counts as dead.",
     )
-    .variables(&["KAFKA_REQUEST_TIMEOUT_MS"]),
+    .variables(&["KAFKA_REQUEST_TIMEOUT_MS"])
+    .commands(ON_KAFKA),
     field(
         "metadata_max_age_ms",
         milliseconds(100, 86_400_000),

@@ -4,11 +4,15 @@
 //! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints and README's table
 //! (`table.rs`). Names are those of the original Python system where it had the setting.
 
+mod admin;
 mod delivery;
+mod drivers;
 mod failure;
 mod group;
 mod kafka;
 mod odbc;
+mod operate;
+mod produce;
 mod run;
 mod security;
 mod sink;
@@ -39,6 +43,8 @@ pub struct Field {
     /// Whether it is given by its place on the command line instead of by a flag.
     pub positional: bool,
     flag: Option<&'static str>,
+    /// The flag's one letter, where it has one.
+    pub short: Option<char>,
 }
 
 /// The settings, in the order of help, `konekt config` and README.
@@ -52,6 +58,10 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         sink::FIELDS,
         odbc::FIELDS,
         run::FIELDS,
+        operate::FIELDS,
+        produce::FIELDS,
+        admin::FIELDS,
+        drivers::FIELDS,
     ]
     .into_iter()
     .flatten()
@@ -78,6 +88,13 @@ impl Field {
         self.commands.contains(&command)
     }
 
+    /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
+    /// a command that looks at any database needs one of several.
+    pub fn is_required_by(&self, command: Command) -> bool {
+        let one_of_several = self.section == Section::Sink && MESSAGES.contains(&command);
+        self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
+    }
+
     const fn new(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
         Field {
             name,
@@ -90,6 +107,7 @@ impl Field {
             commands: MOVING,
             positional: false,
             flag: None,
+            short: None,
         }
     }
 
@@ -101,8 +119,16 @@ impl Field {
         Field { commands, ..self }
     }
 
+    const fn short(self, letter: char) -> Field {
+        Field { short: Some(letter), ..self }
+    }
+
     const fn secret(self) -> Field {
         Field { secret: true, ..self }
+    }
+
+    const fn positional(self) -> Field {
+        Field { positional: true, ..self }
     }
 
     const fn flagged(self, flag: &'static str) -> Field {
@@ -145,11 +171,15 @@ pub enum Section {
     Failure,
     Sink,
     Run,
+    Produce,
+    Admin,
 }
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 7] = [
+    pub const ALL: [Section; 9] = [
+        Section::Produce,
+        Section::Admin,
         Section::Kafka,
         Section::Security,
         Section::Group,
@@ -169,23 +199,59 @@ impl Section {
             Section::Failure => "Failures",
             Section::Sink => "Sink",
             Section::Run => "Run",
+            Section::Produce => "Producing",
+            Section::Admin => "What to show or change",
         }
     }
 }
 
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
-const TO_SQLITE: &[Command] = &[Command::Sqlite, Command::Config];
-const TO_SQL: &[Command] = &[Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
-const LOGGING: &[Command] = &[
-    Command::Consume,
-    Command::Sqlite,
-    Command::SqlServer,
-    Command::Odbc,
-    Command::Demo,
-    Command::Broker,
-    Command::Config,
+
+/// All of these, in one list of `N`.
+const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
+    let (mut all, mut at, mut list) = ([Command::Config; N], 0, 0);
+    while list < lists.len() {
+        let mut index = 0;
+        while index < lists[list].len() {
+            all[at] = lists[list][index];
+            (at, index) = (at + 1, index + 1);
+        }
+        list += 1;
+    }
+    assert!(at == N, "the list's length is not what it says");
+    all
+}
+
+/// Commands that look at a database.
+const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
+const TO_SQLITE: &[Command] = &joined::<{ MESSAGES.len() + 2 }>(&[&[Command::Sqlite], MESSAGES, &[Command::Config]]);
+const TO_SQL: &[Command] =
+    &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
+const POSITIONS: &[Command] =
+    &[Command::PositionsShow, Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
+const DLQ: &[Command] = &[Command::DlqList, Command::DlqShow, Command::DlqStats, Command::DlqReplay];
+/// Commands that look after what others have moved.
+const OPERATING: &[Command] = &joined::<{ POSITIONS.len() + DLQ.len() }>(&[POSITIONS, DLQ]);
+/// Commands that ask and change the cluster.
+const ADMIN: &[Command] = &[
+    Command::AdminCluster,
+    Command::AdminTopics,
+    Command::AdminGroups,
+    Command::AdminLag,
+    Command::AdminConfigs,
+    Command::AdminTopicCreate,
+    Command::AdminTopicDelete,
+    Command::AdminGroupReset,
 ];
+/// Commands that speak to brokers.
+const ON_KAFKA: &[Command] =
+    &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + 3 }>(&[
+    ON_KAFKA,
+    MESSAGES,
+    &[Command::Demo, Command::Broker, Command::CheckDrivers],
+]);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const KIB: u64 = 1024;

@@ -2,8 +2,12 @@
 
 use super::*;
 
-const TO_SQL_SERVER: &[Command] = &[Command::SqlServer, Command::Config];
-const TO_ODBC: &[Command] = &[Command::SqlServer, Command::Odbc, Command::Config];
+const TO_SQL_SERVER: &[Command] =
+    &joined::<{ MESSAGES.len() + 3 }>(&[&[Command::SqlServer, Command::CheckDrivers], MESSAGES, &[Command::Config]]);
+const TO_ODBC: &[Command] = &joined::<{ TO_SQL_SERVER.len() + 1 }>(&[TO_SQL_SERVER, &[Command::Odbc]]);
+/// Without SQL Server's own commands, which know their dialect.
+const TO_ANY_DIALECT: &[Command] =
+    &joined::<{ MESSAGES.len() + 3 }>(&[&[Command::Odbc, Command::CheckDrivers], MESSAGES, &[Command::Config]]);
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::Sink, name, kind, default, doc).commands(TO_ODBC)
@@ -29,7 +33,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The database's SQL; auto asks the driver, any is standard SQL.",
     )
     .variables(&["ODBC_DIALECT"])
-    .commands(&[Command::Odbc, Command::Config]),
+    .commands(TO_ANY_DIALECT),
     field("sqlserver_host", Kind::Text, Default::Is("localhost"), "The server: host, or host\\instance.")
         .variables(&["SQLSERVER_HOST"])
         .commands(TO_SQL_SERVER)

@@ -6,52 +6,77 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
     Field::new(Section::Run, name, kind, default, doc)
 }
 
-pub(super) const FIELDS: &[Field] =
-    &[
-        field(
-            "stats_interval_ms",
-            milliseconds(100, DAY_MS),
-            Default::Is("30000"),
-            "Time between lines of statistics on stderr.",
-        )
-        .variables(&["KAFKA_STATS_INTERVAL_MS"]),
-        field(
-            "stats_json",
-            Kind::Output,
-            Default::Nothing,
-            "Statistics as JSON lines, into this file (appended); - or no value: stderr, in place of the text.",
-        )
-        .variables(&["KONEKT_STATS_JSON"]),
-        field(
-            "log",
-            Kind::LogFilter,
-            Default::Is("info"),
-            "What is logged to stderr: error, warn, info, debug, trace, or per module like info,konekt::kafka=debug.",
-        )
-        .variables(&["KONEKT_LOG"])
-        .commands(LOGGING),
-        field(
-            "until_end",
-            Kind::Switch,
-            Default::Is("false"),
-            "Stop by itself at the ends of the log as seen at the start.",
-        )
-        .commands(&[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc]),
-        field("max_messages", count(1, u64::MAX), Default::Nothing, "Stop by itself after this many records.")
-            .commands(&[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc]),
-        field("records", count(1, 5_000_000), Default::Is("100000"), "Orders to produce, after those of earlier runs.")
-            .commands(&[Command::Demo]),
-        field("demo_db", Kind::Text, Default::Is("konekt-demo.db"), "The SQLite file to write into.")
-            .commands(&[Command::Demo])
-            .flagged("db"),
-        field("listen", Kind::Address, Default::Is("127.0.0.1:9092"), "The address to listen on.")
-            .commands(&[Command::Broker]),
-        field(
-            "new_topics",
-            Kind::NewTopics,
-            Default::Is("orders:8"),
-            "Topics to make, each with its number of partitions.",
-        )
-        .commands(&[Command::Broker])
-        .flagged("topics"),
-    ];
+/// Commands that can end by themselves.
+const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc];
+
+/// Commands that can answer in JSON.
+const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 4 }>(&[
+    ADMIN,
+    &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
+]);
+
+pub(super) const FIELDS: &[Field] = &[
+    field(
+        "stats_interval_ms",
+        milliseconds(100, DAY_MS),
+        Default::Is("30000"),
+        "Time between lines of statistics on stderr.",
+    )
+    .variables(&["KAFKA_STATS_INTERVAL_MS"]),
+    field(
+        "stats_json",
+        Kind::Output,
+        Default::Nothing,
+        "Statistics as JSON lines, into this file (appended); - or no value: stderr, in place of the text.",
+    )
+    .variables(&["KONEKT_STATS_JSON"]),
+    field(
+        "heartbeat_file",
+        Kind::Text,
+        Default::Nothing,
+        "A file that is written about once a second, so that others see this process decide.",
+    )
+    .variables(&["KONEKT_HEARTBEAT_FILE"]),
+    field(
+        "log",
+        Kind::LogFilter,
+        Default::Is("info"),
+        "What is logged to stderr: error, warn, info, debug, trace, or per module like info,konekt::kafka=debug.",
+    )
+    .variables(&["KONEKT_LOG"])
+    .commands(LOGGING),
+    field(
+        "until_end",
+        Kind::Switch,
+        Default::Is("false"),
+        "Stop by itself at the ends of the log as seen at the start.",
+    )
+    .commands(RUNS),
+    field("max_messages", count(1, u64::MAX), Default::Nothing, "Stop by itself after this many records.")
+        .commands(RUNS),
+    field("records", count(1, 5_000_000), Default::Is("100000"), "Orders to produce, after those of earlier runs.")
+        .commands(&[Command::Demo]),
+    field("demo_db", Kind::Text, Default::Is("konekt-demo.db"), "The SQLite file to write into.")
+        .commands(&[Command::Demo])
+        .flagged("db"),
+    field("listen", Kind::Address, Default::Is("127.0.0.1:9092"), "The address to listen on.")
+        .commands(&[Command::Broker]),
+    field(
+        "new_topics",
+        Kind::NewTopics,
+        Default::Is("orders:8"),
+        "Topics to make, each with its number of partitions.",
+    )
+    .commands(&[Command::Broker])
+    .flagged("topics"),
+    field("topic", Kind::Text, Default::Required, "The topic of the record.").commands(&[Command::MessagesShow]),
+    field("partition", count(0, i32::MAX as u64), Default::Required, "The partition of the record.")
+        .commands(&[Command::MessagesShow]),
+    field("offset", count(0, i64::MAX as u64), Default::Required, "The offset of the record.")
+        .commands(&[Command::MessagesShow]),
+    field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
+    field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
+        .commands(&[Command::MessagesPrune]),
+    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.")
+        .commands(&[Command::MessagesPrune, Command::DlqReplay]),
+];

@@ -7,7 +7,7 @@ use crate::core::assignment::Assignment;
 use crate::core::partition::{LaneState, Partition};
 use crate::core::record::TopicPartition;
 use crate::core::tracker::Tracker;
-use crate::core::verdict::verdict;
+use crate::core::verdict::{ErrorClass, verdict};
 
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
@@ -132,7 +132,11 @@ impl Coordinator {
         partition.failure = Some(failure.message.clone());
         let attempts = partition.start_attempts;
         let name = partition.assignment.partition.clone();
-        let openings = attempts - 1;
+        // A claim is no write: what only a person mends is asked ever more slowly, the rest as a lane's failures are.
+        let openings = match failure.class {
+            ErrorClass::Auth | ErrorClass::Schema => attempts - 1,
+            _ => attempts.saturating_sub(patience.error_threshold),
+        };
         let after = verdict(failure.class, attempts, openings, &patience, &mut chance).after();
         self.chance = chance;
         self.tally.retried();
@@ -343,8 +347,11 @@ fn mismatch(assignment: &Assignment, row: &Claimed, next: i64) -> Option<String>
         && then.as_str() != &**now
     {
         return Some(format!(
-            "the database's position of {name} ({next}) belongs to cluster {then}, but this is cluster {now}; use another \
-             --group-id for it, or remove the row from konekt_positions to start anew"
+            "the database's position of {name} ({next}) belongs to cluster {then}, but this is cluster {now}, whose log \
+             holds offsets {} to {}; use another --group-id for it, or start anew: `konekt positions forget {}`",
+            assignment.log_start,
+            assignment.log_end,
+            flags(name)
         ));
     }
     if let (Some(then), Some(now)) = (row.topic_id, assignment.topic_id)
@@ -352,21 +359,31 @@ fn mismatch(assignment: &Assignment, row: &Claimed, next: i64) -> Option<String>
     {
         return Some(format!(
             "the topic was deleted and made anew: the database's position of {name} ({next}) belongs to topic id {then}, \
-             now it is {now}; remove the row from konekt_positions to read the new topic from its start"
+             now it is {now} with offsets {} to {}; to read the new topic: `konekt positions forget {}` (rows of the old \
+             one have the same ids: move them away first, or use another --group-id)",
+            assignment.log_start,
+            assignment.log_end,
+            flags(name)
         ));
     }
     (next < assignment.log_start).then(|| gap(name, next, assignment.log_start, assignment.log_end))
 }
 
 fn gap(name: &TopicPartition, wanted: i64, log_start: i64, log_end: i64) -> String {
-    let which = if wanted < log_start {
-        format!("{} records were removed by retention before they were read", log_start - wanted)
+    let (which, command) = if wanted < log_start {
+        (format!("{} records were removed by retention before they were read", log_start - wanted), "forward")
     } else {
-        "the log ends before the position: it was truncated or replaced".to_owned()
+        ("the log ends before the position: it was truncated or replaced".to_owned(), "rewind")
     };
+    let flags = flags(name);
     format!(
-        "the position of {name} is {wanted}, but the log holds offsets {log_start} to {log_end}: {which}; to accept \
-         this, set next_offset to {log_start} (go on) or {log_end} (skip all) in konekt_positions, or the group's \
-         offset in Kafka, and start again"
+        "the position of {name} is {wanted}, but the log holds offsets {log_start} to {log_end}: {which}; to accept this, \
+         go on with what there is (`konekt positions {command} {flags} --to {log_start}`) or with what comes \
+         (`konekt positions {command} {flags} --to {log_end}`); where Kafka keeps the position, reset the group's offset"
     )
+}
+
+/// How `konekt positions` is told which partition is meant.
+fn flags(name: &TopicPartition) -> String {
+    format!("--topic {} --partition {}", name.topic, name.partition)
 }

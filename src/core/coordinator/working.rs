@@ -158,7 +158,7 @@ impl Coordinator {
             Verdict::Again { after } => lane.retry_at = Some(now + after),
             Verdict::Pause { reason, after } => partition.breaker.open(reason, now + after),
             // Another owner moves the position now; ours means nothing any more.
-            Verdict::LetGo { .. } => partition.started = false,
+            Verdict::LetGo { .. } => (partition.started, partition.resume_at) = (false, None),
         }
         self.chance = chance;
         self.tally.retried();

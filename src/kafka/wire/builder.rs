@@ -4,10 +4,10 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::batch::BatchHeader;
-use super::compression::{Codec, compress};
+use super::batch::{BatchHeader, RecordReader};
+use super::compression::{Codec, INFLATED_BYTES_MAX, compress, decompress};
 use super::varint::put_varint;
-use crate::core::record::encode_header;
+use crate::core::record::{Headers, encode_header};
 
 /// Collects records and makes one batch of them. Usable again after each batch.
 #[derive(Default)]
@@ -66,11 +66,19 @@ impl RecordBatchBuilder {
         self.body.len()
     }
 
-    /// Makes the batch, with base offset 0 (the broker sets it), and begins anew.
+    /// Makes the batch, with base offset 0 (the broker sets it) and without a producer, and begins anew.
     ///
     /// # Errors
     /// When the encoder of the codec fails, which it has no reason to.
     pub fn finish(&mut self, codec: Codec) -> io::Result<Bytes> {
+        Ok(self.close(codec)?.encode(Stamp::NONE))
+    }
+
+    /// Makes the batch, to be encoded later, perhaps more than once, and begins anew.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn close(&mut self, codec: Codec) -> io::Result<ClosedBatch> {
         let header = BatchHeader {
             base_offset: 0,
             leader_epoch: -1,
@@ -78,18 +86,66 @@ impl RecordBatchBuilder {
             last_offset_delta: (self.record_count - 1).max(0),
             base_timestamp_ms: self.base_timestamp_ms,
             max_timestamp_ms: self.max_timestamp_ms,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
+            producer_id: Stamp::NONE.id,
+            producer_epoch: Stamp::NONE.epoch,
+            base_sequence: Stamp::NONE.sequence,
             record_count: self.record_count,
         };
-        let batch = match codec {
-            Codec::None => header.write(&self.body),
-            codec => header.write(&compress(codec, &self.body)?),
+        let body = match codec {
+            Codec::None => std::mem::take(&mut self.body),
+            codec => compress(codec, &self.body)?,
         };
         self.body.clear();
         self.record_count = 0;
-        Ok(Bytes::from(batch))
+        Ok(ClosedBatch { header, body })
+    }
+}
+
+/// Who writes a batch, so that the broker recognises it when it comes again (KIP-98).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub id: i64,
+    pub epoch: i16,
+    /// The number of the batch's first record among those of this producer and epoch in the partition.
+    pub sequence: i32,
+}
+
+impl Stamp {
+    /// Nobody that the broker would recognise.
+    pub const NONE: Stamp = Stamp { id: -1, epoch: -1, sequence: -1 };
+}
+
+/// A batch whose records are fixed and compressed, and whose writer is not.
+#[derive(Debug)]
+pub struct ClosedBatch {
+    header: BatchHeader,
+    body: Vec<u8>,
+}
+
+impl ClosedBatch {
+    /// Its bytes, as written by the producer that `stamp` names.
+    pub fn encode(&self, stamp: Stamp) -> Bytes {
+        let Stamp { id: producer_id, epoch: producer_epoch, sequence: base_sequence } = stamp;
+        let header = BatchHeader { producer_id, producer_epoch, base_sequence, ..self.header };
+        Bytes::from(header.write(&self.body))
+    }
+
+    /// The same records in two builders: the first `count` of them, and the rest.
+    ///
+    /// # Errors
+    /// When they cannot be read again, which they have no reason to.
+    pub fn split_at(&self, count: usize) -> Result<[RecordBatchBuilder; 2], String> {
+        let codec = Codec::from_attributes(self.header.attributes).unwrap_or_default();
+        let plain = decompress(codec, &self.body, INFLATED_BYTES_MAX)?;
+        let mut halves = [RecordBatchBuilder::default(), RecordBatchBuilder::default()];
+        let mut reader = RecordReader::new(&plain);
+        for index in 0..self.header.record_count as usize {
+            let record = reader.read()?;
+            let headers: Vec<_> = Headers::from_encoded(record.header_count, record.headers).iter().collect();
+            let timestamp_ms = self.header.base_timestamp_ms.wrapping_add(record.timestamp_delta_ms);
+            halves[usize::from(index >= count)].append(record.key, record.value, &headers, timestamp_ms);
+        }
+        Ok(halves)
     }
 }
 
@@ -126,6 +182,34 @@ mod tests {
         let headers: Vec<_> =
             records[0].headers.iter().map(|(name, value)| (name.to_string(), value.as_deref())).collect();
         assert_eq!(headers, [("name".to_string(), Some(&b"value"[..])), ("null".to_string(), None)]);
+    }
+
+    #[test]
+    fn a_split_batch_holds_the_same_records() {
+        for codec in Codec::ALL {
+            let mut builder = RecordBatchBuilder::default();
+            for number in 0..5u8 {
+                builder.append(
+                    Some(&[number]),
+                    None,
+                    &[(b"h", Some(b"\xff")), (b"h", None)],
+                    1_000 - i64::from(number),
+                );
+            }
+            let halves = builder.close(codec).unwrap().split_at(2).unwrap();
+            let mut expected = [RecordBatchBuilder::default(), RecordBatchBuilder::default()];
+            for number in 0..5u8 {
+                let half = &mut expected[usize::from(number >= 2)];
+                half.append(Some(&[number]), None, &[(b"h", Some(b"\xff")), (b"h", None)], 1_000 - i64::from(number));
+            }
+            for (half, expected) in halves
+                .into_iter()
+                .zip(&mut expected)
+                .map(|(mut half, expected)| (half.finish(Codec::None).unwrap(), expected.finish(Codec::None).unwrap()))
+            {
+                assert_eq!(half, expected, "{codec}");
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Values as a driver takes them: single ones, PostgreSQL's array literals, and columns of bind buffers.
 //!
 //! Buffers are as wide as the longest value of the rows at hand, never as the column. SQL Server gets UTF-16
-//! (`SQL_C_WCHAR`), declared NVARCHAR(255) for names and NVARCHAR(MAX) for the rest; declared as another length beyond
-//! 4000 the driver would send the old `ntext`. Ids and the status are ASCII and bound narrow, so that an index on a
+//! (`SQL_C_WCHAR`), declared NVARCHAR(255) for names and as [`Plan::wide`](super::plan::Plan) says for the rest. Ids and the status are ASCII and bound narrow, so that an index on a
 //! VARCHAR column is used. All other databases get UTF-8.
 
 use std::num::NonZeroUsize;
@@ -46,7 +45,7 @@ pub fn bound(values: Vec<Value>, wide: bool) -> Bound<'static> {
             Value::Long(number) => Box::new(number),
             Value::Time(unix_ms) => Box::new(moment(unix_ms)),
             Value::Ascii(text) => Box::new(WithDataType::new(VarCharBox::from_string(text), varchar(NAME_CHARS))),
-            Value::Text(text) if wide => Box::new(wide_text(text.as_deref(), NAME_CHARS)),
+            Value::Text(text) if wide => Box::new(wide_text(text.as_deref(), WIDE_NAME)),
             Value::Text(text) => Box::new(match text {
                 Some(text) => WithDataType::new(VarCharBox::from_string(text), varchar(NAME_CHARS)),
                 None => WithDataType::new(VarCharBox::null(), varchar(NAME_CHARS)),
@@ -57,12 +56,12 @@ pub fn bound(values: Vec<Value>, wide: bool) -> Bound<'static> {
 }
 
 /// One row, whose texts are not copied.
-pub fn bound_row<'a>(head: &'a Head, row: &OwnedRow<'a>, wide: bool) -> Bound<'a> {
+pub fn bound_row<'a>(head: &'a Head, row: &OwnedRow<'a>, wide: Option<DataType>) -> Bound<'a> {
     let text = |text: Option<&'a str>| -> Box<dyn InputParameter + 'a> {
         match (wide, text) {
-            (true, text) => Box::new(wide_text(text, 0)),
-            (false, Some(text)) => Box::new(VarCharSlice::new(text.as_bytes())),
-            (false, None) => Box::new(VarCharSlice::NULL),
+            (Some(long), text) => Box::new(wide_text(text, long)),
+            (None, Some(text)) => Box::new(VarCharSlice::new(text.as_bytes())),
+            (None, None) => Box::new(VarCharSlice::NULL),
         }
     };
     let ascii = |text: String, chars| WithDataType::new(VarCharBox::from_string(text), varchar(chars));
@@ -83,16 +82,15 @@ pub fn bound_row<'a>(head: &'a Head, row: &OwnedRow<'a>, wide: bool) -> Bound<'a
 
 const ID_CHARS: usize = 36;
 const NAME_CHARS: usize = 255;
+const WIDE_NAME: DataType = DataType::WVarchar { length: NonZeroUsize::new(NAME_CHARS) };
 const STATUS_CHARS: usize = 50;
 
 fn varchar(chars: usize) -> DataType {
     DataType::Varchar { length: NonZeroUsize::new(chars) }
 }
 
-/// `chars` 0 is NVARCHAR(MAX).
-fn wide_text(text: Option<&str>, chars: usize) -> WithDataType<VarWCharBox> {
-    let value = text.map_or_else(VarWCharBox::null, VarWCharBox::from_str_slice);
-    WithDataType::new(value, DataType::WVarchar { length: NonZeroUsize::new(chars) })
+fn wide_text(text: Option<&str>, declared: DataType) -> WithDataType<VarWCharBox> {
+    WithDataType::new(text.map_or_else(VarWCharBox::null, VarWCharBox::from_str_slice), declared)
 }
 
 fn timestamp(unix_ms: i64) -> Timestamp {
@@ -212,30 +210,28 @@ impl Shape {
     }
 
     /// A buffer per parameter of [`Plan::insert`](super::plan::Plan::insert).
-    pub fn descriptions(self, wide: bool) -> [BindParamDesc; 10] {
+    pub fn descriptions(self, wide: Option<DataType>) -> [BindParamDesc; 10] {
         let narrow = |bytes: usize, declared: usize| BindParamDesc {
             buffer_desc: BufferDesc::Text { max_str_len: bytes },
             data_type: varchar(declared),
         };
         // A text has at most as many units in UTF-16 as bytes in UTF-8.
-        let text = |bytes: usize, declared: usize| match wide {
-            true => BindParamDesc {
-                buffer_desc: BufferDesc::WText { max_str_len: bytes },
-                data_type: DataType::WVarchar { length: NonZeroUsize::new(declared) },
-            },
-            false => narrow(bytes, bytes),
+        let text = |bytes: usize, declared: Option<DataType>| match declared {
+            Some(data_type) => BindParamDesc { buffer_desc: BufferDesc::WText { max_str_len: bytes }, data_type },
+            None => narrow(bytes, bytes),
         };
+        let name = wide.map(|_| WIDE_NAME);
         let [topic, consumer_group, key, value, headers] = self.widths;
         [
-            text(topic, NAME_CHARS),
+            text(topic, name),
             BindParamDesc::i32(false),
-            text(consumer_group, NAME_CHARS),
+            text(consumer_group, name),
             BindParamDesc::timestamp(false, 3),
             narrow(ID_CHARS, ID_CHARS),
             BindParamDesc::i64(false),
-            text(key, 0),
-            text(value, 0),
-            text(headers, 0),
+            text(key, wide),
+            text(value, wide),
+            text(headers, wide),
             narrow(STATUS_CHARS, STATUS_CHARS),
         ]
     }

@@ -3,7 +3,7 @@
 //! [`sqlstate`] gives what a database says its class and says what to do about it; [`drivers`] finds the drivers that
 //! are installed; [`connection_string`] builds, reads and hides connection strings. They are plain data and text and
 //! in every build, so that `konekt errors` and `konekt check-drivers` work where ODBC was left out; the sink itself
-//! needs the feature `odbc` or `odbc-system`.
+//! needs the feature `odbc` or `odbc-system`. [`trial`] is what `konekt check-drivers --connect` tries.
 //!
 //! The flow: `OdbcSink` holds a pool of connections (`pool.rs`) and, from the first one on, the plan (`plan.rs`): the
 //! texts of all statements in the database's dialect, with the tables made or checked (`tables.rs`). Its writer
@@ -18,6 +18,7 @@
 pub mod connection_string;
 pub mod drivers;
 pub mod sqlstate;
+pub mod trial;
 
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod bind;
@@ -29,6 +30,8 @@ mod link;
 mod plan;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod pool;
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+mod query;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 mod rows;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
@@ -45,5 +48,6 @@ mod writer;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub use self::{
     pool::PoolStatistics,
+    query::OdbcMessages,
     sink::{OdbcOptions, OdbcSink, Unusable},
 };

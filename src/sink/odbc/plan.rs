@@ -28,6 +28,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use odbc_api::DataType;
+
 use super::connection_string::value_of;
 use super::sqlstate::System;
 use crate::sink::dialect::{Dialect, ERROR, FILLED, MYSQL, POSTGRES, SQL_SERVER, SQLITE, STANDARD};
@@ -37,8 +39,9 @@ use crate::sink::position::{self, PositionSql};
 pub struct Plan {
     pub system: System,
     pub spelling: Dialect,
-    /// Whether text is bound as UTF-16. Only then does SQL Server take it as it is, whatever its collation.
-    pub wide: bool,
+    /// How long text is declared that is bound as UTF-16; `None` where text is bound as UTF-8. Only as UTF-16 does SQL
+    /// Server take it as it is, whatever its collation.
+    pub wide: Option<DataType>,
     /// Whether text may hold a NUL.
     pub stores_nul: bool,
     /// The most rows of one statement.
@@ -76,7 +79,7 @@ impl Plan {
         let ending = if system == System::Postgres { " ON CONFLICT (\"id\") DO NOTHING" } else { "" };
         Self {
             system,
-            wide: system == System::SqlServer,
+            wide: (system == System::SqlServer).then(|| long_text(driver)),
             stores_nul: system == System::MySql || system == System::SqlServer && !is_freetds(driver),
             // Row by row, the time of a statement is that of many; fewer of them stay within its time-out.
             rows_max: match system {
@@ -164,6 +167,13 @@ fn is_freetds(driver: &str) -> bool {
     driver.contains("tdsodbc") || driver.contains("freetds")
 }
 
+/// How text of any length is declared to SQL Server: as NVARCHAR(MAX). Microsoft's drivers say so when no length is given,
+/// and would send the old `ntext` for SQL_WLONGVARCHAR; FreeTDS sends NVARCHAR(MAX) for that, and without a length cuts
+/// text after its first character.
+fn long_text(driver: &str) -> DataType {
+    if is_freetds(driver) { DataType::WLongVarchar { length: None } } else { DataType::WVarchar { length: None } }
+}
+
 /// FreeTDS hides the errors of an array's rows, so only Microsoft's drivers, and on Windows any, get arrays.
 fn is_microsofts(driver: &str) -> bool {
     cfg!(windows) || driver.contains("msodbcsql") || driver.contains("for sql server")
@@ -179,8 +189,9 @@ pub fn with_driver_settings(connection_string: &str, driver: &str, connect: Dura
         }
     };
     if driver.contains("psqlodbc") {
-        // No savepoint around each statement: Konekt rolls back itself.
-        add("Protocol", "7.4-1".to_owned());
+        // After an error the driver does nothing: no savepoint around each statement, as 7.4-2 has, and no rollback of the
+        // transaction, as 7.4-1 has, which would take Konekt's own savepoints with it.
+        add("Protocol", "7.4-0".to_owned());
     }
     if driver.contains("maodbc") {
         add("CONN_TIMEOUT", connect.as_secs().max(1).to_string());
@@ -251,7 +262,8 @@ mod tests {
             (System::Any, "", false, false, false),
         ] {
             let plan = Plan::new(system, "t", driver);
-            assert_eq!((plan.arrays, plan.wide, plan.stores_nul), (arrays, wide, stores_nul), "{system} {driver}");
+            let found = (plan.arrays, plan.wide.is_some(), plan.stores_nul);
+            assert_eq!(found, (arrays, wide, stores_nul), "{system} {driver}");
             assert_eq!(plan.insert.matches('?').count(), FILLED.len(), "{}", plan.insert);
             assert_eq!(plan.unnest.is_some(), system == System::Postgres);
         }
@@ -285,7 +297,7 @@ mod tests {
     fn a_driver_gets_what_konekt_needs_unless_the_user_says_otherwise() {
         let seconds = Duration::from_secs;
         for (given, driver, expected) in [
-            ("Driver=p;UID=a", "psqlodbcw.so", "Driver=p;UID=a;Protocol=7.4-1;"),
+            ("Driver=p;UID=a", "psqlodbcw.so", "Driver=p;UID=a;Protocol=7.4-0;"),
             ("Driver=p;protocol=7.4-2;", "psqlodbcw.so", "Driver=p;protocol=7.4-2;"),
             ("Driver=m", "libmaodbc.so", "Driver=m;CONN_TIMEOUT=3;READ_TIMEOUT=9;WRITE_TIMEOUT=9;"),
             ("DSN=x;PWD={;}", "", "DSN=x;PWD={;};"),

@@ -187,7 +187,7 @@ impl<'c> Session<'c> {
         columns.inserter.set_num_rows(at_once);
         for (index, row) in rows.iter().enumerate() {
             let at = index % at_once;
-            put_row(&mut columns.inserter, at, head, &row, plan.wide.then_some(&mut self.units));
+            put_row(&mut columns.inserter, at, head, &row, plan.wide.map(|_| &mut self.units));
             if at + 1 == at_once {
                 columns.inserter.execute()?;
             }

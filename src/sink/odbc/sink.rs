@@ -13,8 +13,10 @@ use super::plan::{Plan, with_driver_settings};
 use super::pool::{Pool, PoolLimits, PoolStatistics, Pooled};
 use super::sqlstate::System;
 use super::tables::Tables;
+use super::trial::Trial;
 use super::writer::OdbcWriter;
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
 use crate::sink::sqlite::DEFAULT_TABLE;
 
@@ -108,7 +110,7 @@ impl OdbcSink {
     /// # Errors
     /// When the driver that the connection string names is not installed.
     pub fn new(options: OdbcOptions) -> Result<Self, Unusable> {
-        let installed = installed(&crate::door::env);
+        let installed = installed(&door::env);
         let driver = driver(&options.connection_string, &installed);
         let connection_string = resolved(&options.connection_string, &installed).map_err(|words| {
             let message = format!("{}: {words}", options.name);
@@ -128,6 +130,23 @@ impl OdbcSink {
     /// Whatever stands in the way.
     pub fn check(&self) -> Result<(), Unusable> {
         self.shared.ready(true).map(drop)
+    }
+
+    /// Connects once, and tries what the sink needs of the database. Nothing is left behind there.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub fn trial(&self) -> Result<Trial, Unusable> {
+        let begun = door::now();
+        let (mut pooled, plan) = self.shared.connect(None)?;
+        let connect_us = begun.elapsed().as_micros() as u64;
+        let tables = Tables { link: &mut pooled, plan: &plan, options: &self.shared.options };
+        Ok(Trial::run(tables, connect_us))
+    }
+
+    /// What all writers share, for one who is no writer.
+    pub(super) fn into_shared(self) -> Arc<Shared> {
+        self.shared
     }
 
     /// What the pool has done so far.
@@ -174,7 +193,8 @@ impl Shared {
         Ok(plan)
     }
 
-    fn connect(&self, known: Option<Arc<Plan>>) -> Result<(Pooled<'_>, Arc<Plan>), Unusable> {
+    /// A connection, and the plan for what it is connected to.
+    pub fn connect(&self, known: Option<Arc<Plan>>) -> Result<(Pooled<'_>, Arc<Plan>), Unusable> {
         let system = known.as_ref().map(|plan| plan.system).or(self.options.system).unwrap_or(System::Any);
         let (pooled, greeting) = self.pool.take().map_err(|fault| Unusable {
             error: fault.sink_error(&self.options.name, "connect", self.guess(system)),
@@ -193,7 +213,7 @@ impl Shared {
     /// The text of a statement goes to Microsoft's driver in the process's own encoding, which on Unix need not be
     /// UTF-8; values are not concerned.
     fn refuse_mangled_name(&self, plan: &Plan) -> Result<(), Unusable> {
-        if !plan.wide || self.options.table.is_ascii() || cfg!(windows) {
+        if plan.wide.is_none() || self.options.table.is_ascii() || cfg!(windows) {
             return Ok(());
         }
         let OdbcOptions { name, table, .. } = &self.options;
@@ -226,7 +246,7 @@ fn driver(connection_string: &str, installed: &[Driver]) -> String {
 }
 
 /// The driver manager's own words: no such data source or driver (IM002, IM003), or a file that does not load.
-fn is_driver_missing(fault: &Fault) -> bool {
+pub(super) fn is_driver_missing(fault: &Fault) -> bool {
     match fault {
         Fault::Said { state, words, .. } => {
             matches!(state.as_str(), "IM002" | "IM003" | "IM004" | "IM005") || words.contains("Can't open lib")

@@ -71,7 +71,7 @@ impl Tables<'_> {
         })
     }
 
-    fn columns(&mut self, table: &str) -> Result<Vec<Column>, Fault> {
+    pub(super) fn columns(&mut self, table: &str) -> Result<Vec<Column>, Fault> {
         let sql = Plan::probe(table);
         self.in_transaction(move |session| {
             let columns = session.columns(&sql)?;
@@ -81,7 +81,7 @@ impl Tables<'_> {
     }
 
     /// Rolls back when `body` fails.
-    fn in_transaction<T: Send + 'static>(
+    pub(super) fn in_transaction<T: Send + 'static>(
         &mut self,
         body: impl FnOnce(&mut super::session::Session<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
@@ -94,7 +94,12 @@ impl Tables<'_> {
     }
 
     /// All that is wrong with a table's columns, in one error.
-    fn check_columns(&self, table: &str, found: &[Column], wanted: &[(&str, Needs)]) -> Result<(), SinkError> {
+    pub(super) fn check_columns(
+        &self,
+        table: &str,
+        found: &[Column],
+        wanted: &[(&str, Needs)],
+    ) -> Result<(), SinkError> {
         let faults = column_faults(found, wanted);
         if faults.is_empty() {
             return Ok(());
@@ -108,7 +113,7 @@ impl Tables<'_> {
     }
 
     /// Inserts a row and rolls back: rights, defaults, constraints and types are tried rather than guessed.
-    fn try_a_row(&mut self) -> Result<(), SinkError> {
+    pub(super) fn try_a_row(&mut self) -> Result<(), SinkError> {
         let plan = Arc::clone(self.plan);
         let head = Head {
             topic: "konekt-probe".into(),
@@ -131,14 +136,14 @@ impl Tables<'_> {
         })
     }
 
-    fn error(&self, what: &str, fault: &Fault) -> SinkError {
+    pub(super) fn error(&self, what: &str, fault: &Fault) -> SinkError {
         fault.sink_error(&self.options.name, what, self.plan.system)
     }
 }
 
 /// What a column must be able to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
+pub(super) enum Needs {
     /// Text of at least so many characters.
     Text(usize),
     /// A whole number of at least so many bits.
@@ -147,7 +152,7 @@ enum Needs {
     Moment,
 }
 
-const MESSAGES: &[(&str, Needs)] = &[
+pub(super) const MESSAGES: &[(&str, Needs)] = &[
     ("topic", Needs::Text(1)),
     ("partition", Needs::Bits(32)),
     ("consumer_group", Needs::Text(1)),
@@ -161,7 +166,7 @@ const MESSAGES: &[(&str, Needs)] = &[
     (ERROR, Needs::Text(1)),
 ];
 
-const POSITIONS: &[(&str, Needs)] = &[
+pub(super) const POSITIONS: &[(&str, Needs)] = &[
     ("consumer_group", Needs::Text(1)),
     ("topic", Needs::Text(1)),
     ("partition", Needs::Bits(32)),

@@ -162,7 +162,7 @@ impl Work<'_> {
     fn insert_failed(&mut self, write: &Write<'_>, record: &Record<'_>, error: &SinkError) -> Result<bool, Failure> {
         let partition = write.batch.partition();
         let plan = Arc::clone(self.plan);
-        let row = self.buffer.row(record).failed();
+        let row = self.buffer.failed_row(record);
         let text = |text: Option<&str>| Value::Text(text.map(str::to_owned));
         let values = vec![
             (&*partition.topic).into(),

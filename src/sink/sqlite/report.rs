@@ -4,11 +4,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::error::{open_error, sink_error};
-use super::open::plain;
+use super::error::sink_error;
+use super::operate::{count, existing, positions};
 use crate::port::SinkError;
 use crate::sink::dialect::SQLITE;
-use crate::sink::position::{self, PositionSql};
+use crate::sink::position::PositionLine;
 
 /// What a database holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -35,27 +35,13 @@ pub struct ReportRow {
     pub status: String,
 }
 
-/// One position.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct PositionLine {
-    pub consumer_group: String,
-    pub topic: String,
-    pub partition: i32,
-    pub next_offset: i64,
-    pub written: u64,
-    pub dead_lettered: u64,
-    pub skipped: u64,
-}
-
 impl SqliteReport {
     /// Reads the file, which is not changed.
     ///
     /// # Errors
     /// When the file cannot be opened, or the table is not there.
     pub fn read(path: &Path, table: &str, first_rows: usize) -> Result<Self, SinkError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(plain(path), flags).map_err(|error| open_error(path, &error, false))?;
+        let connection = existing(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         Self::query(&connection, table, first_rows).map_err(|error| sink_error(path, "read it", &error))
     }
 
@@ -84,28 +70,4 @@ impl SqliteReport {
         let rows = by_status.iter().map(|(_, count)| count).sum();
         Ok(Self { rows, by_status, first_rows, positions: positions(connection)? })
     }
-}
-
-/// The positions; none where the table is absent, as with at-least-once delivery.
-fn positions(connection: &Connection) -> rusqlite::Result<Vec<PositionLine>> {
-    if !connection.table_exists(None, position::TABLE)? {
-        return Ok(Vec::new());
-    }
-    let mut list = connection.prepare(&PositionSql::new(&SQLITE).list)?;
-    let lines = list.query_map([], |row| {
-        Ok(PositionLine {
-            consumer_group: row.get(0)?,
-            topic: row.get(1)?,
-            partition: row.get(2)?,
-            next_offset: row.get(3)?,
-            written: count(row, 4)?,
-            dead_lettered: count(row, 5)?,
-            skipped: count(row, 6)?,
-        })
-    })?;
-    lines.collect()
-}
-
-fn count(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<u64> {
-    row.get::<_, i64>(index).map(|count| count.max(0) as u64)
 }

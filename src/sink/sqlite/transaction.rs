@@ -131,7 +131,7 @@ impl<'a> Work<'a> {
         error: &SinkError,
     ) -> Result<bool, Failure> {
         let mut insert = self.prepare_insert(partition, Some(&error.message))?;
-        let row = self.rows.row(record).failed();
+        let row = self.rows.failed_row(record);
         match insert_row(&mut insert, &row, record.offset, &write.ids) {
             Ok(_) => Ok(true),
             Err(error) => {

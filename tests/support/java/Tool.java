@@ -3,9 +3,11 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.BufferedReader;
+import java.io.ByteArrayOutputStream;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
@@ -26,6 +28,8 @@ import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.ScramCredentialInfo;
 import org.apache.kafka.clients.admin.ScramMechanism;
 import org.apache.kafka.clients.admin.UserScramCredentialUpsertion;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -34,7 +38,10 @@ import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.apache.kafka.tools.consumer.group.ConsumerGroupCommand;
 
 /**
  * Kafka's own Java client at the service of a test: one JSON command per line on stdin, one JSON answer per line on
@@ -42,13 +49,14 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *
  * <pre>Tool BOOTSTRAP_SERVERS</pre>
  *
- * {@code write} is understood by librdkafka_tool.py too, in the same words: the tests say what to write, the writers
- * only say where it went.
+ * {@code write} and {@code read} are understood by librdkafka_tool.py too, in the same words: the tests say what to
+ * write and compare what was read, the clients only say where it went and what is there.
  */
 public final class Tool {
     private static final ObjectMapper JSON = new ObjectMapper();
     private final String servers;
     private final Admin admin;
+    private KafkaConsumer<byte[], byte[]> member;
 
     private Tool(String servers) {
         this.servers = servers;
@@ -82,6 +90,10 @@ public final class Tool {
                 case "set-password" -> setPassword(command);
                 case "bulk" -> bulk(command);
                 case "write" -> write(command);
+                case "read" -> read(command);
+                case "join" -> join(command);
+                case "leave" -> leave();
+                case "describe-group" -> describeGroup(command);
                 default -> throw new IllegalArgumentException("unknown command " + command.get("do"));
             };
         } catch (ExecutionException failure) {
@@ -221,6 +233,45 @@ public final class Tool {
         return JSON.createObjectNode().set("members", members);
     }
 
+    /** Becomes a member of the group, and stays one until told to leave. Answers with the partitions it was given. */
+    private JsonNode join(JsonNode command) throws Exception {
+        Map<String, Object> settings = new HashMap<>(Map.of("group.id", command.get("group").asText(),
+                "client.id", "java-member", "enable.auto.commit", false));
+        // The broker before 4.0 knows one protocol only, and its client has no such setting to be told of.
+        if (command.get("protocol").asText().equals("consumer")) {
+            settings.put("group.protocol", "consumer");
+        }
+        member = consumer(settings);
+        member.subscribe(List.of(topicOf(command)));
+        for (int attempt = 0; attempt < 600 && member.assignment().isEmpty(); attempt++) {
+            member.poll(Duration.ofMillis(100));
+        }
+        ArrayNode partitions = JSON.createArrayNode();
+        member.assignment().stream().map(TopicPartition::partition).sorted().forEach(partitions::add);
+        return JSON.createObjectNode().set("partitions", partitions);
+    }
+
+    private JsonNode leave() {
+        member.close();
+        return JSON.createObjectNode();
+    }
+
+    /** What Kafka's own ConsumerGroupCommand prints of the group's partitions, line by line. */
+    private JsonNode describeGroup(JsonNode command) throws Exception {
+        PrintStream before = System.out;
+        var printed = new ByteArrayOutputStream();
+        System.setOut(new PrintStream(printed, true, StandardCharsets.UTF_8));
+        try {
+            ConsumerGroupCommand.main(new String[] {"--bootstrap-server", servers, "--describe", "--group",
+                    command.get("group").asText()});
+        } finally {
+            System.setOut(before);
+        }
+        ArrayNode lines = JSON.createArrayNode();
+        printed.toString(StandardCharsets.UTF_8).lines().forEach(lines::add);
+        return JSON.createObjectNode().set("lines", lines);
+    }
+
     // ---- records
 
     /** Numbered records of one size, dealt to the partitions in turn: {"seq":17,"pad":"xxx…"} with the key k17. */
@@ -289,8 +340,35 @@ public final class Tool {
         }
     }
 
+    /** Every record of the topic, each as [partition, offset, timestamp, key, value, [[name, value], …]] in base64. */
+    private JsonNode read(JsonNode command) throws Exception {
+        String topic = topicOf(command);
+        ArrayNode records = JSON.createArrayNode();
+        try (var consumer = consumer(Map.of())) {
+            List<TopicPartition> partitions = consumer.partitionsFor(topic).stream()
+                    .map(of -> new TopicPartition(topic, of.partition())).toList();
+            consumer.assign(partitions);
+            consumer.seekToBeginning(partitions);
+            Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
+            while (partitions.stream().anyMatch(of -> consumer.position(of) < ends.get(of))) {
+                consumer.poll(Duration.ofMillis(100)).forEach(record -> records.add(recordRead(record)));
+            }
+        }
+        return JSON.createObjectNode().set("records", records);
+    }
+
+    private static JsonNode recordRead(ConsumerRecord<byte[], byte[]> record) {
+        ArrayNode headers = JSON.createArrayNode();
+        for (Header header : record.headers()) {
+            headers.addArray().add(header.key()).add(header.value());
+        }
+        return JSON.createArrayNode().add(record.partition()).add(record.offset()).add(record.timestamp())
+                .add(record.key()).add(record.value()).add(headers);
+    }
+
     private static ProducerRecord<byte[], byte[]> recordOf(String topic, JsonNode record) throws Exception {
-        int partition = record.get("partition").asInt();
+        JsonNode said = record.get("partition");
+        Integer partition = said.isNull() ? null : said.asInt();
         long timestamp = record.get("timestamp").asLong();
         var built = new ProducerRecord<>(topic, partition, timestamp, bytes(record.get("key")), bytes(record.get("value")));
         for (JsonNode header : record.get("headers")) {
@@ -303,9 +381,15 @@ public final class Tool {
         return base64.isNull() ? null : base64.binaryValue();
     }
 
+    private KafkaConsumer<byte[], byte[]> consumer(Map<String, ?> settings) {
+        Map<String, Object> all = new HashMap<>(Map.of("bootstrap.servers", servers, "auto.offset.reset", "earliest"));
+        all.putAll(settings);
+        return new KafkaConsumer<>(all, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
     private KafkaProducer<byte[], byte[]> producer(Map<String, ?> settings) {
         Map<String, Object> all = new HashMap<>(Map.of("bootstrap.servers", servers, "acks", "all", "linger.ms", 5,
-                "batch.size", 256 * 1024, "buffer.memory", 64L * 1024 * 1024));
+                "batch.size", 256 * 1024, "buffer.memory", 64L * 1024 * 1024, "max.request.size", 40 * 1024 * 1024));
         all.putAll(settings);
         return new KafkaProducer<>(all, new ByteArraySerializer(), new ByteArraySerializer());
     }

@@ -294,7 +294,7 @@ impl Drop for RealKafka {
 }
 
 /// A lock whatever a failed test left behind: what it guards is replaced whole or not at all.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -340,7 +340,7 @@ pub fn free_port() -> u16 {
 }
 
 /// A new folder for a server's data, below target/.
-fn fresh_folder(name: &str) -> PathBuf {
+pub fn fresh_folder(name: &str) -> PathBuf {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let nth = MADE.fetch_add(1, Ordering::Relaxed);
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{nth}", std::process::id()))

@@ -1,4 +1,4 @@
-"""librdkafka at the service of a test: the `write` command of Tool.java, in the same words.
+"""librdkafka at the service of a test: the `write` and `read` commands of Tool.java, in the same words.
 
 usage: librdkafka_tool.py BOOTSTRAP_SERVERS    (one JSON command per line on stdin, one JSON answer per line on stdout)
 """
@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 
 def unpacked(text):
@@ -63,14 +63,41 @@ def write(servers, command):
     return {"places": places}
 
 
+def packed(data):
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def read(servers, command):
+    topic = command["topic"]
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "read", "check.crcs": True})
+    partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
+    ends = {index: consumer.get_watermark_offsets(TopicPartition(topic, index), timeout=60)[1] for index in partitions}
+    consumer.assign([TopicPartition(topic, index, 0) for index in partitions])
+    records, positions = [], dict.fromkeys(partitions, 0)
+    while any(positions[index] < ends[index] for index in partitions):
+        message = consumer.poll(60)
+        if message is None or message.error():
+            raise RuntimeError(f"{len(records)} records read, then {message and message.error()}")
+        positions[message.partition()] = message.offset() + 1
+        headers = [[name, packed(value)] for name, value in message.headers() or []]
+        place = [message.partition(), message.offset(), message.timestamp()[1]]
+        records.append(place + [packed(message.key()), packed(message.value()), headers])
+    consumer.close()
+    return {"records": records}
+
+
 def main():
     servers = sys.argv[1]
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            if command["do"] != "write":
-                raise ValueError(f"unknown command {command['do']}")
-            answer = write(servers, command)
+            match command["do"]:
+                case "write":
+                    answer = write(servers, command)
+                case "read":
+                    answer = read(servers, command)
+                case unknown:
+                    raise ValueError(f"unknown command {unknown}")
         except Exception as failure:  # whatever it is, the test must hear of it
             answer = {"error": f"{type(failure).__name__}: {failure}"}
         print(json.dumps(answer), flush=True)

@@ -125,6 +125,9 @@ pub(super) const ENTRIES: &[Entry] = &[
     row(2006, Transient, "the link was cut; a statement over max_allowed_packet does that too", AGAIN),
     row(2012, Transient, "the login was cut off", AGAIN),
     row(2013, Transient, "the link was cut during a statement", AGAIN),
+    // MariaDB's connector says these with SQLSTATE HY000.
+    row(5013, Transient, "the link was cut while an answer was read", AGAIN),
+    row(5014, Transient, "the link was cut while a statement was sent", AGAIN),
     row(2014, Transient, "the session is out of step", AGAIN),
     row(2027, Transient, "a packet was damaged", AGAIN),
     row(2055, Transient, "the link was cut", AGAIN),

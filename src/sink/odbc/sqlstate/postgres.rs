@@ -8,6 +8,11 @@ const fn row(state: &'static str, class: ErrorClass, meaning: &'static str, cure
     Entry::new(System::Postgres, class, meaning, cure).state(state)
 }
 
+/// Words of a connection that was lost, where the SQLSTATE says nothing.
+const fn cut(words: &'static str) -> Entry {
+    Entry::new(System::Postgres, Transient, "the link was cut", AGAIN).state("HY000").words(words)
+}
+
 /// A failed connection.
 const fn says(words: &'static str, class: ErrorClass, meaning: &'static str, cure: &'static str) -> Entry {
     Entry::new(System::Postgres, class, meaning, cure).state("08").words(words)
@@ -69,7 +74,12 @@ pub(super) const ENTRIES: &[Entry] = &[
     ),
     says("no route to host", Transient, "there is no way to the server's machine", "check host and network"),
     says("server closed the connection", Transient, "the link was cut", AGAIN),
-    // the connection later on
+    // the connection later on; while it prepares a statement the driver says HY000
+    cut("server closed the connection"),
+    cut("could not receive data from server"),
+    cut("could not send data to server"),
+    cut("no connection to the server"),
+    cut("terminating connection"),
     row("08P01", Transient, "the protocol was violated: often more parameters than the driver can send", AGAIN),
     row(
         "26000",

@@ -136,6 +136,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     row(997, Transient, "the link was cut during the login", AGAIN),
     row(10053, Transient, "the link was cut on this machine", AGAIN),
     row(10054, Transient, "the link was reset by the server", AGAIN),
+    row(10057, Transient, "the server cannot be reached", REACH),
     row(10060, Transient, "the server has not answered in time", REACH),
     row(10061, Transient, "nothing listens on the server's port", REACH),
     row(10064, Transient, "the server's machine is down", REACH),
@@ -144,6 +145,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     row(20002, Transient, "FreeTDS: the connection failed", REACH),
     row(20003, Transient, "FreeTDS: the server has not answered in time", REACH),
     row(20004, Transient, "FreeTDS: reading from the server failed", AGAIN),
+    // What FreeTDS says when it finds the link cut; no server says native 0.
+    says("unknown error", Transient, "the link was cut", AGAIN).state("HY000").native(0),
     row(20006, Transient, "FreeTDS: writing to the server failed", AGAIN),
     row(20009, Transient, "FreeTDS: the server cannot be reached", REACH),
     row(20012, Auth, "FreeTDS: the server's name is in no configuration file", "give Server=host;Port=1433"),

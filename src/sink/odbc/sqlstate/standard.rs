@@ -108,5 +108,8 @@ pub(super) const ENTRIES: &[Entry] = &[
     row("23", Data, "a constraint refuses the row", "see the table's keys, NOT NULLs and checks"),
     row("44", Data, "the view's WITH CHECK OPTION refuses the row", "write into the table itself"),
     row("45000", Data, "a trigger or procedure of the database refuses the row", "see its message"),
+    // everything else
+    row("HY000", Unclassified, "the driver has no SQLSTATE for it", "see its message"),
+    row("HY", Unclassified, "a call broke a rule of ODBC's", "this should not happen: please report it"),
     row("01", Unclassified, "a warning, no failure", "see the next diagnostic"),
 ];

@@ -65,6 +65,7 @@ fn sql_server_is_known_by_its_native_codes() {
     let tls = "[Microsoft][ODBC Driver 18 for SQL Server]SSL Provider: [error:0A000086:SSL routines::certificate \
                verify failed:self signed certificate]";
     check(System::SqlServer, "08001", -1, tls, Auth);
+    check(System::SqlServer, "HY000", 0, "[FreeTDS][SQL Server]Unknown error", Transient);
 }
 
 #[test]
@@ -109,6 +110,8 @@ fn postgres_is_known_by_sqlstate_and_a_failed_connection_by_its_words() {
     ] {
         check(System::Postgres, "08001", 101, words, class);
     }
+    let cut = "server closed the connection unexpectedly This probably means the server terminated abnormally";
+    check(System::Postgres, "HY000", 1, cut, Transient);
     let race = "ERROR: duplicate key value violates unique constraint \"pg_type_typname_nsp_index\"";
     check(System::Postgres, "23505", 1, race, Contention);
 }
@@ -121,6 +124,7 @@ fn mysql_is_known_by_its_native_codes() {
         ("HY000", 2002, Transient),
         ("08S01", 2006, Transient),
         ("08S01", 2013, Transient),
+        ("HY000", 5014, Transient),
         ("42000", 1044, Auth),
         ("28000", 1045, Auth),
         ("42000", 1049, Schema),

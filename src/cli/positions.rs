@@ -1,0 +1,140 @@
+//! `konekt positions show|rewind|forward|forget`: shows what would change, asks, and does that.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
+
+use super::exit::{self, Exit, Failure};
+use crate::config::field::Command;
+use crate::config::{Resolved, Settings};
+use crate::ops::positions::{Change, Direction, Selection, Target, apply, offsets, plan};
+use crate::port::SinkError;
+use crate::sink::position::{PositionLine, PositionStore};
+use crate::sink::sqlite::{DEFAULT_TABLE, SqliteFile};
+
+/// Runs one of the commands.
+pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
+    let file = resolved.text("sqlite_db");
+    let mut store = SqliteFile::open(Path::new(&file), DEFAULT_TABLE).map_err(failed)?;
+    let selection = Selection {
+        group: settings.consumer.group_id.clone(),
+        topic: resolved.said("only_topic").then(|| resolved.text("only_topic")),
+        partition: resolved.said("only_partition").then(|| resolved.number("only_partition") as i32),
+    };
+    let lines = PositionStore::list(&mut store).map_err(failed)?;
+    let lines = selection.of(lines);
+    if lines.is_empty() {
+        let group = &selection.group;
+        let message = format!(
+            "{file} keeps no such position of the group {group}; without any, Kafka's offsets of the group decide, which \
+             kafka-consumer-groups --reset-offsets changes"
+        );
+        return Err(Failure::new(Exit::Failed, message));
+    }
+    let direction = match command {
+        Command::PositionsRewind => Some(Direction::Rewind),
+        Command::PositionsForward => Some(Direction::Forward),
+        Command::PositionsForget => None,
+        _ => return exit::put(&shown(&lines, resolved.text("format") == "json")?),
+    };
+    let changes = match direction {
+        Some(direction) => moves(lines, direction, resolved, settings)?,
+        None => lines.into_iter().map(|line| Change { line, to: None }).collect(),
+    };
+    carry_out(&mut store, &changes, resolved.switch("yes"))
+}
+
+fn moves(
+    lines: Vec<PositionLine>,
+    direction: Direction,
+    resolved: &Resolved,
+    settings: &Settings,
+) -> Result<Vec<Change>, Failure> {
+    let text = resolved.text("to");
+    let Some(target) = Target::parse(&text) else {
+        let message = format!("--to {text}: give an offset, start, end, or a time in UTC like 2026-01-31T12:00:00Z");
+        return Err(Failure::new(Exit::Usage, message));
+    };
+    let unreachable = |error: crate::kafka::error::Error| {
+        let exit = if error.is_unavailable() { Exit::Unavailable } else { Exit::Failed };
+        Failure::new(exit, error)
+    };
+    let cluster = target.needs_kafka().then(|| settings.consumer.cluster()).transpose().map_err(unreachable)?;
+    let found = offsets(cluster.as_ref(), &lines, target).map_err(unreachable)?;
+    Ok(plan(lines, &found, direction))
+}
+
+fn carry_out(store: &mut dyn PositionStore, changes: &[Change], yes: bool) -> Result<(), Failure> {
+    if changes.is_empty() {
+        exit::say("nothing to do: no position would move that way");
+        return Ok(());
+    }
+    let lines: String = changes.iter().map(|change| format!("{}\n", described(change))).collect();
+    exit::put(&lines)?;
+    if !yes && !agreed(changes.len())? {
+        return Err(Failure::new(Exit::Failed, "nothing was changed"));
+    }
+    let missed = apply(store, changes).map_err(failed)?;
+    exit::say(format_args!(
+        "{} of {} changed; whoever writes to these partitions now is fenced and goes on from the new position",
+        changes.len() - missed.len(),
+        changes.len()
+    ));
+    match missed.is_empty() {
+        true => Ok(()),
+        false => {
+            let names: Vec<String> = missed.iter().map(described).collect();
+            let message = format!("these moved meanwhile and were left alone, try again:\n{}", names.join("\n"));
+            Err(Failure::new(Exit::Failed, message))
+        }
+    }
+}
+
+fn described(Change { line, to }: &Change) -> String {
+    let PositionLine { topic, partition, next_offset, .. } = line;
+    match to {
+        Some(to) if to < next_offset => {
+            format!("{topic}/{partition}: {next_offset} -> {to} ({} offsets are read again)", next_offset - to)
+        }
+        Some(to) => format!("{topic}/{partition}: {next_offset} -> {to} ({} offsets are left out)", to - next_offset),
+        None => {
+            format!("{topic}/{partition}: {next_offset} -> forgotten (the next start asks Kafka, or auto_offset_reset)")
+        }
+    }
+}
+
+/// Asks a person. Without one there is nobody to agree.
+fn agreed(count: usize) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new(Exit::Usage, "this changes positions: add --yes to do it without being asked"));
+    }
+    exit::say(format_args!("Change {count} positions? [y/N]"));
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::new(Exit::Failed, format!("no answer: {error}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn shown(lines: &[PositionLine], json: bool) -> Result<String, Failure> {
+    let mut page = String::new();
+    if json {
+        for line in lines {
+            let line = serde_json::to_string(line).map_err(|error| Failure::new(Exit::Failed, error))?;
+            page += &format!("{line}\n");
+        }
+        return Ok(page);
+    }
+    page += "partition                        next offset       written  dead letters       skipped  epoch  updated\n";
+    for line in lines {
+        let name = format!("{}/{}", line.topic, line.partition);
+        let paused = if line.paused { "  paused" } else { "" };
+        page += &format!(
+            "{name:30} {:>13} {:>13} {:>13} {:>13} {:>6}  {}{paused}\n",
+            line.next_offset, line.written, line.dead_lettered, line.skipped, line.epoch, line.updated_at
+        );
+    }
+    Ok(page)
+}
+
+fn failed(error: SinkError) -> Failure {
+    Failure::new(Exit::Failed, error)
+}

@@ -1,0 +1,340 @@
+//! What is in the message table: how much, one record of it, and the removal of what is old. `konekt messages` calls it.
+//!
+//! The SQL here is standard and the same for every database; what they spell differently comes from their
+//! [`Dialect`](crate::sink::dialect::Dialect). All of it is safe beside a running sink.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::core::backoff::Schedule;
+use crate::core::record::TopicPartition;
+use crate::core::verdict::ErrorClass;
+use crate::door;
+use crate::port::SinkError;
+use crate::sink::query::{MessageDatabase, Parameter, Row};
+
+/// What the table holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    pub rows: u64,
+    pub by_status: BTreeMap<String, u64>,
+    /// In the order of topic, partition and status.
+    pub partitions: Vec<PartitionStats>,
+}
+
+/// What the table holds of one partition with one status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartitionStats {
+    pub topic: String,
+    pub partition: i32,
+    pub status: String,
+    pub rows: u64,
+    pub first_offset: i64,
+    pub last_offset: i64,
+    /// The earliest and the latest `processing_timestamp`, in UTC.
+    pub first_time: String,
+    pub last_time: String,
+}
+
+/// Counts the table's rows. This reads the whole table once.
+///
+/// # Errors
+/// What the database says.
+pub fn stats(database: &mut dyn MessageDatabase) -> Result<Stats, SinkError> {
+    let [topic, partition, offset, status, time] =
+        ["topic", "partition", "offset", "processing_status", "processing_timestamp"]
+            .map(|name| database.dialect().quoted(name));
+    let sql = format!(
+        "SELECT {topic}, {partition}, {status}, COUNT(*), MIN({offset}), MAX({offset}), MIN({time}), MAX({time}) \
+         FROM {} GROUP BY {topic}, {partition}, {status} ORDER BY {topic}, {partition}, {status}",
+        database.table()
+    );
+    let mut partitions = Vec::new();
+    for row in database.query(&sql, &[])? {
+        let mut cells = Cells(row.into_iter());
+        partitions.push(PartitionStats {
+            topic: cells.text(),
+            partition: cells.number()? as i32,
+            status: cells.text(),
+            rows: cells.number()? as u64,
+            first_offset: cells.number()?,
+            last_offset: cells.number()?,
+            first_time: cells.text(),
+            last_time: cells.text(),
+        });
+    }
+    let mut by_status = BTreeMap::new();
+    for line in &partitions {
+        *by_status.entry(line.status.clone()).or_default() += line.rows;
+    }
+    Ok(Stats { rows: by_status.values().sum(), by_status, partitions })
+}
+
+/// One row of the table, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Message {
+    pub id: String,
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub message_key: Option<String>,
+    pub message_value: String,
+    /// The JSON object that the column holds.
+    pub message_headers: Option<Value>,
+    pub consumer_group: String,
+    pub processing_timestamp: String,
+    pub processing_status: String,
+    pub error_message: Option<String>,
+}
+
+/// The rows of one record: one for each consumer group that wrote it here.
+///
+/// # Errors
+/// What the database says.
+pub fn show(
+    database: &mut dyn MessageDatabase,
+    partition: &TopicPartition,
+    offset: i64,
+) -> Result<Vec<Message>, SinkError> {
+    const COLUMNS: [&str; 11] = [
+        "id",
+        "topic",
+        "partition",
+        "offset",
+        "message_key",
+        "message_value",
+        "message_headers",
+        "consumer_group",
+        "processing_timestamp",
+        "processing_status",
+        "error_message",
+    ];
+    let quoted = COLUMNS.map(|name| database.dialect().quoted(name));
+    let sql = format!(
+        "SELECT {} FROM {} WHERE {} = ? AND {} = ? AND {} = ? ORDER BY {}",
+        quoted.join(", "),
+        database.table(),
+        quoted[1],
+        quoted[2],
+        quoted[3],
+        quoted[7]
+    );
+    let key =
+        [Parameter::Text(&partition.topic), Parameter::Number(partition.partition.into()), Parameter::Number(offset)];
+    database.query(&sql, &key)?.into_iter().map(message).collect()
+}
+
+fn message(row: Row) -> Result<Message, SinkError> {
+    let mut cells = Cells(row.into_iter());
+    Ok(Message {
+        id: cells.text(),
+        topic: cells.text(),
+        partition: cells.number()? as i32,
+        offset: cells.number()?,
+        message_key: cells.optional(),
+        message_value: cells.text(),
+        // What somebody else wrote there need not be JSON.
+        message_headers: cells.optional().map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))),
+        consumer_group: cells.text(),
+        processing_timestamp: cells.text(),
+        processing_status: cells.text(),
+        error_message: cells.optional(),
+    })
+}
+
+/// Offsets of one transaction of a removal: few enough that a running sink does not wait long for the locks.
+const OFFSETS_PER_TRANSACTION: i64 = 1000;
+/// How often a transaction is tried that another one stands in the way of.
+const ATTEMPTS: u32 = 10;
+const WAITS: Schedule = Schedule::new(Duration::from_millis(10), Duration::from_secs(1));
+
+/// Rows of one partition that are older than asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OldRows {
+    pub topic: String,
+    pub partition: i32,
+    pub rows: u64,
+    pub first_offset: i64,
+    pub last_offset: i64,
+}
+
+/// The rows whose `processing_timestamp` lies before a moment, in milliseconds since the Unix epoch. This reads the
+/// whole table once.
+///
+/// # Errors
+/// What the database says.
+pub fn older_than(database: &mut dyn MessageDatabase, before_ms: i64) -> Result<Vec<OldRows>, SinkError> {
+    let [topic, partition, offset, time] =
+        ["topic", "partition", "offset", "processing_timestamp"].map(|name| database.dialect().quoted(name));
+    let sql = format!(
+        "SELECT {topic}, {partition}, COUNT(*), MIN({offset}), MAX({offset}) FROM {} WHERE {time} < ? \
+         GROUP BY {topic}, {partition} ORDER BY {topic}, {partition}",
+        database.table()
+    );
+    let mut old = Vec::new();
+    for row in database.query(&sql, &[Parameter::Time(before_ms)])? {
+        let mut cells = Cells(row.into_iter());
+        old.push(OldRows {
+            topic: cells.text(),
+            partition: cells.number()? as i32,
+            rows: cells.number()? as u64,
+            first_offset: cells.number()?,
+            last_offset: cells.number()?,
+        });
+    }
+    Ok(old)
+}
+
+/// Removes what [`older_than`] found, along the index of topic, partition and offset, in small transactions; `progress`
+/// gets the number of rows of each. Ended half-way, a second call goes on where the first one was. Says how many rows
+/// were removed.
+///
+/// # Errors
+/// What the database says, also when others stood in the way for long. What was removed until then stays removed.
+pub fn prune(
+    database: &mut dyn MessageDatabase,
+    old: &[OldRows],
+    before_ms: i64,
+    mut progress: impl FnMut(u64),
+) -> Result<u64, SinkError> {
+    let [topic, partition, offset, time] =
+        ["topic", "partition", "offset", "processing_timestamp"].map(|name| database.dialect().quoted(name));
+    let rest = format!(
+        "FROM {} WHERE {topic} = ? AND {partition} = ? AND {offset} BETWEEN ? AND ? AND {time} < ?",
+        database.table()
+    );
+    let (first, delete) = (format!("SELECT MIN({offset}) {rest}"), format!("DELETE {rest}"));
+    let mut removed = 0;
+    for rows in old {
+        let slice = |from: i64, to: i64| {
+            let partition = Parameter::Number(rows.partition.into());
+            let (from, to) = (Parameter::Number(from), Parameter::Number(to));
+            [Parameter::Text(&rows.topic), partition, from, to, Parameter::Time(before_ms)]
+        };
+        let mut from = rows.first_offset;
+        // Asking for the next one first, a log with large gaps costs no empty transactions.
+        while let Some(next) = number(&database.query(&first, &slice(from, rows.last_offset))?) {
+            let to = rows.last_offset.min(next.saturating_add(OFFSETS_PER_TRANSACTION - 1));
+            let count = patiently(|| database.execute(&delete, &slice(next, to)))?;
+            removed += count;
+            progress(count);
+            if to == rows.last_offset {
+                break;
+            }
+            from = to + 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// The only number of an answer; `None` when it is NULL.
+fn number(answer: &[Row]) -> Option<i64> {
+    answer.first()?.first()?.as_deref()?.trim().parse().ok()
+}
+
+/// Tries again what failed because of somebody else's lock.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, SinkError>) -> Result<T, SinkError> {
+    for failures in 1..ATTEMPTS {
+        match attempt() {
+            Err(error) if error.class == ErrorClass::Contention => door::sleep(WAITS.wait(failures, door::random())),
+            outcome => return outcome,
+        }
+    }
+    attempt()
+}
+
+/// A row's cells, taken one after the other.
+struct Cells(std::vec::IntoIter<Option<String>>);
+
+impl Cells {
+    fn optional(&mut self) -> Option<String> {
+        self.0.next().flatten()
+    }
+
+    fn text(&mut self) -> String {
+        self.optional().unwrap_or_default()
+    }
+
+    fn number(&mut self) -> Result<i64, SinkError> {
+        let text = self.text();
+        text.trim().parse().map_err(|_| {
+            let message =
+                format!("the message table holds {text:?} where a whole number should be: Konekt did not write it");
+            SinkError::new(ErrorClass::Schema, message)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::sink::sqlite::SqliteMessages;
+
+    /// 2026-01-01 00:00 in UTC.
+    const NEW_YEAR_MS: i64 = 1_767_225_600_000;
+
+    /// A table in which the record of offset `n` was written `n` minutes before and after the new year, in turns.
+    fn table(path: &Path) -> SqliteMessages {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection
+            .execute_batch(
+                r#"CREATE TABLE m (id VARCHAR(36) PRIMARY KEY, topic TEXT, "partition" INT, "offset" BIGINT,
+                    message_key TEXT, message_value TEXT, message_headers TEXT, consumer_group TEXT,
+                    processing_timestamp DATETIME, processing_status TEXT, error_message TEXT);
+                   CREATE INDEX i ON m (topic, "partition", "offset");
+                   WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 4999)
+                   INSERT INTO m SELECT 'id-' || n, 'orders', n % 2, n * 7, 'k', 'v' || n, '{"h":"1"}', 'g',
+                     strftime('%Y-%m-%d %H:%M:%f', '2026-01-01', printf('%+d minutes', iif(n < 4000, n - 4000, n))),
+                     iif(n % 100 = 0, 'TOMBSTONE', 'SUCCESS'), NULL FROM n;"#,
+            )
+            .unwrap();
+        SqliteMessages::open(path, "m").unwrap()
+    }
+
+    #[test]
+    fn rows_are_counted_by_partition_and_status() {
+        let folder = tempfile::tempdir().unwrap();
+        let stats = stats(&mut table(&folder.path().join("k.db"))).unwrap();
+        assert_eq!(stats.rows, 5000);
+        assert_eq!(stats.by_status, BTreeMap::from([("SUCCESS".to_owned(), 4950), ("TOMBSTONE".to_owned(), 50)]));
+        let statuses: Vec<(i32, &str, u64)> =
+            stats.partitions.iter().map(|line| (line.partition, line.status.as_str(), line.rows)).collect();
+        assert_eq!(statuses, [(0, "SUCCESS", 2450), (0, "TOMBSTONE", 50), (1, "SUCCESS", 2500)]);
+        let last = &stats.partitions[2];
+        assert_eq!((last.first_offset, last.last_offset), (7, 34_993));
+        assert_eq!((&*last.first_time, &*last.last_time), ("2025-12-29 05:21:00.000", "2026-01-04 11:19:00.000"));
+    }
+
+    #[test]
+    fn one_record_is_shown_whole_and_an_absent_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = table(&folder.path().join("k.db"));
+        let found = show(&mut database, &TopicPartition::new("orders", 1), 7).unwrap();
+        assert_eq!((found.len(), &*found[0].id, &*found[0].message_value), (1, "id-1", "v1"));
+        assert_eq!(found[0].message_headers, Some(serde_json::json!({"h": "1"})));
+        assert_eq!(show(&mut database, &TopicPartition::new("orders", 0), 7), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_is_old_is_removed_in_small_transactions_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut database = table(&folder.path().join("k.db"));
+        let old = older_than(&mut database, NEW_YEAR_MS).unwrap();
+        assert_eq!(old.iter().map(|rows| rows.rows).collect::<Vec<_>>(), [2000, 2000]);
+        let mut transactions = Vec::new();
+        let removed = prune(&mut database, &old, NEW_YEAR_MS, |rows| transactions.push(rows)).unwrap();
+        assert_eq!((removed, transactions.iter().sum::<u64>()), (4000, 4000));
+        assert!(
+            transactions.iter().all(|rows| (1..=OFFSETS_PER_TRANSACTION as u64).contains(rows)),
+            "{transactions:?}"
+        );
+        assert!(transactions.len() > 20, "{transactions:?}");
+        assert_eq!(stats(&mut database).unwrap().rows, 1000);
+        assert_eq!(older_than(&mut database, NEW_YEAR_MS), Ok(vec![]), "a second time there is nothing to do");
+    }
+}

@@ -1,0 +1,190 @@
+//! The sink over a database of its own, with a wire between that can be cut; and the contract, run against it.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use konekt::TopicPartition;
+use konekt::port::Sink;
+use konekt::sink::odbc::{OdbcOptions, OdbcSink};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::contract::records::GROUP;
+use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject};
+use crate::support::databases::{Database, Server};
+use crate::support::link::Link;
+use crate::support::{odbc, or_skip};
+use crate::with_every_server;
+
+with_every_server!(keeps_the_contract);
+
+fn keeps_the_contract(server: &'static Server) {
+    contract::check(|| Served::new(server, |_| {}));
+}
+
+#[test]
+fn sqlite_by_odbc_keeps_the_contract() {
+    let Some(driver) = or_skip(odbc::driver(odbc::SQLITE)) else { return };
+    contract::check(|| SqliteByOdbc::new(&driver.display().to_string()));
+}
+
+/// A sink over a new database of a server.
+pub struct Served<'a> {
+    pub database: Database<'a>,
+    /// What the sink's connections go through.
+    pub link: Link,
+    pub sink: OdbcSink,
+}
+
+impl<'a> Served<'a> {
+    /// The sink waits five seconds for anything, unless `change` says otherwise.
+    pub fn new(server: &'a Server, change: impl Fn(&mut OdbcOptions)) -> Self {
+        Self::over(server, "", change)
+    }
+
+    /// Runs `sql` on the database before the sink is made.
+    pub fn over(server: &'a Server, sql: &str, change: impl Fn(&mut OdbcOptions)) -> Self {
+        let (database, link) = (server.database(), Link::to(server.port()));
+        sql.split(';').filter(|statement| !statement.trim().is_empty()).for_each(|statement| database.run(statement));
+        let sink = sink(&database.connection_string_through(link.port()), change);
+        Self { database, link, sink }
+    }
+
+    /// Rows of the message table.
+    pub fn count(&self) -> u64 {
+        self.database.select(&["COUNT(*)"], "processed_messages")[0][0].as_u64().expect("a count")
+    }
+}
+
+/// A sink by this connection string.
+pub fn sink(connection_string: &str, change: impl Fn(&mut OdbcOptions)) -> OdbcSink {
+    let mut options = OdbcOptions::new(connection_string, GROUP, Arc::new(Standing));
+    (options.connection_timeout, options.query_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
+    change(&mut options);
+    OdbcSink::new(options).expect("the driver is there")
+}
+
+impl Subject for Served<'_> {
+    fn sink(&self) -> &dyn Sink {
+        &self.sink
+    }
+
+    fn rows(&self) -> Vec<StoredRow> {
+        let kind = self.database.server().kind();
+        let (partition, offset) = (kind.quoted("partition"), kind.quoted("offset"));
+        let time = kind.utc_text("processing_timestamp");
+        let expressions = [
+            "id",
+            "topic",
+            &partition,
+            &offset,
+            "message_key",
+            "message_value",
+            "message_headers",
+            "consumer_group",
+            &time,
+            "processing_status",
+            "error_message",
+        ];
+        let rows =
+            self.database.select(&expressions, &format!("processed_messages ORDER BY topic, {partition}, {offset}"));
+        rows.into_iter().map(stored_row).collect()
+    }
+
+    fn position(&self, partition: &TopicPartition) -> Option<StoredPosition> {
+        let kind = self.database.server().kind();
+        let (column, TopicPartition { topic, partition }) = (kind.quoted("partition"), partition);
+        let from = format!(
+            "konekt_positions WHERE consumer_group = '{GROUP}' AND topic = '{topic}' AND {column} = {partition}"
+        );
+        self.database
+            .select(&["next_offset", "epoch", "written", "dead_lettered", "skipped"], &from)
+            .pop()
+            .map(stored_position)
+    }
+
+    fn stores_nul(&self) -> bool {
+        self.database.server().name() != "postgres"
+    }
+}
+
+fn stored_position(row: Vec<Value>) -> StoredPosition {
+    let number = |index: usize| row[index].as_i64().expect("a number");
+    let [next_offset, epoch, written, dead_lettered, skipped] = [0, 1, 2, 3, 4].map(number);
+    StoredPosition { next_offset, epoch, written, dead_lettered, skipped }
+}
+
+fn stored_row(row: Vec<Value>) -> StoredRow {
+    let optional = |index: usize| row[index].as_str().map(str::to_owned);
+    let text = |index: usize| optional(index).unwrap_or_else(|| panic!("column {index} is no text: {row:?}"));
+    StoredRow {
+        id: text(0),
+        topic: text(1),
+        partition: row[2].as_i64().expect("a number") as i32,
+        offset: row[3].as_i64().expect("a number"),
+        key: optional(4),
+        value: text(5),
+        headers: optional(6),
+        group: text(7),
+        // MariaDB says microseconds.
+        timestamp: text(8)[..23].to_owned(),
+        status: text(9),
+        error: optional(10),
+    }
+}
+
+/// A sink over a SQLite file by SQLite's ODBC driver.
+struct SqliteByOdbc {
+    folder: TempDir,
+    sink: OdbcSink,
+}
+
+impl SqliteByOdbc {
+    fn new(driver: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("k.db");
+        let sink = sink(&format!("Driver={driver};Database={}", file.display()), |_| {});
+        Self { folder, sink }
+    }
+
+    /// Asked in a process of its own: two copies of SQLite in one process take each other's locks away.
+    fn select(&self, sql: &str) -> Vec<Vec<Value>> {
+        const SCRIPT: &str = "import json, sqlite3, sys\n\
+                              for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(json.dumps(row))";
+        let file = self.folder.path().join("k.db");
+        let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(sql).output().expect("python3");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout)
+            .expect("JSON")
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
+    }
+}
+
+impl Subject for SqliteByOdbc {
+    fn sink(&self) -> &dyn Sink {
+        &self.sink
+    }
+
+    fn rows(&self) -> Vec<StoredRow> {
+        let sql = r#"SELECT id, topic, "partition", "offset", message_key, message_value, message_headers, consumer_group,
+            processing_timestamp, processing_status, error_message
+            FROM processed_messages ORDER BY topic, "partition", "offset""#;
+        self.select(sql).into_iter().map(stored_row).collect()
+    }
+
+    fn position(&self, partition: &TopicPartition) -> Option<StoredPosition> {
+        let TopicPartition { topic, partition } = partition;
+        let sql = format!(
+            r#"SELECT next_offset, epoch, written, dead_lettered, skipped FROM konekt_positions
+            WHERE consumer_group = '{GROUP}' AND topic = '{topic}' AND "partition" = {partition}"#
+        );
+        self.select(&sql).pop().map(stored_position)
+    }
+
+    fn stores_nul(&self) -> bool {
+        false
+    }
+}
