@@ -70,6 +70,9 @@ pub struct BrokerOptions {
     pub group_consumer_heartbeat_interval: Duration,
     /// …and after how long a silence they are out.
     pub group_consumer_session_timeout: Duration,
+    /// How many fetch sessions (KIP-227) are kept; with 0 every fetch is whole
+    /// (`max.incremental.fetch.session.cache.slots`).
+    pub fetch_sessions_max: usize,
     /// Drops a partition's oldest batches when it holds more bytes than this; `None` keeps all.
     pub retention_bytes: Option<usize>,
 }
@@ -86,6 +89,7 @@ impl Default for BrokerOptions {
             group_initial_rebalance_delay: Duration::ZERO,
             group_consumer_heartbeat_interval: Duration::from_secs(5),
             group_consumer_session_timeout: Duration::from_secs(45),
+            fetch_sessions_max: 1_000,
             retention_bytes: None,
         }
     }
@@ -325,7 +329,7 @@ impl Shared {
                 heartbeat_interval: options.group_consumer_heartbeat_interval,
                 session_timeout: options.group_consumer_session_timeout,
             },
-            fetch_sessions: FetchSessions::default(),
+            fetch_sessions: FetchSessions::new(options.fetch_sessions_max),
             faults: Faults::default(),
             traffic: TrafficByApi::default(),
             connections: Connections::default(),

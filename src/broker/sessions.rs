@@ -13,17 +13,16 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-/// As many as Kafka keeps (`max.incremental.fetch.session.cache.slots`); beyond that the oldest goes.
-const SESSIONS_MAX: usize = 1_000;
 /// A request with this epoch opens a session…
 const OPENING_EPOCH: i32 = 0;
 /// …and one with this wants none, or ends the one it names.
 const NO_SESSION_EPOCH: i32 = -1;
 
 /// All sessions of the broker.
-#[derive(Default)]
 pub struct FetchSessions {
     state: Mutex<State>,
+    /// Beyond so many the oldest goes; none at all are kept with 0.
+    limit: usize,
 }
 
 #[derive(Default)]
@@ -58,6 +57,11 @@ pub enum Entered {
 }
 
 impl FetchSessions {
+    /// No sessions yet, and never more than `limit`.
+    pub fn new(limit: usize) -> Self {
+        Self { state: Mutex::default(), limit }
+    }
+
     /// Finds or makes the session of a request, and completes the request out of it.
     pub fn enter(&self, request: FetchRequest) -> Result<(Entered, FetchRequest), ResponseError> {
         let mut state = self.state.lock();
@@ -66,8 +70,12 @@ impl FetchSessions {
                 state.by_id.remove(&request.session_id);
                 Ok((Entered::Nothing, request))
             }
+            OPENING_EPOCH if self.limit == 0 => Ok((Entered::Nothing, request)),
             OPENING_EPOCH => {
                 state.by_id.remove(&request.session_id);
+                while state.by_id.len() >= self.limit {
+                    state.by_id.pop_first();
+                }
                 let id = state.open(&request);
                 Ok((Entered::New(id), request))
             }
@@ -102,9 +110,6 @@ impl FetchSessions {
 
 impl State {
     fn open(&mut self, request: &FetchRequest) -> i32 {
-        if self.by_id.len() >= SESSIONS_MAX {
-            self.by_id.pop_first();
-        }
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         let mut session = Session { next_epoch: 1, partitions: Vec::new() };
         session.update(request);
@@ -233,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_session_remembers_what_is_fetched_and_tells_only_what_is_new() {
-        let sessions = FetchSessions::default();
+        let sessions = FetchSessions::new(2);
         let (entered, whole) = sessions.enter(request(0, 0, &[0, 1, 2], &[])).unwrap();
         assert_eq!((entered, indexes(&whole)), (Entered::New(1), vec![0, 1, 2]));
         let first = sessions.leave(entered, answer(&whole, 0));
@@ -247,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_session_that_is_unknown_or_out_of_step_is_refused() {
-        let sessions = FetchSessions::default();
+        let sessions = FetchSessions::new(2);
         let enter = |id, epoch| sessions.enter(request(id, epoch, &[0], &[])).map(|(entered, _)| entered);
         assert_eq!(enter(7, 1), Err(ResponseError::FetchSessionIdNotFound));
         assert_eq!(enter(0, 0), Ok(Entered::New(1)));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use application::{Application, all_read, fill, patience, read_all, start_broker};
 use konekt::TopicPartition;
-use konekt::broker::{Action, ApiKey, Fault};
+use konekt::broker::{Action, ApiKey, Broker, BrokerOptions, Fault, TopicSpec};
 use konekt::port::{MemoryBudget, Source, SourceEvent};
 use konekt::source::native::{Assignor, GroupProtocol, NativeOptions, NativeSource, TopicSelection};
 
@@ -314,8 +314,8 @@ fn all_memory_is_given_back_in_the_end_and_the_limit_is_kept_on_the_way() {
 fn a_waker_ends_a_wait() {
     let broker = start_broker(1);
     let mut application = Application::join(&broker, |_| {});
-    let mut turn = patience("it is assigned, and nothing else is to come");
-    while application.assigned.is_empty() {
+    let mut turn = patience("the group has settled, and nothing else is to come");
+    while !application.others.iter().any(|event| matches!(event, SourceEvent::Settled)) {
         turn();
         application.turn();
     }
@@ -451,6 +451,19 @@ fn a_broker_that_forgets_fetch_sessions_is_told_everything_again() {
     }
     application.close();
     assert_eq!(application.records, (PARTITIONS as i64 * RECORDS * 5) as u64);
+}
+
+#[test]
+fn a_broker_without_fetch_sessions_is_asked_for_everything_each_time() {
+    let topics = vec![TopicSpec::new("t", PARTITIONS)];
+    let broker = Broker::start(BrokerOptions { topics, fetch_sessions_max: 0, ..BrokerOptions::default() }).unwrap();
+    let mut application = Application::join(&broker, |_| {});
+    for _ in 0..3 {
+        fill(&broker, PARTITIONS, RECORDS);
+        read_all(&mut [&mut application], &broker, PARTITIONS);
+    }
+    application.close();
+    assert_eq!(application.records, (PARTITIONS as i64 * RECORDS * 3) as u64);
 }
 
 #[test]

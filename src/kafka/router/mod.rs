@@ -3,8 +3,9 @@
 //!
 //! A fetcher that cannot go on with a partition gives it back ([`Command::Returned`]); here it waits, with backoff, for
 //! metadata that says where to go. A broker that restarts therefore needs no special case: its partitions come back,
-//! wait until the cluster names a leader, and go there. The fetcher of each broker is spawned at its first partition
-//! and joined here.
+//! wait until the cluster names a leader, and go there. The partitions of one broker wait for the same moment, so that it
+//! is tried once at a time however many they are. The fetcher of each broker is spawned at its first partition and joined
+//! here.
 
 mod whereabouts;
 
