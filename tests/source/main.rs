@@ -350,6 +350,32 @@ fn wrong_options_and_dead_brokers_are_told_in_words() {
 }
 
 #[test]
+fn a_pattern_takes_in_topics_that_are_made_later() {
+    for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let broker = start_broker(1);
+        let mut application = Application::join(&broker, |options| {
+            options.group_protocol = protocol;
+            options.topics = TopicSelection::pattern("t.*").unwrap();
+            options.metadata_max_age = Duration::from_millis(100);
+        });
+        let mut turn = patience("the first topic is assigned");
+        while application.positions.is_empty() {
+            turn();
+            application.turn();
+        }
+        broker.create_topic("another", 1).unwrap();
+        broker.create_topic("t-later", 2).unwrap();
+        let mut turn = patience("the later one is assigned too");
+        while application.positions.len() < 3 {
+            turn();
+            application.turn();
+        }
+        assert!(application.positions.keys().all(|partition| partition.topic.starts_with('t')), "{protocol:?}");
+        application.close();
+    }
+}
+
+#[test]
 fn auto_falls_back_where_the_broker_or_the_group_speaks_classic() {
     for case in ["as Kafka 3.9", "a classic group"] {
         let broker = start_broker(PARTITIONS);
