@@ -3,7 +3,8 @@
 //!
 //! Rows are those of DESIGN's table, of 200 bytes, with its key and index. The servers are started here, with their
 //! ordinary durability. The bare loops keep no position; the bulk path has the rows ready in a file. All take turns,
-//! each on a new database, and percentages are of the ceiling's median in the same process.
+//! each on a new database, and percentages are of the ceiling's median in the same process. CPU time is that of this
+//! process: the bulk path's client is another.
 //!
 //! `cargo bench --bench odbc -- [ROWS] [ROUNDS]`
 //!
@@ -109,6 +110,9 @@ fn compare(server: &Server, bulk: Contender, data: &Data, rounds: usize) {
 struct Data {
     values: Vec<String>,
     partitions: Vec<(TopicPartition, RecordBuffer)>,
+    /// And in a file, for the databases' own ways.
+    file: String,
+    _place: Place,
 }
 
 impl Data {
@@ -116,7 +120,24 @@ impl Data {
         let values: Vec<String> = (0..per_partition as u64).map(order).collect();
         let partitions =
             (0..PARTITIONS).map(|index| (TopicPartition::new("orders", index as i32), encoded(&values))).collect();
-        Self { values, partitions }
+        let place = Place::new();
+        let file = place.file("rows.tsv").display().to_string();
+        let data = Self { values, partitions, file, _place: place };
+        std::fs::write(&data.file, data.lines()).expect("the file of rows");
+        data
+    }
+
+    /// One line per row, with tabs between the columns: there are no backslashes in them.
+    fn lines(&self) -> String {
+        let mut text = String::new();
+        self.each(|partition, id, offset, key, value| {
+            // A String takes whatever is written to it.
+            let _ = writeln!(
+                text,
+                "orders\t{partition}\tbench\t2026-11-24 12:34:56.789\t{id}\t{offset}\t{key}\t{value}\tSUCCESS"
+            );
+        });
+        text
     }
 
     fn rows(&self) -> usize {
@@ -247,21 +268,6 @@ fn bare(database: &Database<'_>, data: &Data, at_once: usize) {
 
 // ---- the databases' own ways
 
-/// The rows in a file, one per line, with tabs between the columns: there are no backslashes in them.
-fn file_of(data: &Data, place: &Place) -> String {
-    let mut text = String::new();
-    data.each(|partition, id, offset, key, value| {
-        // A String takes whatever is written to it.
-        let _ = writeln!(
-            text,
-            "orders\t{partition}\tbench\t2026-11-24 12:34:56.789\t{id}\t{offset}\t{key}\t{value}\tSUCCESS"
-        );
-    });
-    let file = place.file("rows.tsv");
-    std::fs::write(&file, text).expect("the file of rows");
-    file.display().to_string()
-}
-
 fn columns(database: &Database<'_>) -> String {
     let kind = database.server().kind();
     let (partition, offset) = (kind.quoted("partition"), kind.quoted("offset"));
@@ -272,14 +278,12 @@ fn columns(database: &Database<'_>) -> String {
 }
 
 fn copy(database: &Database<'_>, data: &Data) {
-    let place = Place::new();
-    let (file, columns) = (file_of(data, &place), columns(database));
+    let (file, columns) = (&data.file, columns(database));
     database.run(&format!("\\copy processed_messages {columns} FROM '{file}'"));
 }
 
 fn load_data(database: &Database<'_>, data: &Data) {
-    let place = Place::new();
-    let (file, columns) = (file_of(data, &place), columns(database));
+    let (file, columns) = (&data.file, columns(database));
     database.run(&format!("LOAD DATA LOCAL INFILE '{file}' INTO TABLE processed_messages {columns}"));
 }
 

@@ -69,7 +69,7 @@ def main():
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
-            "group.id": "baseline",
+            "group.id": f"baseline-{uuid.uuid4()}",
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             # Its default of a second makes consuming four times slower.
