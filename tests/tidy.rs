@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &["core", "port", "door", "kafka"]),
     ("sink", &["core", "port", "door", "kafka"]),
     ("broker", &["core", "port", "door", "kafka"]),
+    ("testkit", &["core", "port"]),
     ("ops", &["core", "port", "door", "kafka", "source", "sink", "broker"]),
     ("consumer", &["core", "port", "door", "engine", "kafka", "source", "sink"]),
     ("config", &["core", "port", "door", "engine", "kafka", "source", "sink", "broker", "ops", "consumer"]),

@@ -89,8 +89,8 @@ impl Coordinator {
         self.tally.worked(report);
         let Some(partition) = self.by_run(report.lane.run) else {
             // Its partition is gone; what it decoded and did not write will be read again by whoever has it now.
-            if let Some((_, reserved)) = self.limbo.remove(&report.lane) {
-                self.give_back(reserved.saturating_sub(report.handled()));
+            if let Some(leftover) = self.limbo.remove(&report.lane) {
+                self.give_back(leftover.reserved.saturating_sub(report.handled()));
                 self.consider_all();
             }
             return self.tally.released(report.waiting_records as u64);
