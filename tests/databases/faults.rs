@@ -25,6 +25,7 @@ with_every_server! {
     a_lock_that_is_held_for_long_is_contention,
     a_server_that_does_not_answer_is_left_behind_and_counted,
     five_hundred_partitions_share_four_connections,
+    a_connection_that_carried_a_huge_value_is_not_kept,
     a_record_that_does_not_fit_is_named,
     a_table_that_is_dropped_is_not_made_anew,
     a_table_that_does_not_fit_says_all_that_is_wrong,
@@ -199,6 +200,21 @@ fn five_hundred_partitions_share_four_connections(server: &'static Server) {
     let statistics = served.sink.statistics();
     assert!(statistics.open <= 4 && statistics.waited_us > 0, "{statistics:?}");
     assert_eq!(served.count(), 1500);
+}
+
+/// Its driver would keep the memory that it took.
+fn a_connection_that_carried_a_huge_value_is_not_kept(server: &'static Server) {
+    let served = Served::new(server, |options| options.pool_size = 1);
+    let (mut writer, epoch) = owner(&served, 1);
+    let opened = |served: &Served<'_>| served.sink.statistics().opened;
+    let (megabyte, many) = ("x".repeat(1_000_000), "y".repeat(20_000_000));
+    for (offset, value, expected) in [(0, &megabyte, 1), (1, &many, 1), (2, &megabyte, 2), (3, &megabyte, 2)] {
+        let sample = Sample { key: None, value: Some(value.as_bytes()), headers: &[] };
+        let log = Log::of(&partition(0), offset, &[sample]);
+        assert_eq!(write(&mut *writer, &log, epoch), new(1));
+        assert_eq!(opened(&served), expected, "after offset {offset}");
+    }
+    expect_written(&served, 0, 4);
 }
 
 /// The database's own columns of DESIGN's table, with something else in the place of `what`.

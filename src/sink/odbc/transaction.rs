@@ -23,6 +23,11 @@ use crate::sink::aside::put_aside;
 use crate::sink::position::{Position, fenced};
 use crate::sink::row::RowBuffer;
 
+/// So much in one statement, and the connection is closed after the transaction: drivers keep the buffers that they grew
+/// for it as long as the connection lives, 64 MiB each after 30 MB through libpq, and a new connection costs less than such
+/// a statement.
+const WEARING_BYTES: usize = 8 << 20;
+
 /// A transaction in progress, with all that is needed to write in it.
 pub struct Work<'a> {
     pub link: &'a mut Link,
@@ -246,6 +251,9 @@ impl Work<'_> {
                     (rows, result)
                 })
                 .map_err(|fault| self.failure(partition, "write", &fault))?;
+            if rows.bytes() >= WEARING_BYTES {
+                self.link.wear_out();
+            }
             *self.rows = rows;
             inserted += result.map_err(|fault| {
                 let what = format!("write offsets {}..={}", batch.get(from).offset, batch.get(next - 1).offset);
