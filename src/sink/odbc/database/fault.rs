@@ -5,9 +5,9 @@ use std::time::Duration;
 use odbc_api::Error;
 use odbc_api::handles::{Record, slice_to_cow_utf8};
 
-use super::sqlstate::{System, classify};
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
+use crate::sink::odbc::sqlstate::{System, classify};
 
 /// Why something did not happen on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::link::Target;
 use super::plan::{Plan, session_statements, system_called};
 use super::rows::{Head, Rows};
-use super::sqlstate::System;
+use crate::sink::odbc::sqlstate::System;
 
 /// What a new connection says of its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -289,7 +289,7 @@ fn put_fixed<S: AsStatementRef, T: odbc_api::Pod + Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::odbc::rows::LONG_BYTES;
+    use crate::sink::odbc::database::rows::LONG_BYTES;
 
     #[test]
     fn buffers_grow_to_hold_what_comes_and_are_made_anew_rather_than_wasted() {

@@ -16,8 +16,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::fault::Fault;
 use super::session::{Greeting, Session};
-use super::sqlstate::System;
 use crate::door;
+use crate::sink::odbc::sqlstate::System;
 
 /// How long a connection may take to close before it is left behind.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);

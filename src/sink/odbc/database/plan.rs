@@ -30,9 +30,9 @@ use std::time::Duration;
 
 use odbc_api::DataType;
 
-use super::connection_string::value_of;
-use super::sqlstate::System;
 use crate::sink::dialect::{Dialect, ERROR, FILLED, MYSQL, POSTGRES, SQL_SERVER, SQLITE, STANDARD};
+use crate::sink::odbc::connection_string::value_of;
+use crate::sink::odbc::sqlstate::System;
 use crate::sink::position::{self, PositionSql};
 
 /// See the module.

@@ -22,6 +22,7 @@ use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written
 use crate::sink::aside::put_aside;
 use crate::sink::position::{Position, fenced};
 use crate::sink::row::RowBuffer;
+use crate::sink::together::Failure;
 
 /// So much in one statement, and the connection is closed after the transaction: drivers keep the buffers that they grew
 /// for it as long as the connection lives, 64 MiB each after 30 MB through libpq, and a new connection costs less than such
@@ -54,26 +55,10 @@ impl Work<'_> {
         if self.execute(&claim.partition, "claim its position", &sql.take, take)? > 0 {
             return self.claimed(&claim.partition);
         }
-        let Some(start) = claim.start_if_absent else {
-            return Ok(Claimed {
-                next_offset: None,
-                owner_epoch: 0,
-                cluster_id: None,
-                topic_id: None,
-                existed: false,
-                paused: false,
-            });
-        };
+        let Some(start) = claim.start_if_absent else { return Ok(Claimed::absent()) };
         let insert = key.into_iter().chain([Value::Long(start)]).chain(ids()).chain([now]).collect();
         self.execute(&claim.partition, "begin its position", &sql.insert, insert)?;
-        Ok(Claimed {
-            next_offset: Some(start),
-            owner_epoch: 1,
-            cluster_id: cluster_id.map(str::to_owned),
-            topic_id: claim.topic_id,
-            existed: false,
-            paused: false,
-        })
+        Ok(Claimed::begun(claim, start))
     }
 
     /// The row that was just taken.
@@ -99,7 +84,7 @@ impl Work<'_> {
         if let Some(step) = &write.position
             && !self.advance(write, step)?
         {
-            return Ok(repeated(&write.batch));
+            return Ok(Written::all_repeated(write.batch.len() as u64));
         }
         let count = write.batch.len();
         let (inserted, bad) = match self.careful {
@@ -141,14 +126,14 @@ impl Work<'_> {
             }
         };
         let too_many = |failure: Failure, found: usize, index: usize| {
-            let failure = failure.blaming(batch.get(index).offset);
+            let failure = blaming(failure, batch.get(index).offset);
             match aside {
                 Some(_) => Failure::of_batch(SinkError::too_many_bad(&failure.error, found, batch.len())),
                 None => failure,
             }
         };
         let bad = bisect(batch.len(), aside.map_or(0, |aside| aside.bad_max), attempt, too_many)?;
-        let named = |(index, failure): (usize, Failure)| (index, failure.blaming(batch.get(index).offset).error);
+        let named = |(index, failure): (usize, Failure)| (index, blaming(failure, batch.get(index).offset).error);
         Ok((inserted, bad.into_iter().map(named).collect()))
     }
 
@@ -291,7 +276,7 @@ impl Work<'_> {
 
     /// A failure with one partition.
     fn failure(&self, partition: &TopicPartition, what: &str, fault: &Fault) -> Failure {
-        let mut failure = Failure::of(self.options, self.plan, &format!("{what} ({partition})"), fault);
+        let mut failure = failure_of(self.options, self.plan, &format!("{what} ({partition})"), fault);
         failure.others_may_succeed =
             !failure.close && matches!(failure.error.class, ErrorClass::Data | ErrorClass::Unclassified);
         failure
@@ -309,47 +294,15 @@ fn position(answer: Answer) -> Option<Position> {
     })
 }
 
-/// The answer for a batch that was committed before.
-pub fn repeated(batch: &MessageBatch<'_>) -> Written {
-    let records = batch.len() as u64;
-    Written { repeated: records, ..Written::all(records) }
+/// A fault that concerns everything in the transaction.
+pub fn failure_of(options: &OdbcOptions, plan: &Plan, what: &str, fault: &Fault) -> Failure {
+    let error = fault.sink_error(&options.name, what, plan.system);
+    // After a change of the table, what was prepared on the connection may not fit any more.
+    let close = fault.ends_connection(plan.system) || error.class == ErrorClass::Schema;
+    Failure::of_all(error, close)
 }
 
-/// Why a transaction did not happen.
-#[derive(Debug)]
-pub struct Failure {
-    pub error: SinkError,
-    /// The other batches of the transaction may succeed without the one that failed.
-    pub others_may_succeed: bool,
-    /// The connection is of no further use.
-    pub close: bool,
-    /// The failure was an answer to COMMIT, or that there was none: it may have been carried out.
-    pub outcome_unknown: bool,
-}
-
-impl Failure {
-    /// One that concerns everything in the transaction.
-    pub fn of(options: &OdbcOptions, plan: &Plan, what: &str, fault: &Fault) -> Self {
-        let error = fault.sink_error(&options.name, what, plan.system);
-        // After a change of the table, what was prepared on the connection may not fit any more.
-        let close = fault.ends_connection(plan.system) || error.class == ErrorClass::Schema;
-        Self { error, others_may_succeed: false, close, outcome_unknown: false }
-    }
-
-    /// One that concerns a single batch, and not the connection.
-    fn of_batch(error: SinkError) -> Self {
-        Self { error, others_may_succeed: true, close: false, outcome_unknown: false }
-    }
-
-    fn blaming(mut self, offset: i64) -> Self {
-        self.error.offset = Some(offset);
-        self
-    }
-}
-
-impl From<SinkError> for Failure {
-    /// What the dead letters answered.
-    fn from(error: SinkError) -> Self {
-        Self::of_batch(error)
-    }
+fn blaming(mut failure: Failure, offset: i64) -> Failure {
+    failure.error.offset = Some(offset);
+    failure
 }
