@@ -7,6 +7,7 @@ mod admin;
 mod allocator;
 mod broker;
 mod check_drivers;
+mod database;
 mod demo;
 mod dlq;
 mod errors;

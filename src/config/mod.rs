@@ -286,6 +286,15 @@ impl Reader<'_> {
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
             Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
+            Command::PositionsShow
+            | Command::PositionsRewind
+            | Command::PositionsForward
+            | Command::PositionsForget => self.any_database(),
+            Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay
+                if !self.named_databases().is_empty() =>
+            {
+                self.any_database()
+            }
             _ => SinkSettings::None,
         }
     }
@@ -316,16 +325,21 @@ impl Reader<'_> {
         }
     }
 
-    /// The one database that is named, be it a file or by ODBC. What a flag names goes before the other sources, which
-    /// may name several for several sinks.
-    fn any_database(&mut self) -> SinkSettings {
+    /// The settings that name a database. What flags name goes before the other sources, which may name several for
+    /// several sinks.
+    fn named_databases(&self) -> Vec<&'static str> {
         const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
         let origin =
             |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
         let flag = |name: &&str| matches!(origin(name), Some(Origin::Flag { .. }));
         let flags: Vec<&'static str> = NAMES.into_iter().filter(flag).collect();
-        let all: Vec<&'static str> = NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
-        match if flags.is_empty() { &all[..] } else { &flags[..] } {
+        let all = || NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
+        if flags.is_empty() { all() } else { flags }
+    }
+
+    /// The one database that is named, be it a file or by ODBC.
+    fn any_database(&mut self) -> SinkSettings {
+        match &self.named_databases()[..] {
             ["sqlite_db"] => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             ["connection_string"] => {
                 let login = OdbcLogin::ConnectionString(Secret::new(self.text("connection_string")));

@@ -9,7 +9,7 @@ use konekt::port::{Sink, SinkError, Writer, Written};
 
 use crate::contract::records::{GROUP, Log, Sample};
 use crate::contract::{expect_says, expect_written, owner, partition, settle};
-use crate::subject::Served;
+use crate::subject::{Served, table};
 use crate::support::databases::{self, Server, Session};
 use crate::support::link::Cut;
 use crate::support::{or_skip, wait};
@@ -215,19 +215,6 @@ fn a_connection_that_carried_a_huge_value_is_not_kept(server: &'static Server) {
         assert_eq!(opened(&served), expected, "after offset {offset}");
     }
     expect_written(&served, 0, 4);
-}
-
-/// The database's own columns of DESIGN's table, with something else in the place of `what`.
-fn table(server: &Server, what: &str, instead: &str) -> String {
-    let (partition, offset) = (server.kind().quoted("partition"), server.kind().quoted("offset"));
-    let time = if server.name() == "postgres" { "TIMESTAMPTZ" } else { "DATETIME(3)" };
-    format!(
-        "CREATE TABLE processed_messages (id VARCHAR(36) NOT NULL PRIMARY KEY, topic VARCHAR(255) NOT NULL, \
-         {partition} INT NOT NULL, {offset} BIGINT NOT NULL, message_key TEXT, message_value TEXT NOT NULL, \
-         message_headers TEXT, consumer_group VARCHAR(255) NOT NULL, processing_timestamp {time} NOT NULL, \
-         processing_status VARCHAR(50) NOT NULL, error_message TEXT)"
-    )
-    .replace(what, instead)
 }
 
 fn a_record_that_does_not_fit_is_named(server: &'static Server) {

@@ -21,7 +21,10 @@ use crate::core::civil::utc;
 pub enum Value {
     Int(i32),
     Long(i64),
+    /// A name, of at most 255 characters.
     Text(Option<String>),
+    /// Text of any length, in the way of [`Plan::wide`](super::plan::Plan).
+    LongText(Option<String>, Option<DataType>),
     /// Text of ASCII alone, compared with a VARCHAR column.
     Ascii(String),
     /// Milliseconds since the Unix epoch.
@@ -45,6 +48,8 @@ pub fn bound(values: Vec<Value>, wide: bool) -> Bound<'static> {
             Value::Long(number) => Box::new(number),
             Value::Time(unix_ms) => Box::new(moment(unix_ms)),
             Value::Ascii(text) => Box::new(WithDataType::new(VarCharBox::from_string(text), varchar(NAME_CHARS))),
+            Value::LongText(text, Some(declared)) => Box::new(wide_text(text.as_deref(), declared)),
+            Value::LongText(text, None) => Box::new(text.map_or_else(VarCharBox::null, VarCharBox::from_string)),
             Value::Text(text) if wide => Box::new(wide_text(text.as_deref(), WIDE_NAME)),
             Value::Text(text) => Box::new(match text {
                 Some(text) => WithDataType::new(VarCharBox::from_string(text), varchar(NAME_CHARS)),

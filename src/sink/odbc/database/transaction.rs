@@ -14,7 +14,7 @@ use super::plan::Plan;
 use super::rows::{Head, Rows};
 use super::session::{Answer, Session};
 use super::sink::OdbcOptions;
-use crate::core::bisect::{Refusal, bisect};
+use crate::core::bisect::{Halving, Refusal, bisect};
 use crate::core::identity::RecordIds;
 use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::verdict::ErrorClass;
@@ -99,28 +99,34 @@ impl Work<'_> {
         Ok(Written { records, repeated: records - inserted, dead_lettered })
     }
 
-    /// Inserts a batch with a savepoint per piece, so that bad records are found. Answers how many rows were new, and
-    /// the bad ones.
+    /// Inserts a batch in pieces, each after a savepoint, so that bad records are found. Answers how many rows were new,
+    /// and the bad ones.
     ///
     /// # Errors
     /// Where none may be put aside, the first bad record's, which it names.
     fn insert_good(&mut self, write: &Write<'_>) -> Result<(u64, Vec<(usize, SinkError)>), Failure> {
         let (batch, aside) = (&write.batch, write.aside.as_ref());
         let takes = |class| aside.map_or(class == ErrorClass::Data, |aside| aside.takes(class));
-        let mut inserted = 0;
+        let search = Halving::new(batch.len()).in_pieces(self.plan.rows_max);
+        let (mut inserted, mut is_saved) = (0, false);
         let attempt = |piece: Range<usize>| {
-            self.execute(batch.partition(), "set a savepoint", self.plan.savepoint(), Vec::new())
-                .map_err(Refusal::Fatal)?;
-            match self.insert(batch, piece, &write.ids) {
+            if !is_saved {
+                self.execute(batch.partition(), "set a savepoint", self.plan.savepoint(), Vec::new())
+                    .map_err(Refusal::Fatal)?;
+            }
+            match self.insert(batch, piece.clone(), &write.ids) {
                 Ok(new) => {
-                    inserted += new;
+                    (inserted, is_saved) = (inserted + new, false);
                     Ok(())
                 }
                 Err(failure) if !failure.close && takes(failure.error.class) => {
                     let back = self.plan.back_to_savepoint();
                     self.execute(batch.partition(), "go back to a savepoint", back, Vec::new())
                         .map_err(Refusal::Fatal)?;
-                    Err(Refusal::Bad { error: failure, at: None })
+                    is_saved = true;
+                    let suspect = failure.error.offset;
+                    let at = piece.clone().find(|index| Some(batch.get(*index).offset) == suspect);
+                    Err(Refusal::Bad { error: failure, at })
                 }
                 Err(failure) => Err(Refusal::Fatal(failure)),
             }
@@ -132,7 +138,7 @@ impl Work<'_> {
                 None => failure,
             }
         };
-        let bad = bisect(batch.len(), aside.map_or(0, |aside| aside.bad_max), attempt, too_many)?;
+        let bad = bisect(search, aside.map_or(0, |aside| aside.bad_max), attempt, too_many)?;
         let named = |(index, failure): (usize, Failure)| (index, blaming(failure, batch.get(index).offset).error);
         Ok((inserted, bad.into_iter().map(named).collect()))
     }
@@ -153,7 +159,7 @@ impl Work<'_> {
         let partition = write.batch.partition();
         let plan = Arc::clone(self.plan);
         let row = self.buffer.failed_row(record);
-        let text = |text: Option<&str>| Value::Text(text.map(str::to_owned));
+        let text = |text: Option<&str>| Value::LongText(text.map(str::to_owned), plan.wide);
         let values = vec![
             (&*partition.topic).into(),
             Value::Int(partition.partition),
@@ -216,7 +222,8 @@ impl Work<'_> {
         Ok(rows.into_iter().next().and_then(position))
     }
 
-    /// Inserts a range of a batch, one statement's worth of rows after the other, and says how many rows were new.
+    /// Inserts a range of a batch, one statement's worth of rows after the other, and says how many rows were new. In a
+    /// careful transaction a failure names the record that is probably to blame.
     fn insert(&mut self, batch: &MessageBatch<'_>, range: Range<usize>, ids: &RecordIds) -> Result<u64, Failure> {
         let partition = batch.partition();
         let head = Head {
@@ -229,10 +236,14 @@ impl Work<'_> {
         while from < range.end {
             let next = self.rows.fill(batch, from..range.end, ids, self.plan.rows_max, self.buffer);
             let (plan, head, mut rows) = (Arc::clone(self.plan), head.clone(), std::mem::take(self.rows));
+            let careful = self.careful;
             let (rows, result) = self
                 .link
                 .call(self.patience, move |session| {
-                    let result = session.insert(&plan, &head, &mut rows);
+                    let result = session.insert(&plan, &head, &mut rows).map_err(|fault| {
+                        let asked = careful && !fault.ends_connection(plan.system);
+                        (asked.then(|| session.suspect(&plan, &rows)).flatten(), fault)
+                    });
                     (rows, result)
                 })
                 .map_err(|fault| self.failure(partition, "write", &fault))?;
@@ -240,9 +251,11 @@ impl Work<'_> {
                 self.link.wear_out();
             }
             *self.rows = rows;
-            inserted += result.map_err(|fault| {
+            inserted += result.map_err(|(suspect, fault)| {
                 let what = format!("write offsets {}..={}", batch.get(from).offset, batch.get(next - 1).offset);
-                self.failure(partition, &what, &fault)
+                let mut failure = self.failure(partition, &what, &fault);
+                failure.error.offset = suspect;
+                failure
             })?;
             from = next;
         }
