@@ -14,6 +14,7 @@ mod faults;
 mod login;
 mod sink;
 mod statements;
+mod trial;
 mod wire;
 
 use client::Client;
@@ -58,6 +59,7 @@ with_both_drivers! {
     crate::sink::bad_record as a_record_that_does_not_fit_is_named,
     crate::sink::lost_links as a_lost_link_repeats_and_loses_nothing,
     crate::sink::silence as a_server_that_does_not_answer_is_left_behind,
+    crate::trial::connect as check_drivers_tries_a_database,
     crate::sink::logins as a_login_that_is_refused_says_why,
 }
 

@@ -144,6 +144,11 @@ pub fn contract(client: &Client) {
     contract::check(|| Doubled::new(client.afresh(), |_| {}));
 }
 
+/// As a sink does that starts.
+pub fn make_tables(client: &Client) {
+    sink(&client.connection_string(), |_| {}).check().expect("the tables are made");
+}
+
 pub fn bad_records(client: &Client) {
     bad_records::check(|check| Doubled::over(client.afresh(), check));
 }

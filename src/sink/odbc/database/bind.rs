@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::rows::{Head, OwnedRow, PIECE_BYTES, Rows};
 use crate::core::civil::utc;
+use crate::sink::row::Status;
 
 /// A parameter of a statement.
 #[derive(Clone, Debug)]
@@ -118,7 +119,8 @@ fn moment(unix_ms: i64) -> WithDataType<Timestamp> {
 // ---- PostgreSQL's arrays
 
 /// The parameters of [`Plan::unnest`](super::plan::Plan::unnest): what all rows share, then an array per column. A column
-/// without any value is NULL instead of an array: `unnest` fills it up.
+/// without any value is NULL instead of an array: `unnest` fills it up. So is the status of a batch that is plain, which
+/// the statement takes for `SUCCESS`. Last come the first and the last id.
 pub fn bound_arrays<'a>(head: &'a Head, rows: &Rows) -> Bound<'a> {
     let mut arrays: [Array; 6] = std::array::from_fn(|_| Array::default());
     let mut id = Uuid::encode_buffer();
@@ -128,7 +130,7 @@ pub fn bound_arrays<'a>(head: &'a Head, rows: &Rows) -> Bound<'a> {
         for (array, text) in arrays[2..5].iter_mut().zip(row.texts) {
             array.push(text);
         }
-        arrays[5].push(Some(row.status));
+        arrays[5].push(Some(row.status).filter(|status| *status != Status::Success.as_str()));
     }
     let mut bound: Bound<'a> = vec![
         Box::new(VarCharSlice::new(head.topic.as_bytes())),
@@ -141,6 +143,9 @@ pub fn bound_arrays<'a>(head: &'a Head, rows: &Rows) -> Bound<'a> {
             Some(literal) => VarCharBox::from_string(literal),
             None => VarCharBox::null(),
         }));
+    }
+    for id in rows.ids().into_iter().flat_map(|(first, last)| [first, last]) {
+        bound.push(Box::new(WithDataType::new(VarCharBox::from_string(id.to_string()), varchar(ID_CHARS))));
     }
     bound
 }
