@@ -47,7 +47,6 @@ mod writer;
 
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub use self::{
-    pool::PoolStatistics,
     query::OdbcMessages,
     sink::{OdbcOptions, OdbcSink, Unusable},
 };
