@@ -133,7 +133,8 @@ pub(super) struct Progress {
     state: (PartitionState, Duration),
     /// Since when it waits for records, all that came being written.
     pub starved_since: Option<Duration>,
-    /// When it was last at its end.
+    /// When it came to us, and when it was last at its end.
+    assigned_at: Duration,
     pub caught_up_at: Option<Duration>,
     /// The times of the record written last and of the one to be written next, in milliseconds since the epoch.
     pub written_unix_ms: Option<i64>,
@@ -146,6 +147,7 @@ impl Partition {
             tally: Tally::starting(now),
             end_rate: Rate::starting(now, offset(assignment.log_end)),
             state: (PartitionState::Starting, now),
+            assigned_at: now,
             ..Progress::default()
         };
         Self {
@@ -253,16 +255,21 @@ impl Partition {
     }
 
     /// How old the next record to be written is. Its own time is known once it was decoded. Before that, it came after
-    /// the one written last, and after the partition was last at its end.
+    /// the one written last, and after the partition was last at its end. Where nothing is known of it, it is as old as
+    /// we know of it.
     fn lag_seconds(&self, now: Duration, now_unix_ms: i64) -> Option<f64> {
-        if self.started && self.lag() == 0 {
+        if !self.started {
+            return None;
+        }
+        if self.lag() == 0 {
             return Some(0.0);
         }
+        let since = |at: Duration| now.saturating_sub(at).as_secs_f64();
         let age = |unix_ms: i64| now_unix_ms.saturating_sub(unix_ms).max(0) as f64 / 1e3;
-        let since_end = self.progress.caught_up_at.map(|at| now.saturating_sub(at).as_secs_f64());
-        let since_written = self.progress.written_unix_ms.map(age);
-        let youngest = since_end.into_iter().chain(since_written).reduce(f64::min);
-        self.progress.waiting_unix_ms.map(age).or(youngest)
+        let came_after =
+            self.progress.caught_up_at.map(since).into_iter().chain(self.progress.written_unix_ms.map(age));
+        let youngest = came_after.reduce(f64::min).unwrap_or_else(|| since(self.progress.assigned_at));
+        Some(self.progress.waiting_unix_ms.map_or(youngest, age))
     }
 
     /// When it will be at its end, at the rates of the last seconds.
