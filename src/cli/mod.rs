@@ -29,6 +29,7 @@ use std::path::Path;
 use clap::error::ErrorKind;
 
 use self::exit::{Exit, Failure};
+use self::logging::LogFormat;
 use self::parser::Parsed;
 use crate::config::field::Command;
 use crate::config::layers::Surroundings;
@@ -45,7 +46,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match result {
         Ok(()) => Exit::Done,
         Err(failure) => {
-            exit::say(format_args!("konekt: {}", failure.message));
+            exit::complain(&failure);
             failure.exit
         }
     }
@@ -80,7 +81,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     let is_brief = matches!(parsed.command, Command::Demo | Command::Produce) || parsed.command.is_admin();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
-    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
+    let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
+    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), format);
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),

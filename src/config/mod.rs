@@ -24,6 +24,7 @@ use value::Value;
 use crate::consumer::ConsumerConfig;
 use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
+use crate::ops::http::HttpOptions;
 use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};
 
 /// Checked settings of one command. What a command does not have stands at its default.
@@ -35,6 +36,10 @@ pub struct Settings {
     /// Written to about once a second, as a sign of life.
     pub heartbeat_file: Option<PathBuf>,
     pub log: String,
+    /// Whether lines on stderr are JSON.
+    pub log_json: bool,
+    /// Where health, metrics and the status page are shown.
+    pub http: Option<HttpOptions>,
     pub sink: SinkSettings,
 }
 
@@ -199,6 +204,8 @@ impl Reader<'_> {
             stats_json: self.optional_text("stats_json"),
             heartbeat_file: self.optional_text("heartbeat_file").map(Into::into),
             log: self.text("log"),
+            log_json: self.text("log_format") == "json",
+            http: self.http(),
             sink: self.sink(),
         }
     }
@@ -263,6 +270,11 @@ impl Reader<'_> {
             until_end: matches!(self.value("until_end"), Some(Value::Switch(true))),
             max_messages: self.optional_number("max_messages"),
         }
+    }
+
+    fn http(&mut self) -> Option<HttpOptions> {
+        let (address, token) = (self.optional_text("http"), self.optional_text("http_token"));
+        address.map(|address| HttpOptions { address, token: token.map(Secret::new) })
     }
 
     fn topics(&mut self) -> TopicSelection {

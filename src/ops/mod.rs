@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod dlq;
 pub mod drivers;
+pub mod http;
 pub mod lag;
 pub mod messages;
 pub mod orders;
