@@ -16,6 +16,7 @@ use crate::door::{self, SystemClock};
 use crate::engine::{Delivery, Summary};
 use crate::port::Sink;
 use crate::sink::exec::ExecSink;
+use crate::sink::null::NullSink;
 use crate::sink::print::{Format, PrintSink};
 use crate::sink::sqlite::{SqliteOptions, SqliteSink};
 
@@ -99,7 +100,8 @@ pub fn failure(error: ConsumerError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
+/// The sink of the settings, after it was looked at once; `on_closed` is called when nobody reads stdout any more.
+pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
     let consumer = &settings.consumer;
     match &settings.sink {
         SinkSettings::Print { json } => {
@@ -116,6 +118,7 @@ fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<
             Ok(Arc::new(sink))
         }
         SinkSettings::Odbc(odbc) => super::odbc::sink(odbc, consumer),
+        SinkSettings::Null => Ok(Arc::new(NullSink::default())),
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
     }
 }
