@@ -54,6 +54,8 @@ pub enum SinkSettings {
     Sqlite { path: PathBuf, table: String },
     /// Into a database by ODBC.
     Odbc(OdbcSettings),
+    /// Nowhere: they are counted. For measurements.
+    Null,
     /// The command moves no records.
     None,
 }
@@ -159,6 +161,14 @@ impl Resolved {
         match self.value(name) {
             Some(Value::Number(number)) => number,
             _ => 0,
+        }
+    }
+
+    /// The numbers of such a list.
+    pub fn numbers(&self, name: &str) -> Vec<u64> {
+        match self.value(name) {
+            Some(Value::Numbers(numbers)) => numbers,
+            _ => Vec::new(),
         }
     }
 
@@ -307,7 +317,18 @@ impl Reader<'_> {
             {
                 self.any_database()
             }
+            Command::BenchSink | Command::BenchEndToEnd => self.measured_sink(),
+            Command::BenchConsume => SinkSettings::Null,
             _ => SinkSettings::None,
+        }
+    }
+
+    /// Of `konekt bench`, which names files and tables of its own.
+    fn measured_sink(&mut self) -> SinkSettings {
+        match self.text("bench_sink").as_str() {
+            "sqlite" => SinkSettings::Sqlite { path: PathBuf::new(), table: self.text("table") },
+            "odbc" | "sqlserver" => SinkSettings::Odbc(self.odbc()),
+            _ => SinkSettings::Null,
         }
     }
 
@@ -317,7 +338,8 @@ impl Reader<'_> {
             Some(text) => OdbcLogin::ConnectionString(Secret::new(text)),
             None => OdbcLogin::SqlServer(self.sql_server()),
         };
-        if self.command == Command::Odbc && matches!(login, OdbcLogin::SqlServer(_)) {
+        let any = self.command == Command::Odbc || self.command.is_bench() && self.text("bench_sink") == "odbc";
+        if any && matches!(login, OdbcLogin::SqlServer(_)) {
             let message = "is missing: give --connection-string, or set ODBC_CONNECTION_STRING, as \
                            'Driver={PostgreSQL Unicode};Server=…;Database=…;UID=…;PWD=…'; konekt sink sqlserver needs none";
             self.faults.push(Fault::of("connection_string", message.to_owned()));
