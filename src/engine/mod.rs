@@ -29,13 +29,13 @@ use crossbeam::channel::{Sender, bounded, unbounded};
 use self::channels::{Bell, Control, Outcomes, REPORTS_MAX};
 use self::event_loop::{EventLoop, Lines};
 use self::poller::{Poller, SourceLine};
-use self::watch::{Crew, Place};
+use self::watch::{Crew, Place, Pulse};
 use self::worker::Outfit;
 use crate::core::batcher::BatchLimits;
 pub use crate::core::coordinator::OffsetReset;
 use crate::core::coordinator::{Coordinator, Rules};
 use crate::core::record::TopicPartition;
-use crate::core::tally::Statistics;
+use crate::core::statistics::Statistics;
 use crate::core::verdict::Patience;
 use crate::door;
 use crate::port::{Clock, DeadLetters, MemoryBudget, Sink, Source};
@@ -162,6 +162,8 @@ impl Handle {
     }
 }
 
+/// The brokers are not asked more often where the logs begin and end.
+const SURVEY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The loop answers within microseconds unless a callback holds it up.
 const STATISTICS_WAIT: Duration = Duration::from_secs(5);
 
@@ -289,9 +291,10 @@ impl Parts {
         let (reports, report_receiver) = bounded(REPORTS_MAX);
 
         let waker = source.waker();
-        let poller = Poller::new(source, command_receiver, reports);
+        let pulse = Pulse::default();
+        let poller = Poller::new(source, command_receiver, reports).with_pulse(pulse.clone());
         let count = config.max_workers.clamp(1, traits.writers_max.max(1));
-        let crew = Crew::new(count, config.message_timeout);
+        let crew = Crew::new(count, config.message_timeout).watching(pulse);
         let place = |number| {
             let (sink, clock, desk) = (Arc::clone(&sink), Arc::clone(&clock), crew.desk(number));
             let (places, batch_bytes_max) = (config.dead_letters.clone(), config.batch_bytes_max);
@@ -308,7 +311,7 @@ impl Parts {
             source: SourceLine { commands, waker },
             jobs,
         };
-        let event_loop = EventLoop::new(config, coordinator, lines, clock, callbacks);
+        let event_loop = EventLoop::new(config, coordinator, lines, clock, callbacks).told_of(&sink);
         let handle = Handle { control, last: Arc::default() };
         Parts { event_loop, poller, places, handle }
     }
@@ -339,5 +342,6 @@ fn rules(config: &EngineConfig, sink_is_transactional: bool) -> Rules {
         drain_timeout: config.shutdown_timeout,
         until_end: config.until_end,
         max_messages: config.max_messages,
+        survey_interval: config.stats_interval.max(SURVEY_INTERVAL_MIN),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 
 use super::channels::{Command, Report};
+use super::watch::Pulse;
 use crate::core::record::TopicPartition;
 use crate::port::{Source, SourceError, SourceEvent};
 
@@ -25,6 +26,7 @@ pub(super) struct Poller {
     /// Partitions that were reported lost and not started since: positions for them were decided before the loop knew,
     /// and are dropped, lest they be committed over those of another owner when the partition has come back meanwhile.
     lost: BTreeSet<TopicPartition>,
+    pulse: Pulse,
 }
 
 /// How a turn ended.
@@ -37,7 +39,12 @@ pub(super) enum Turn {
 
 impl Poller {
     pub fn new(source: Box<dyn Source>, commands: Receiver<Command>, reports: Sender<Report>) -> Self {
-        Self { source, commands, reports, events: Vec::new(), lost: BTreeSet::new() }
+        Self { source, commands, reports, events: Vec::new(), lost: BTreeSet::new(), pulse: Pulse::default() }
+    }
+
+    /// Shows life with this pulse.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Polls until the source is closed or the loop is gone.
@@ -47,6 +54,7 @@ impl Poller {
 
     /// Carries out the commands that wait, then polls once for at most `wait`.
     pub fn turn(&mut self, wait: Duration) -> Turn {
+        self.pulse.beat();
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Close { positions, deadline }) => return self.close(positions, deadline),

@@ -12,7 +12,7 @@ use super::poller::{Poller, Turn};
 use super::watch::Place;
 use super::worker::Worker;
 use super::{Callbacks, EngineConfig, EngineError, Handle, Parts, Summary};
-use crate::core::tally::Statistics;
+use crate::core::statistics::Statistics;
 use crate::port::{Clock, Elapsed, Sink, Source};
 
 /// See the module.

@@ -145,6 +145,9 @@ impl DatabaseWriter {
             return Err(SinkError { offset: error.offset.filter(|_| said), ..error.clone() });
         };
         aside.check(bad, write.batch.len())?;
+        if let Some(told) = aside.told {
+            bad.iter().for_each(|(index, error)| told.put_aside(write.batch.get(*index).offset, error));
+        }
         if aside.rows {
             return Ok(bad.iter().filter_map(|(_, error)| error.offset).collect());
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use konekt::TopicPartition;
-use konekt::core::tally::Statistics;
+use konekt::core::statistics::{PartitionState, PartitionStatistics, Statistics};
 use konekt::testkit::{Entry, PartitionLog};
 
 use crate::scenario::{DRAIN_TIMEOUT, Scenario};
@@ -99,7 +99,7 @@ struct Standing {
     /// Given back with nothing in flight.
     given_back: BTreeSet<TopicPartition>,
     /// Paused, by its own word, with nothing in flight.
-    still: BTreeSet<String>,
+    still: BTreeSet<TopicPartition>,
 }
 
 /// See the module.
@@ -195,7 +195,7 @@ impl Invariants {
         if standing.given_back.contains(partition) {
             return fail(LEFT_ALONE, format!("process {process} gave {partition} back and writes for it"));
         }
-        if standing.still.contains(&partition.to_string()) {
+        if standing.still.contains(partition) {
             return fail(PAUSED, format!("process {process} says that {partition} is paused and writes for it"));
         }
         let part = self.part(partition);
@@ -233,11 +233,19 @@ impl Invariants {
     /// What a process says of itself after its loop had a turn. `at_rest`: no worker has anything in hands.
     pub fn heard(&mut self, process: u32, said: &Statistics, at_rest: bool) -> Checked {
         let answered = said.records_written + said.dead_lettered + said.records_in_flight + said.records_released;
-        if said.records_read != answered {
+        if said.records_read != answered || said.records_unaccounted != 0 {
             return fail(CONSERVATION, format!("process {process}: {said:#?}"));
         }
-        let paused = said.paused.iter().filter(|(_, why)| !why.starts_with("retrying"));
-        let paused: BTreeSet<String> = paused.map(|(name, _)| name.clone()).collect();
+        let defect = said.partitions.iter().find(|one| {
+            one.state == PartitionState::Stuck && !one.detail.as_deref().unwrap_or_default().contains("planted")
+        });
+        if let Some(one) = defect {
+            return fail(COMPLETION, format!("process {process}: {one:?}"));
+        }
+        let stands = |one: &&PartitionStatistics| matches!(one.state, PartitionState::Paused | PartitionState::Stuck);
+        let paused = said.partitions.iter().filter(stands);
+        let paused: BTreeSet<TopicPartition> =
+            paused.map(|one| TopicPartition::new(&*one.topic, one.partition)).collect();
         let still = &mut self.process(process).still;
         if at_rest {
             *still = paused;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use konekt::core::tally::Statistics;
+use konekt::core::statistics::Statistics;
 use konekt::engine::turns::Turns;
 use konekt::engine::{Callbacks, DeadLetterPlaces, EngineError, Handle, Summary};
 use konekt::port::{DeadLetters, MemoryBudget};

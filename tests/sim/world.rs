@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use konekt::TopicPartition;
 use konekt::core::backoff::Chance;
-use konekt::core::tally::Statistics;
+use konekt::core::breaker::PauseReason;
+use konekt::core::statistics::{PartitionState, PartitionStatistics, Statistics};
 use konekt::testkit::{Cluster, Database, Entry, Faults, Journal, PartitionLog, VirtualClock};
 
 use crate::invariants::{COMPLETION, Invariants, NO_PANIC, Violation};
@@ -228,7 +229,7 @@ impl World {
         if let Some((said, at_rest)) = said {
             self.invariants.heard(id, &said, at_rest)?;
             self.look_after(slot, &said)?;
-            (id, &said.positions, said.records_read, said.records_in_flight).hash(&mut self.trace);
+            (id, said.records_read, said.records_written, said.records_in_flight, said.retries).hash(&mut self.trace);
         }
         if over { self.end(slot) } else { Ok(()) }
     }
@@ -238,20 +239,21 @@ impl World {
         if said.workers_replaced > 0 {
             self.seen.insert("a worker that died");
         }
-        if said.paused.values().any(|why| why.starts_with("errors")) {
+        if said.partitions.iter().any(|one| one.pause_reasons.contains(&PauseReason::Errors)) {
             self.seen.insert("a circuit that opened");
         }
         if !self.healed {
             return Ok(());
         }
-        if said.paused.values().any(|why| why.starts_with("planted")) {
+        if said.partitions.iter().any(|one| one.state == PartitionState::Stuck) {
             return self.crash(slot, 1);
         }
-        for name in self.ends.keys().filter(|name| Some(*name) != self.held_back.as_ref()) {
-            if let (Some(why), Slot::Up(process)) = (said.paused.get(&name.to_string()), &self.slots[slot])
-                && why.contains("operator")
+        for one in said.partitions.iter().filter(|one| one.pause_reasons.contains(&PauseReason::Operator)) {
+            let name = TopicPartition::new(&*one.topic, one.partition);
+            if let Slot::Up(process) = &self.slots[slot]
+                && Some(&name) != self.held_back.as_ref()
             {
-                process.handle().resume(name);
+                process.handle().resume(&name);
             }
         }
         Ok(())
@@ -512,8 +514,9 @@ impl World {
         for slot in &mut self.slots {
             if let Slot::Up(process) | Slot::Frozen(process) = slot {
                 let said = process.statistics();
-                let (positions, paused) = (said.positions, said.paused);
-                what += &format!("\nprocess {}: positions {positions:?}, paused {paused:?}", process.id);
+                let state = |one: PartitionStatistics| (one.partition, one.state, one.position, one.detail);
+                let partitions: Vec<_> = said.partitions.into_iter().map(state).collect();
+                what += &format!("\nprocess {}: {partitions:?}", process.id);
             }
         }
         Err(Violation { invariant: COMPLETION, what })
