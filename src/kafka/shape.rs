@@ -456,7 +456,7 @@ fn nullable(length: i64) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::example::{Example, put_unsigned_varint};
+    use super::example::Example;
     use super::*;
     use bytes::{Buf, Bytes};
     use kafka_protocol::messages::*;
