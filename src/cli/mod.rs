@@ -6,15 +6,19 @@
 mod admin;
 mod allocator;
 mod broker;
+mod check;
 mod check_drivers;
 mod demo;
 mod dlq;
 mod errors;
 pub mod exit;
+mod init;
 mod logging;
 mod messages;
 mod odbc;
+mod page;
 mod parser;
+mod plan;
 mod positions;
 mod produce;
 mod report;
@@ -62,6 +66,9 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if let Some(shell) = parsed.shell {
         return completions(shell);
     }
+    if parsed.command == Command::Init {
+        return init::run(&parsed);
+    }
     let resolved = resolve(
         parsed.command,
         &Surroundings {
@@ -76,13 +83,16 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         return show(&resolved);
     }
     // These are for a person who watches a progress bar or waits for an answer.
-    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce) || parsed.command.is_admin();
+    let is_brief =
+        matches!(parsed.command, Command::Demo | Command::Produce | Command::Check) || parsed.command.is_admin();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
+        Command::Check => check::run(&resolved, settings),
+        Command::Plan => plan::run(&resolved, settings),
         Command::CheckDrivers => check_drivers::run(&resolved, settings),
         Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),

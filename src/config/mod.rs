@@ -11,6 +11,7 @@ pub mod layers;
 mod properties;
 mod security;
 mod table;
+mod template;
 pub mod value;
 
 use std::fmt;
@@ -19,9 +20,11 @@ use std::path::PathBuf;
 use field::{Command, Field};
 use layers::{Origin, RawValues, Surroundings};
 pub use table::settings_table_markdown;
+pub use template::template;
 use value::Value;
 
 use crate::consumer::ConsumerConfig;
+pub use crate::core::nearest::suggest;
 use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
 use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};
@@ -285,7 +288,10 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
-            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
+            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune | Command::Plan => {
+                self.any_database(true)
+            }
+            Command::Check => self.any_database(false),
             _ => SinkSettings::None,
         }
     }
@@ -317,8 +323,8 @@ impl Reader<'_> {
     }
 
     /// The one database that is named, be it a file or by ODBC. What a flag names goes before the other sources, which
-    /// may name several for several sinks.
-    fn any_database(&mut self) -> SinkSettings {
+    /// may name several for several sinks. None at all is a fault where one is `needed`.
+    fn any_database(&mut self, needed: bool) -> SinkSettings {
         const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
         let origin =
             |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
@@ -335,6 +341,7 @@ impl Reader<'_> {
                 let login = OdbcLogin::SqlServer(self.sql_server());
                 SinkSettings::Odbc(self.odbc_at(login))
             }
+            [] if !needed => SinkSettings::None,
             [] => {
                 let message = "is missing: give --db, --connection-string or --server".to_owned();
                 self.faults.push(Fault::of("the database", message));
@@ -474,15 +481,6 @@ fn parse(field: &Field, text: &str) -> Result<Value, String> {
         true => format!("{} does not fit: {}", field.name, field.kind),
         false => format!("{} {fault}", field.name),
     })
-}
-
-/// `; did you mean x?` for the nearest of `known`, or nothing when none is near.
-pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let rated = known.into_iter().map(|name| (strsim::jaro_winkler(unknown, name), name));
-    match rated.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((nearness, name)) if nearness > 0.8 => format!("; did you mean {name}?"),
-        _ => String::new(),
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod operate;
 mod query;
 mod report;
 mod transaction;
+mod trial;
 mod writer;
 
 use std::path::PathBuf;
@@ -33,9 +34,11 @@ use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
 
 #[cfg(test)]
 pub(crate) use error::class_of_code;
+pub use open::script;
 pub use operate::SqliteFile;
 pub use query::SqliteMessages;
 pub use report::{ReportRow, SqliteReport};
+pub use trial::trial;
 
 /// Where and how to write.
 #[derive(Clone)]

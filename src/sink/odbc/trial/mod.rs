@@ -6,6 +6,8 @@ mod run;
 
 use serde::Serialize;
 
+use crate::core::finding::Finding;
+
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub use run::load;
 
@@ -20,14 +22,5 @@ pub struct Trial {
     pub connect_us: u64,
     /// Microseconds for the shortest statement.
     pub round_trip_us: Option<u64>,
-    pub steps: Vec<Step>,
-}
-
-/// One thing that was tried.
-#[derive(Clone, Debug, Serialize)]
-pub struct Step {
-    /// What was tried, or what was found.
-    pub what: String,
-    /// Why it failed and what to do.
-    pub fault: Option<String>,
+    pub steps: Vec<Finding>,
 }

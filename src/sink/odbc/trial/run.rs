@@ -13,7 +13,8 @@ use super::super::session::Session;
 use super::super::sink::is_driver_missing;
 use super::super::sqlstate::System;
 use super::super::tables::{MESSAGES, Needs, POSITIONS, Tables};
-use super::{Step, Trial};
+use super::Trial;
+use crate::core::finding::Finding;
 use crate::door;
 
 /// Of so many round trips the middle one is told.
@@ -62,12 +63,12 @@ impl Trial {
 
 struct Trier<'a> {
     tables: Tables<'a>,
-    steps: Vec<Step>,
+    steps: Vec<Finding>,
 }
 
 impl Trier<'_> {
     fn note(&mut self, what: String, result: Result<(), String>) {
-        self.steps.push(Step { what, fault: result.err() });
+        self.steps.push(Finding { what, fault: result.err() });
     }
 
     /// Does `body` in a transaction that is rolled back, and notes what came of it.
