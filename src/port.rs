@@ -253,6 +253,11 @@ impl Written {
     pub const fn all(records: u64) -> Self {
         Self { records, repeated: 0, dead_lettered: 0 }
     }
+
+    /// So many records, which an earlier write had committed.
+    pub const fn all_repeated(records: u64) -> Self {
+        Self { records, repeated: records, dead_lettered: 0 }
+    }
 }
 
 /// A worker's own way into the sink. It lives on one thread.

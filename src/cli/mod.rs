@@ -5,8 +5,10 @@
 
 mod admin;
 mod allocator;
+mod bench;
 mod broker;
 mod check_drivers;
+mod database;
 mod demo;
 mod dlq;
 mod errors;
@@ -77,7 +79,9 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         return show(&resolved);
     }
     // These are for a person who watches a progress bar or waits for an answer.
-    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce) || parsed.command.is_admin();
+    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce)
+        || parsed.command.is_admin()
+        || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
@@ -89,6 +93,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
+        command if command.is_bench() => bench::run(command, &resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
         command @ (Command::PositionsShow
         | Command::PositionsRewind

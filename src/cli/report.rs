@@ -12,6 +12,7 @@ use super::exit::{self, Exit, Failure};
 use crate::core::histogram::Histogram;
 use crate::core::statistics::Statistics;
 use crate::core::tally::Phase;
+pub use crate::core::digits::grouped;
 
 /// Where statistics go.
 pub enum Reporter {
@@ -156,19 +157,6 @@ fn phases(statistics: &Statistics) -> String {
     format!("{} ms (median), {} ms (99 %)", list(0.5), list(0.99))
 }
 
-/// `1234567` as `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// A progress bar on stderr; indicatif shows it only on a terminal.
 pub fn bar(what: &'static str, length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length).with_message(what);
@@ -186,13 +174,6 @@ fn mebibytes(bytes: usize) -> String {
 mod tests {
     use super::*;
     use crate::core::statistics::PartitionStatistics;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), expected);
-        }
-    }
 
     #[test]
     fn a_line_says_what_stands_still() {

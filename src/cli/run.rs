@@ -20,6 +20,7 @@ use crate::ops::http::health::Heart;
 use crate::ops::http::{self, HttpOptions, Listening};
 use crate::port::Sink;
 use crate::sink::exec::ExecSink;
+use crate::sink::null::NullSink;
 use crate::sink::print::{Format, PrintSink};
 use crate::sink::sqlite::{SqliteOptions, SqliteSink};
 
@@ -143,7 +144,8 @@ pub fn failure(error: ConsumerError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
+/// The sink of the settings, after it was looked at once; `on_closed` is called when nobody reads stdout any more.
+pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
     let consumer = &settings.consumer;
     match &settings.sink {
         SinkSettings::Print { json } => {
@@ -160,6 +162,7 @@ fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<
             Ok(Arc::new(sink))
         }
         SinkSettings::Odbc(odbc) => super::odbc::sink(odbc, consumer),
+        SinkSettings::Null => Ok(Arc::new(NullSink::default())),
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
     }
 }

@@ -54,6 +54,8 @@ pub enum SinkSettings {
     Sqlite { path: PathBuf, table: String },
     /// Into a database by ODBC.
     Odbc(OdbcSettings),
+    /// Nowhere: they are counted. For measurements.
+    Null,
     /// The command moves no records.
     None,
 }
@@ -159,6 +161,14 @@ impl Resolved {
         match self.value(name) {
             Some(Value::Number(number)) => number,
             _ => 0,
+        }
+    }
+
+    /// The numbers of such a list.
+    pub fn numbers(&self, name: &str) -> Vec<u64> {
+        match self.value(name) {
+            Some(Value::Numbers(numbers)) => numbers,
+            _ => Vec::new(),
         }
     }
 
@@ -298,7 +308,27 @@ impl Reader<'_> {
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
             Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
+            Command::PositionsShow
+            | Command::PositionsRewind
+            | Command::PositionsForward
+            | Command::PositionsForget => self.any_database(),
+            Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay
+                if !self.named_databases().is_empty() =>
+            {
+                self.any_database()
+            }
+            Command::BenchSink | Command::BenchEndToEnd => self.measured_sink(),
+            Command::BenchConsume => SinkSettings::Null,
             _ => SinkSettings::None,
+        }
+    }
+
+    /// Of `konekt bench`, which names files and tables of its own.
+    fn measured_sink(&mut self) -> SinkSettings {
+        match self.text("bench_sink").as_str() {
+            "sqlite" => SinkSettings::Sqlite { path: PathBuf::new(), table: self.text("table") },
+            "odbc" | "sqlserver" => SinkSettings::Odbc(self.odbc()),
+            _ => SinkSettings::Null,
         }
     }
 
@@ -308,7 +338,8 @@ impl Reader<'_> {
             Some(text) => OdbcLogin::ConnectionString(Secret::new(text)),
             None => OdbcLogin::SqlServer(self.sql_server()),
         };
-        if self.command == Command::Odbc && matches!(login, OdbcLogin::SqlServer(_)) {
+        let any = self.command == Command::Odbc || self.command.is_bench() && self.text("bench_sink") == "odbc";
+        if any && matches!(login, OdbcLogin::SqlServer(_)) {
             let message = "is missing: give --connection-string, or set ODBC_CONNECTION_STRING, as \
                            'Driver={PostgreSQL Unicode};Server=…;Database=…;UID=…;PWD=…'; konekt sink sqlserver needs none";
             self.faults.push(Fault::of("connection_string", message.to_owned()));
@@ -328,16 +359,21 @@ impl Reader<'_> {
         }
     }
 
-    /// The one database that is named, be it a file or by ODBC. What a flag names goes before the other sources, which
-    /// may name several for several sinks.
-    fn any_database(&mut self) -> SinkSettings {
+    /// The settings that name a database. What flags name goes before the other sources, which may name several for
+    /// several sinks.
+    fn named_databases(&self) -> Vec<&'static str> {
         const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
         let origin =
             |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
         let flag = |name: &&str| matches!(origin(name), Some(Origin::Flag { .. }));
         let flags: Vec<&'static str> = NAMES.into_iter().filter(flag).collect();
-        let all: Vec<&'static str> = NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
-        match if flags.is_empty() { &all[..] } else { &flags[..] } {
+        let all = || NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
+        if flags.is_empty() { all() } else { flags }
+    }
+
+    /// The one database that is named, be it a file or by ODBC.
+    fn any_database(&mut self) -> SinkSettings {
+        match &self.named_databases()[..] {
             ["sqlite_db"] => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             ["connection_string"] => {
                 let login = OdbcLogin::ConnectionString(Secret::new(self.text("connection_string")));

@@ -10,6 +10,7 @@ pub mod bisect;
 pub mod breaker;
 pub mod civil;
 pub mod coordinator;
+pub mod digits;
 pub mod histogram;
 pub mod identity;
 pub mod partition;

@@ -1,5 +1,6 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
+pub mod bench;
 pub mod demo;
 pub mod dlq;
 pub mod drivers;

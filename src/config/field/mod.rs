@@ -5,6 +5,7 @@
 //! (`table.rs`). Names are those of the original Python system where it had the setting.
 
 mod admin;
+mod bench;
 mod delivery;
 mod drivers;
 mod failure;
@@ -60,6 +61,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
+        bench::FIELDS,
         admin::FIELDS,
         drivers::FIELDS,
     ]
@@ -91,7 +93,7 @@ impl Field {
     /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
     /// a command that looks at any database needs one of several.
     pub fn is_required_by(&self, command: Command) -> bool {
-        let one_of_several = self.section == Section::Sink && MESSAGES.contains(&command);
+        let one_of_several = self.section == Section::Sink && LOOKING.contains(&command);
         self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
     }
 
@@ -172,13 +174,15 @@ pub enum Section {
     Sink,
     Run,
     Produce,
+    Bench,
     Admin,
 }
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 9] = [
+    pub const ALL: [Section; 10] = [
         Section::Produce,
+        Section::Bench,
         Section::Admin,
         Section::Kafka,
         Section::Security,
@@ -200,6 +204,7 @@ impl Section {
             Section::Sink => "Sink",
             Section::Run => "Run",
             Section::Produce => "Producing",
+            Section::Bench => "What to measure",
             Section::Admin => "What to show or change",
         }
     }
@@ -223,9 +228,11 @@ const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
     all
 }
 
-/// Commands that look at a database.
+/// Commands that look at a database's rows.
 const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
-const TO_SQLITE: &[Command] = &joined::<{ MESSAGES.len() + 2 }>(&[&[Command::Sqlite], MESSAGES, &[Command::Config]]);
+/// Commands that look at a database.
+const LOOKING: &[Command] = &joined::<{ MESSAGES.len() + OPERATING.len() }>(&[MESSAGES, OPERATING]);
+const TO_SQLITE: &[Command] = &joined::<{ LOOKING.len() + 2 }>(&[&[Command::Sqlite], LOOKING, &[Command::Config]]);
 const TO_SQL: &[Command] =
     &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
 const POSITIONS: &[Command] =
@@ -247,9 +254,18 @@ const ADMIN: &[Command] = &[
 /// Commands that speak to brokers.
 const ON_KAFKA: &[Command] =
     &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + 3 }>(&[
+/// Commands that measure.
+const BENCH: &[Command] = &[Command::BenchDecode, Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd];
+/// Of these, those that read from brokers: their own, or a given cluster's…
+const BENCH_ON_KAFKA: &[Command] = &[Command::BenchConsume, Command::BenchEndToEnd];
+/// …and those that write into a sink.
+const BENCH_ON_SINK: &[Command] = &[Command::BenchSink, Command::BenchEndToEnd];
+/// Commands that know how brokers are reached.
+const TO_BROKERS: &[Command] = &joined::<{ ON_KAFKA.len() + BENCH_ON_KAFKA.len() }>(&[ON_KAFKA, BENCH_ON_KAFKA]);
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 3 }>(&[
     ON_KAFKA,
     MESSAGES,
+    BENCH,
     &[Command::Demo, Command::Broker, Command::CheckDrivers],
 ]);
 
