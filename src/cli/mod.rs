@@ -13,6 +13,7 @@ mod errors;
 pub mod exit;
 mod logging;
 mod messages;
+mod mongo;
 mod odbc;
 mod parser;
 mod positions;

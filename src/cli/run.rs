@@ -116,6 +116,7 @@ fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<
             Ok(Arc::new(sink))
         }
         SinkSettings::Odbc(odbc) => super::odbc::sink(odbc, consumer),
+        SinkSettings::MongoDb(mongo) => super::mongo::sink(mongo, consumer),
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
     }
 }

@@ -22,7 +22,7 @@ fn keeps_the_contract() {
 
 #[test]
 fn puts_bad_records_aside() {
-    bad_records::check(|check| File::over(&checked(check), |_| {}));
+    bad_records::check("CHECK", |check| File::over(&checked(check), |_| {}));
 }
 
 /// The message table with a CHECK.

@@ -10,6 +10,7 @@ mod drivers;
 mod failure;
 mod group;
 mod kafka;
+mod mongodb;
 mod odbc;
 mod operate;
 mod produce;
@@ -57,6 +58,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         failure::FIELDS,
         sink::FIELDS,
         odbc::FIELDS,
+        mongodb::FIELDS,
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
@@ -170,6 +172,7 @@ pub enum Section {
     Delivery,
     Failure,
     Sink,
+    MongoDb,
     Run,
     Produce,
     Admin,
@@ -177,7 +180,7 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 9] = [
+    pub const ALL: [Section; 10] = [
         Section::Produce,
         Section::Admin,
         Section::Kafka,
@@ -186,6 +189,7 @@ impl Section {
         Section::Delivery,
         Section::Failure,
         Section::Sink,
+        Section::MongoDb,
         Section::Run,
     ];
 
@@ -198,6 +202,7 @@ impl Section {
             Section::Delivery => "Delivery and batches",
             Section::Failure => "Failures",
             Section::Sink => "Sink",
+            Section::MongoDb => "MongoDB",
             Section::Run => "Run",
             Section::Produce => "Producing",
             Section::Admin => "What to show or change",
@@ -206,7 +211,8 @@ impl Section {
 }
 
 /// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+const MOVING: &[Command] =
+    &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb, Command::Config];
 
 /// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
