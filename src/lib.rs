@@ -20,11 +20,12 @@
 //! # Layers
 //!
 //! ```text
-//! core ← port ← { engine | kafka, source, sink, broker, ops } ← consumer ← config ← cli
+//! core ← port ← { engine | kafka, mongo, source, sink, broker, ops } ← consumer ← config ← cli
 //! ```
 //!
 //! [`core`] is plain data and decisions: no I/O, no clock, no thread, no lock. [`port`] holds the traits. [`engine`] names no
-//! adapter and adapters name no engine. [`kafka`] is a client of its own and knows neither. Time, threads and the
+//! adapter and adapters name no engine. [`kafka`] is a client of its own and knows neither; `mongo` is what speaks to
+//! MongoDB. Time, threads and the
 //! environment come in through [`door`]. `tests/tidy.rs` reads the `use` lines and fails on a wrong arrow.
 //!
 //! # What always holds, and where it is tested
@@ -53,6 +54,8 @@ pub mod core;
 pub mod door;
 pub mod engine;
 pub mod kafka;
+#[cfg(feature = "mongodb")]
+pub mod mongo;
 pub mod ops;
 pub mod port;
 pub mod sink;

@@ -17,6 +17,7 @@ pub mod exit;
 mod init;
 mod logging;
 mod messages;
+mod mongo;
 mod odbc;
 mod page;
 mod parser;

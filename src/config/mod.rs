@@ -57,6 +57,8 @@ pub enum SinkSettings {
     Sqlite { path: PathBuf, table: String },
     /// Into a database by ODBC.
     Odbc(OdbcSettings),
+    /// Into MongoDB.
+    MongoDb(MongoSettings),
     /// Nowhere: they are counted. For measurements.
     Null,
     /// The command moves no records.
@@ -76,6 +78,20 @@ pub struct OdbcSettings {
     /// Seconds.
     pub query_timeout: u64,
     pub abandoned_connections_max: usize,
+}
+
+/// How to reach MongoDB, and how to use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MongoSettings {
+    pub uri: Secret,
+    /// `None`: the one in the address.
+    pub database: Option<String>,
+    /// `None`: one per topic.
+    pub collection: Option<String>,
+    /// One document per key instead of one per record.
+    pub upsert: bool,
+    /// Seconds.
+    pub timeout: u64,
 }
 
 /// Who logs in where.
@@ -310,6 +326,7 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
+            Command::MongoDb => SinkSettings::MongoDb(self.mongodb()),
             Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune | Command::Plan => {
                 self.any_database()
             }
@@ -335,6 +352,16 @@ impl Reader<'_> {
             "sqlite" => SinkSettings::Sqlite { path: PathBuf::new(), table: self.text("table") },
             "odbc" | "sqlserver" => SinkSettings::Odbc(self.odbc()),
             _ => SinkSettings::Null,
+        }
+    }
+
+    fn mongodb(&mut self) -> MongoSettings {
+        MongoSettings {
+            uri: Secret::new(self.text("mongodb_uri")),
+            database: self.optional_text("mongodb_database"),
+            collection: self.optional_text("mongodb_collection"),
+            upsert: self.text("mongodb_mode") == "upsert",
+            timeout: self.number("mongodb_timeout"),
         }
     }
 
@@ -476,7 +503,7 @@ impl Reader<'_> {
         }
         if self.command == Command::Consume && consumer.delivery == Delivery::ExactlyOnce {
             let message = "delivery exactly-once needs a database that keeps the position: \
-                           consume is at-least-once; use konekt sink sqlite, sqlserver or odbc";
+                           consume is at-least-once; use konekt sink sqlite, sqlserver, odbc or mongodb";
             self.faults.push(Fault::of(self.said_by(&["delivery"]), message.to_owned()));
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`sqlite`] | rows and position in one transaction of a SQLite file | exactly once |
 //! | [`odbc`] | the same in SQL Server, PostgreSQL, MySQL, MariaDB or any database with an ODBC driver | exactly once |
+//! | `mongo` | documents and position in one transaction of a MongoDB replica set; a standalone has at least once | exactly once |
 //! | [`print`](mod@print) | text or JSON lines on an output | at least once |
 //! | [`exec`] | a shell command per batch, JSON lines on its standard input | at least once |
 //! | [`handler`] | a closure of the library's user | at least once |
@@ -19,8 +20,11 @@ pub mod aside;
 pub mod dead_letter;
 pub mod dialect;
 pub mod exec;
+mod group;
 pub mod handler;
 pub mod json;
+#[cfg(feature = "mongodb")]
+pub mod mongo;
 pub mod null;
 pub mod odbc;
 pub mod operate;

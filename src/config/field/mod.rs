@@ -11,6 +11,7 @@ mod drivers;
 mod failure;
 mod group;
 mod kafka;
+mod mongodb;
 mod odbc;
 mod operate;
 mod produce;
@@ -58,6 +59,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         failure::FIELDS,
         sink::FIELDS,
         odbc::FIELDS,
+        mongodb::FIELDS,
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
@@ -173,6 +175,7 @@ pub enum Section {
     Delivery,
     Failure,
     Sink,
+    MongoDb,
     Run,
     Produce,
     Bench,
@@ -181,7 +184,7 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 10] = [
+    pub const ALL: [Section; 11] = [
         Section::Produce,
         Section::Bench,
         Section::Admin,
@@ -191,6 +194,7 @@ impl Section {
         Section::Delivery,
         Section::Failure,
         Section::Sink,
+        Section::MongoDb,
         Section::Run,
     ];
 
@@ -203,6 +207,7 @@ impl Section {
             Section::Delivery => "Delivery and batches",
             Section::Failure => "Failures",
             Section::Sink => "Sink",
+            Section::MongoDb => "MongoDB",
             Section::Run => "Run",
             Section::Produce => "Producing",
             Section::Bench => "What to measure",
@@ -217,6 +222,7 @@ const MOVING: &[Command] = &[
     Command::Sqlite,
     Command::SqlServer,
     Command::Odbc,
+    Command::MongoDb,
     Command::Init,
     Command::Check,
     Command::Config,

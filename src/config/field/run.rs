@@ -7,7 +7,7 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 }
 
 /// Commands that can end by themselves.
-const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc];
+const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb];
 
 /// Commands that can answer in JSON.
 const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 6 }>(&[

@@ -91,7 +91,7 @@ impl Plan {
                 System::Postgres | System::MySql => 2000,
                 System::SqlServer if arrays => 1000,
                 System::Sqlite => 1000,
-                System::SqlServer | System::Any => 200,
+                System::SqlServer | System::MongoDb | System::Any => 200,
             },
             arrays,
             insert_failed: format!(
@@ -155,7 +155,7 @@ fn spelling(system: System) -> Dialect {
         System::Postgres => POSTGRES,
         System::MySql => MYSQL,
         System::Sqlite => SQLITE,
-        System::Any => STANDARD,
+        System::MongoDb | System::Any => STANDARD,
     }
 }
 
@@ -262,7 +262,7 @@ pub fn session_statements(system: System, query_timeout: Duration) -> Vec<Sessio
             optional("PRAGMA journal_mode = WAL".to_owned()),
             optional("PRAGMA synchronous = NORMAL".to_owned()),
         ],
-        System::Any => Vec::new(),
+        System::MongoDb | System::Any => Vec::new(),
     }
 }
 

@@ -95,7 +95,7 @@ impl Trier<'_> {
             System::Postgres => "SELECT version()",
             System::MySql => "SELECT CONCAT(VERSION(), ', ', @@version_comment)",
             System::Sqlite => "SELECT 'SQLite ' || sqlite_version()",
-            System::Any => return None,
+            System::MongoDb | System::Any => return None,
         };
         let text = self.query(sql).ok().flatten()?;
         let line = text.lines().next().unwrap_or_default();
