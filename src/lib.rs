@@ -37,7 +37,7 @@
 //! | 3 | after a partition is given back nothing is written for it | `core/coordinator/tests.rs`, `tests/sinks` (fencing) |
 //! | 4 | exactly once: as many rows as records, whatever is killed, frozen or cut, whenever | `tests/recovery.rs` |
 //! | 5 | bytes held stay within the limit, beside what workers decode at the moment | `kafka/buffer.rs`, `tests/live.rs` |
-//! | 6 | read = written + dead-lettered + in flight + released, at every snapshot | `engine/tests.rs` |
+//! | 6 | read = written + dead-lettered + in flight + released, at every snapshot | `engine/tests.rs`, `tests/http.rs` |
 //! | 7 | a paused partition starts no write and holds no records; the others do not notice | `core/coordinator/tests.rs` |
 //! | 8 | bytes from outside are hostile: no allocation from a claimed length, no panic | `kafka/`, `tests/broker` |
 //!

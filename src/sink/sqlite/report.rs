@@ -51,14 +51,13 @@ impl SqliteReport {
     }
 }
 
+/// How many rows have each status.
+type ByStatus = Vec<(String, u64)>;
+
 /// The rows by status, and the first of them.
-fn rows(
-    connection: &Connection,
-    table: &str,
-    first_rows: usize,
-) -> rusqlite::Result<(Vec<(String, u64)>, Vec<ReportRow>)> {
+fn rows(connection: &Connection, table: &str, first_rows: usize) -> rusqlite::Result<(ByStatus, Vec<ReportRow>)> {
     let table = SQLITE.quoted(table);
-    let by_status: Vec<(String, u64)> = connection
+    let by_status: ByStatus = connection
         .prepare(&format!("SELECT processing_status, count(*) FROM {table} GROUP BY 1 ORDER BY 1"))?
         .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0) as u64)))?
         .collect::<Result<_, _>>()?;
