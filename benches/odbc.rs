@@ -8,13 +8,17 @@
 //!
 //! `cargo bench --bench odbc -- [ROWS] [ROUNDS]`
 //!
+//! `cargo bench --bench odbc -- sqlserver [ROWS] [ROUNDS]` tells what SQL Server costs on this side: the CPU time per row of
+//! our writer and its driver. The server is the tests' TDS double in a process of its own, so rows per second mean nothing.
+//!
 //! `cargo bench --bench odbc -- whole [RECORDS] [ROUNDS]` compares whole runs from a real Kafka into PostgreSQL: the
 //! binary at batch 1,000 with 4 connections, and `baseline/confluent_pyodbc.py` with the same, by the Python that
 //! `KONEKT_BASELINE_PYTHON` names (it needs confluent-kafka and pyodbc).
 
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,11 +34,14 @@ use self::measure::{cpu_seconds, median, order, time};
 use self::support::databases::{self, Database, Server};
 use self::support::kafka;
 use self::support::konekt::Place;
+use self::support::odbc;
 
 #[path = "support/mod.rs"]
 mod measure;
 #[path = "../tests/support/mod.rs"]
 mod support;
+#[path = "../tests/support/tds/mod.rs"]
+mod tds;
 
 const PARTITIONS: usize = 8;
 const BULK_BATCH: usize = 1000;
@@ -46,8 +53,16 @@ fn main() {
         whole(numbers.first().copied().unwrap_or(300_000), numbers.get(1).copied().unwrap_or(3));
         return;
     }
+    if let [double, driver] = &arguments[..]
+        && double == "double"
+    {
+        return be_the_double(Path::new(driver));
+    }
     let data = Data::new(numbers.first().copied().unwrap_or(100_000) / PARTITIONS);
     let rounds = numbers.get(1).copied().unwrap_or(3);
+    if arguments.iter().any(|argument| argument == "sqlserver") {
+        return sql_server(&data, rounds);
+    }
     for (server, bulk) in [
         (databases::durable_postgres(), Contender::new("COPY, from a file", copy)),
         (databases::durable_mariadb(), Contender::new("LOAD DATA, from a file", load_data)),
@@ -178,16 +193,22 @@ fn encoded(values: &[String]) -> RecordBuffer {
 // ---- ours
 
 fn sink(database: &Database<'_>, connections: usize) -> OdbcSink {
-    let mut options = OdbcOptions::new(database.connection_string(), "bench", Arc::new(SystemClock::start()));
+    sink_at(database.connection_string(), connections)
+}
+
+fn sink_at(connection_string: String, connections: usize) -> OdbcSink {
+    let mut options = OdbcOptions::new(connection_string, "bench", Arc::new(SystemClock::start()));
     options.pool_size = connections;
     OdbcSink::new(options).expect("the driver is there")
 }
 
 fn ours(database: &Database<'_>, data: &Data, batch: usize, connections: usize) {
-    let sink = sink(database, connections);
+    write_all(&sink(database, connections), data, batch, connections);
+}
+
+fn write_all(sink: &OdbcSink, data: &Data, batch: usize, connections: usize) {
     std::thread::scope(|scope| {
         for share in data.partitions.chunks(PARTITIONS / connections) {
-            let sink = &sink;
             scope.spawn(move || {
                 let mut writer = sink.writer().expect("a writer opens");
                 for (partition, records) in share {
@@ -285,6 +306,61 @@ fn copy(database: &Database<'_>, data: &Data) {
 fn load_data(database: &Database<'_>, data: &Data) {
     let (file, columns) = (&data.file, columns(database));
     database.run(&format!("LOAD DATA LOCAL INFILE '{file}' INTO TABLE processed_messages {columns}"));
+}
+
+// ---- SQL Server's client side
+
+fn sql_server(data: &Data, rounds: usize) {
+    for name in [odbc::MICROSOFT, odbc::FREETDS] {
+        let Ok(driver) = odbc::driver(name) else {
+            println!("skipped: {name} is not installed");
+            continue;
+        };
+        for batch in [100, 1000, 5000] {
+            let mut cpus = Vec::new();
+            for _ in 0..rounds {
+                let double = Double::start(&driver);
+                let sink = sink_at(double.connection_string.clone(), 1);
+                sink.check().expect("the tables are made");
+                let cpu = cpu_seconds();
+                write_all(&sink, data, batch, 1);
+                cpus.push((cpu_seconds() - cpu) * 1e6 / data.rows() as f64);
+            }
+            println!("{:>6.1} client CPU us per row  {name}, batches of {batch}", median(cpus));
+        }
+    }
+}
+
+/// The double in a process of its own, which ends with its stdin.
+struct Double {
+    process: Child,
+    connection_string: String,
+}
+
+impl Double {
+    fn start(driver: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.arg("double").arg(driver).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("the double starts");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        stdout.read_line(&mut line).expect("the double says where it is");
+        Self { process, connection_string: line.trim().to_owned() }
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().ok();
+    }
+}
+
+/// The other process: says how it is reached, and lives until its stdin ends.
+fn be_the_double(driver: &Path) {
+    let server = tds::TdsServer::start();
+    println!("{}", server.connection_string(driver));
+    std::io::stdin().read_line(&mut String::new()).ok();
 }
 
 // ---- whole runs

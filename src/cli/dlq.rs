@@ -1,28 +1,26 @@
 //! `konekt dlq ls|show|stats|replay`.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, btree_map};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::database;
 use super::exit::{self, Exit, Failure};
 use crate::config::field::Command;
-use crate::config::{Resolved, Settings};
+use crate::config::{Resolved, Settings, SinkSettings};
 use crate::core::civil::{unix_ms_of, utc_text};
-use crate::door::SystemClock;
 use crate::kafka::cluster::{Cluster, TopicsWanted};
 use crate::kafka::producer::{Producer, ProducerOptions};
 use crate::ops::dlq::read::Place;
 use crate::ops::dlq::replay::{Outcome, Resender, in_place, into_sink};
 use crate::ops::dlq::{Counts, Entry, Filter};
-use crate::port::{MemoryBudget, Sink};
-use crate::sink::sqlite::{SqliteFile, SqliteOptions, SqliteSink};
+use crate::port::{MemoryBudget, Writer};
 
 /// Where the letters are, as said on the command line.
 struct Where<'a> {
     settings: &'a Settings,
     topic: Option<String>,
     file: Option<PathBuf>,
-    database: Option<PathBuf>,
-    table: String,
 }
 
 /// Runs one of the commands.
@@ -32,8 +30,6 @@ pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result
         settings,
         topic: Some(resolved.text("dead_letter_topic")).filter(|text| !text.is_empty()),
         file: path("dead_letter_file"),
-        database: path("letters_db"),
-        table: resolved.text("table"),
     };
     let filter = filter(resolved)?;
     let json = resolved.text("format") == "json";
@@ -74,18 +70,24 @@ impl Where<'_> {
         if let Some(path) = &self.file {
             Place::File(path).read(&mut chosen).map_err(failed)?;
         }
-        match (&self.database, self.topic.is_some() || self.file.is_some()) {
+        match (self.names_database(), self.are_letters()) {
             (_, true) => Ok(()),
-            (Some(path), false) => Place::Table(&mut self.rows(path)?).read(&mut chosen).map_err(failed),
-            (None, false) => Err(Failure::new(
+            (true, false) => Place::Table(&mut database::tables(self.settings)?).read(&mut chosen).map_err(failed),
+            (false, false) => Err(Failure::new(
                 Exit::Usage,
-                "say where the letters are: --dead-letter-topic, --dead-letter-file, or --db for the FAILED rows of a table",
+                "say where the letters are: --dead-letter-topic, --dead-letter-file, or the database whose table has \
+                 FAILED rows: --db, --connection-string or --server",
             )),
         }
     }
 
-    fn rows(&self, path: &Path) -> Result<SqliteFile, Failure> {
-        SqliteFile::open(path, &self.table).map_err(|error| Failure::new(Exit::Failed, error))
+    /// Whether they are letters, and not rows.
+    fn are_letters(&self) -> bool {
+        self.topic.is_some() || self.file.is_some()
+    }
+
+    fn names_database(&self) -> bool {
+        !matches!(self.settings.sink, SinkSettings::None)
     }
 
     fn cluster(&self) -> Result<Cluster, Failure> {
@@ -147,30 +149,50 @@ fn replay(place: &Where<'_>, filter: &Filter, resolved: &Resolved) -> Result<(),
     if resolved.switch("dry_run") {
         return place.each(filter, &mut |entry| put(&line(&entry)));
     }
-    match (place.topic.is_some() || place.file.is_some(), &place.database) {
-        (true, Some(path)) => {
-            let mut options = SqliteOptions::new(path, "konekt-dlq", Arc::new(SystemClock::start()));
-            options.table.clone_from(&place.table);
-            options.exactly_once = false;
-            let mut writer = SqliteSink::new(options).writer().map_err(|error| failed(error.message))?;
-            let mut one = |entry: Entry| into_sink(&mut *writer, &entry, &mut outcome).map_err(|error| error.message);
-            place.each(filter, &mut one)?;
+    match (place.are_letters(), place.names_database() && !resolved.switch("resend")) {
+        (true, true) => {
+            let mut writers = Writers { settings: place.settings, open: BTreeMap::new() };
+            place.each(filter, &mut |entry| {
+                let writer = writers.of(&entry.group).map_err(|failure| failure.message)?;
+                into_sink(writer, &entry, &mut outcome).map_err(|error| error.message)
+            })?;
         }
-        (true, None) => {
+        (true, false) => {
             let producer = Producer::new(place.cluster()?, ProducerOptions::default());
             let progress = PathBuf::from(resolved.text("progress"));
             let mut resender = Resender::new(producer, resolved.number("replays_max"), &progress).map_err(failed)?;
             place.each(filter, &mut |entry| resender.send(&entry, &mut outcome))?;
             resender.settle().map_err(failed)?;
         }
-        (false, Some(path)) => {
-            let mut rows = place.rows(path)?;
+        (false, false) if place.names_database() => {
+            let words =
+                "--resend is for the letters of a topic or a file: rows of a table are tried again where they are";
+            return Err(Failure::new(Exit::Usage, words));
+        }
+        (false, _) => {
+            let mut rows = database::tables(place.settings)?;
             let mut one = |entry: Entry| in_place(&mut rows, &entry, &mut outcome).map_err(|error| error.message);
             place.each(filter, &mut one)?;
         }
-        (false, None) => place.each(filter, &mut |_| Ok(()))?,
     }
     conclude(&outcome)
+}
+
+/// A writer for each consumer group that letters belong to.
+struct Writers<'a> {
+    settings: &'a Settings,
+    open: BTreeMap<String, Box<dyn Writer>>,
+}
+
+impl Writers<'_> {
+    fn of(&mut self, group: &str) -> Result<&mut dyn Writer, Failure> {
+        Ok(&mut **match self.open.entry(group.to_owned()) {
+            btree_map::Entry::Occupied(open) => open.into_mut(),
+            btree_map::Entry::Vacant(new) => {
+                new.insert(database::sink(self.settings, group)?.writer().map_err(database::failure)?)
+            }
+        })
+    }
 }
 
 fn conclude(outcome: &Outcome) -> Result<(), Failure> {

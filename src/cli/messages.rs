@@ -2,21 +2,18 @@
 
 use serde::Serialize;
 
+use super::database::{self, failure};
 use super::exit::{self, Exit, Failure};
 use super::report::{bar, grouped};
-use crate::config::{Resolved, Settings, SinkSettings};
+use crate::config::{Resolved, Settings};
 use crate::core::civil::utc_text;
 use crate::core::record::TopicPartition;
-use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::ops::messages::{self, Message, OldRows, Stats};
-use crate::port::SinkError;
-use crate::sink::query::MessageDatabase;
-use crate::sink::sqlite::SqliteMessages;
 
 /// Counts by partition and status.
 pub fn stats(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
-    let stats = messages::stats(&mut *open(settings)?).map_err(failure)?;
+    let stats = messages::stats(&mut *database::messages(settings)?).map_err(failure)?;
     match resolved.switch("json") {
         true => put_json(&stats),
         false => exit::put(&stats_table(&stats)),
@@ -29,7 +26,7 @@ pub fn show(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let number = |name| i64::try_from(resolved.number(name)).unwrap_or(i64::MAX);
     let partition = TopicPartition::new(&*resolved.text("topic"), number("partition") as i32);
     let offset = number("offset");
-    let found = messages::show(&mut *open(settings)?, &partition, offset).map_err(failure)?;
+    let found = messages::show(&mut *database::messages(settings)?, &partition, offset).map_err(failure)?;
     if found.is_empty() {
         let words =
             format!("there is no row of {partition} offset {offset}; `konekt messages stats` shows what there is");
@@ -45,7 +42,7 @@ pub fn show(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
 pub fn prune(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let before_ms = door::unix_ms() - resolved.number("older_than") as i64;
     let before = format!("before {} UTC", utc_text(before_ms));
-    let mut database = open(settings)?;
+    let mut database = database::messages(settings)?;
     let old = messages::older_than(&mut *database, before_ms).map_err(failure)?;
     let rows: u64 = old.iter().map(|old| old.rows).sum();
     if resolved.switch("dry_run") {
@@ -59,20 +56,6 @@ pub fn prune(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
         Failure::new(Exit::Failed, words)
     })?;
     exit::put(&format!("{} rows {before} removed\n", grouped(removed)))
-}
-
-fn open(settings: &Settings) -> Result<Box<dyn MessageDatabase>, Failure> {
-    match &settings.sink {
-        SinkSettings::Sqlite { path, table } => Ok(Box::new(SqliteMessages::open(path, table).map_err(failure)?)),
-        SinkSettings::Odbc(odbc) => super::odbc::messages(odbc, &settings.consumer),
-        _ => Err(Failure::new(Exit::Usage, "this command looks at no database")),
-    }
-}
-
-/// What only a person can mend is a mistake of usage.
-fn failure(error: SinkError) -> Failure {
-    let exit = if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) { Exit::Usage } else { Exit::Failed };
-    Failure::new(exit, error)
 }
 
 fn put_json(value: &impl Serialize) -> Result<(), Failure> {

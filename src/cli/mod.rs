@@ -8,6 +8,7 @@ mod allocator;
 mod bench;
 mod broker;
 mod check_drivers;
+mod database;
 mod demo;
 mod dlq;
 mod errors;
@@ -29,6 +30,7 @@ use std::path::Path;
 use clap::error::ErrorKind;
 
 use self::exit::{Exit, Failure};
+use self::logging::LogFormat;
 use self::parser::Parsed;
 use crate::config::field::Command;
 use crate::config::layers::Surroundings;
@@ -45,7 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match result {
         Ok(()) => Exit::Done,
         Err(failure) => {
-            exit::say(format_args!("konekt: {}", failure.message));
+            exit::complain(&failure);
             failure.exit
         }
     }
@@ -82,7 +84,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
-    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
+    let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
+    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), format);
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),

@@ -1,31 +1,27 @@
 //! `konekt positions show|rewind|forward|forget`: shows what would change, asks, and does that.
 
 use std::io::{self, BufRead, IsTerminal};
-use std::path::Path;
 
+use super::database::{self, failure};
 use super::exit::{self, Exit, Failure};
 use crate::config::field::Command;
 use crate::config::{Resolved, Settings};
 use crate::ops::positions::{Change, Direction, Selection, Target, apply, offsets, plan};
-use crate::port::SinkError;
 use crate::sink::position::{PositionLine, PositionStore};
-use crate::sink::sqlite::{DEFAULT_TABLE, SqliteFile};
 
 /// Runs one of the commands.
 pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
-    let file = resolved.text("sqlite_db");
-    let mut store = SqliteFile::open(Path::new(&file), DEFAULT_TABLE).map_err(failed)?;
+    let mut store = database::tables(settings)?;
     let selection = Selection {
         group: settings.consumer.group_id.clone(),
         topic: resolved.said("only_topic").then(|| resolved.text("only_topic")),
         partition: resolved.said("only_partition").then(|| resolved.number("only_partition") as i32),
     };
-    let lines = PositionStore::list(&mut store).map_err(failed)?;
-    let lines = selection.of(lines);
+    let lines = selection.of(store.list().map_err(failure)?);
     if lines.is_empty() {
         let group = &selection.group;
         let message = format!(
-            "{file} keeps no such position of the group {group}; without any, Kafka's offsets of the group decide, which \
+            "the database keeps no such position of the group {group}; without any, Kafka's offsets of the group decide, which \
              kafka-consumer-groups --reset-offsets changes"
         );
         return Err(Failure::new(Exit::Failed, message));
@@ -73,7 +69,7 @@ fn carry_out(store: &mut dyn PositionStore, changes: &[Change], yes: bool) -> Re
     if !yes && !agreed(changes.len())? {
         return Err(Failure::new(Exit::Failed, "nothing was changed"));
     }
-    let missed = apply(store, changes).map_err(failed)?;
+    let missed = apply(store, changes).map_err(failure)?;
     exit::say(format_args!(
         "{} of {} changed; whoever writes to these partitions now is fenced and goes on from the new position",
         changes.len() - missed.len(),
@@ -133,8 +129,4 @@ fn shown(lines: &[PositionLine], json: bool) -> Result<String, Failure> {
         );
     }
     Ok(page)
-}
-
-fn failed(error: SinkError) -> Failure {
-    Failure::new(Exit::Failed, error)
 }

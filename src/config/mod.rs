@@ -24,6 +24,7 @@ use value::Value;
 use crate::consumer::ConsumerConfig;
 use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
+use crate::ops::http::HttpOptions;
 use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};
 
 /// Checked settings of one command. What a command does not have stands at its default.
@@ -35,6 +36,10 @@ pub struct Settings {
     /// Written to about once a second, as a sign of life.
     pub heartbeat_file: Option<PathBuf>,
     pub log: String,
+    /// Whether lines on stderr are JSON.
+    pub log_json: bool,
+    /// Where health, metrics and the status page are shown.
+    pub http: Option<HttpOptions>,
     pub sink: SinkSettings,
 }
 
@@ -209,6 +214,8 @@ impl Reader<'_> {
             stats_json: self.optional_text("stats_json"),
             heartbeat_file: self.optional_text("heartbeat_file").map(Into::into),
             log: self.text("log"),
+            log_json: self.text("log_format") == "json",
+            http: self.http(),
             sink: self.sink(),
         }
     }
@@ -275,6 +282,11 @@ impl Reader<'_> {
         }
     }
 
+    fn http(&mut self) -> Option<HttpOptions> {
+        let (address, token) = (self.optional_text("http"), self.optional_text("http_token"));
+        address.map(|address| HttpOptions { address, token: token.map(Secret::new) })
+    }
+
     fn topics(&mut self) -> TopicSelection {
         match self.value("topics") {
             Some(Value::Topics(topics)) => topics,
@@ -298,6 +310,15 @@ impl Reader<'_> {
             Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
             Command::BenchSink | Command::BenchEndToEnd => self.measured_sink(),
             Command::BenchConsume => SinkSettings::Null,
+            Command::PositionsShow
+            | Command::PositionsRewind
+            | Command::PositionsForward
+            | Command::PositionsForget => self.any_database(),
+            Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay
+                if !self.named_databases().is_empty() =>
+            {
+                self.any_database()
+            }
             _ => SinkSettings::None,
         }
     }
@@ -338,16 +359,21 @@ impl Reader<'_> {
         }
     }
 
-    /// The one database that is named, be it a file or by ODBC. What a flag names goes before the other sources, which
-    /// may name several for several sinks.
-    fn any_database(&mut self) -> SinkSettings {
+    /// The settings that name a database. What flags name goes before the other sources, which may name several for
+    /// several sinks.
+    fn named_databases(&self) -> Vec<&'static str> {
         const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
         let origin =
             |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
         let flag = |name: &&str| matches!(origin(name), Some(Origin::Flag { .. }));
         let flags: Vec<&'static str> = NAMES.into_iter().filter(flag).collect();
-        let all: Vec<&'static str> = NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
-        match if flags.is_empty() { &all[..] } else { &flags[..] } {
+        let all = || NAMES.into_iter().filter(|name| origin(name).is_some()).collect();
+        if flags.is_empty() { all() } else { flags }
+    }
+
+    /// The one database that is named, be it a file or by ODBC.
+    fn any_database(&mut self) -> SinkSettings {
+        match &self.named_databases()[..] {
             ["sqlite_db"] => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             ["connection_string"] => {
                 let login = OdbcLogin::ConnectionString(Secret::new(self.text("connection_string")));

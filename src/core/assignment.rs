@@ -47,3 +47,21 @@ pub struct Claimed {
     /// Whether a person paused the partition (`Writer::note_pause`).
     pub paused: bool,
 }
+
+impl Claimed {
+    /// There was no row, and none was to be made.
+    pub fn absent() -> Self {
+        Self { next_offset: None, owner_epoch: 0, cluster_id: None, topic_id: None, existed: false, paused: false }
+    }
+
+    /// The row that `claim` began at offset `start`, with the first epoch.
+    pub fn begun(claim: &Claim, start: i64) -> Self {
+        Self {
+            next_offset: Some(start),
+            owner_epoch: 1,
+            cluster_id: claim.cluster_id.as_deref().map(str::to_owned),
+            topic_id: claim.topic_id,
+            ..Self::absent()
+        }
+    }
+}

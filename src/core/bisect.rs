@@ -29,6 +29,8 @@ pub enum Step {
 #[derive(Clone, Copy, Debug)]
 pub struct Halving {
     left: usize,
+    /// The most that is tried together.
+    piece_max: usize,
     /// Of the first so many, at least one is bad; 0 when nothing is known.
     suspects: usize,
     /// Which of these is said to be bad: a hint, no proof.
@@ -38,14 +40,19 @@ pub struct Halving {
 impl Halving {
     /// A search among `count` records of which nothing is known.
     pub fn new(count: usize) -> Self {
-        Self { left: count, suspects: 0, hint: None }
+        Self { left: count, piece_max: usize::MAX, suspects: 0, hint: None }
+    }
+
+    /// The same, trying at most so many together.
+    pub fn in_pieces(self, piece_max: usize) -> Self {
+        Self { piece_max: piece_max.max(1), ..self }
     }
 
     /// What to do next.
     pub fn next(&self) -> Step {
         match (self.left, self.suspects) {
             (0, _) => Step::Done,
-            (left, 0) => Step::Try(left),
+            (left, 0) => Step::Try(left.min(self.piece_max)),
             (_, 1) => Step::PutAside,
             (_, suspects) => Step::Try(match self.hint {
                 Some(0) => 1,
@@ -90,7 +97,7 @@ pub enum Refusal<E> {
     Fatal(E),
 }
 
-/// Tries records `0..count` in pieces and answers the bad ones with their errors, in order; what `attempt` accepted
+/// Makes a search among records in pieces and answers the bad ones with their errors, in order; what `attempt` accepted
 /// stays accepted. It must undo whatever a refused piece did (a savepoint).
 ///
 /// # Errors
@@ -98,10 +105,10 @@ pub enum Refusal<E> {
 /// how many were found and the index of the last.
 ///
 /// ```
-/// use konekt::core::bisect::{Refusal, bisect};
+/// use konekt::core::bisect::{Halving, Refusal, bisect};
 ///
 /// let mut stored = Vec::new();
-/// let bad = bisect(10, 3, |piece| {
+/// let bad = bisect(Halving::new(10), 3, |piece| {
 ///     if piece.contains(&4) {
 ///         return Err(Refusal::Bad { error: "no fours", at: None });
 ///     }
@@ -112,12 +119,13 @@ pub enum Refusal<E> {
 /// assert_eq!(stored, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
 /// ```
 pub fn bisect<E>(
-    count: usize,
+    mut search: Halving,
     bad_max: usize,
     mut attempt: impl FnMut(Range<usize>) -> Result<(), Refusal<E>>,
     too_many: impl FnOnce(E, usize, usize) -> E,
 ) -> Result<Vec<(usize, E)>, E> {
-    let (mut search, mut bad, mut last) = (Halving::new(count), Vec::new(), None);
+    let count = search.left();
+    let (mut bad, mut last) = (Vec::new(), None);
     loop {
         let first = count - search.left();
         match search.next() {
@@ -163,7 +171,7 @@ mod tests {
                 }
             }
         };
-        let found = bisect(count, usize::MAX, attempt, |error, _, _| error).expect("nothing fatal");
+        let found = bisect(Halving::new(count), usize::MAX, attempt, |error, _, _| error).expect("nothing fatal");
         assert!(found.iter().all(|(at, error)| at == error), "each with its own error: {found:?}");
         assert_eq!(kept, (0..count).filter(|at| !bad.contains(at)).collect::<Vec<_>>());
         (found.into_iter().map(|(at, _)| at).collect(), tries)
@@ -192,8 +200,20 @@ mod tests {
     #[test]
     fn too_many_bad_ones_and_what_is_not_their_fault_end_the_search() {
         let all_bad = |piece: Range<usize>| Err(Refusal::Bad { error: piece.start, at: None });
-        assert_eq!(bisect(100, 3, all_bad, |_, found, _| found), Err(4));
-        assert_eq!(bisect(100, 3, |_| Err(Refusal::Fatal("away")), |error, _, _| error), Err("away"));
+        assert_eq!(bisect(Halving::new(100), 3, all_bad, |_, found, _| found), Err(4));
+        assert_eq!(bisect(Halving::new(100), 3, |_| Err(Refusal::Fatal("away")), |error, _, _| error), Err("away"));
+    }
+
+    #[test]
+    fn pieces_are_no_larger_than_asked_for() {
+        let mut pieces = Vec::new();
+        let attempt = |piece: Range<usize>| {
+            pieces.push(piece.clone());
+            if piece.contains(&5) { Err(Refusal::Bad { error: (), at: Some(5) }) } else { Ok(()) }
+        };
+        let bad = bisect(Halving::new(10).in_pieces(4), 9, attempt, |error, _, _| error);
+        assert_eq!(bad, Ok(vec![(5, ())]));
+        assert_eq!(pieces, [0..4, 4..8, 4..5, 6..10]);
     }
 
     proptest! {

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod demo;
 pub mod dlq;
 pub mod drivers;
+pub mod http;
 pub mod lag;
 pub mod messages;
 pub mod orders;

@@ -57,9 +57,15 @@ pub const STANDARD: Dialect = Dialect {
     ..SQLITE
 };
 
-/// PostgreSQL. Ids are compared byte by byte, which is cheaper than by a language's rules.
-pub const POSTGRES: Dialect =
-    Dialect { id: "VARCHAR(36) COLLATE \"C\"", long_text: "TEXT", timestamp: "TIMESTAMPTZ", ..STANDARD };
+/// PostgreSQL. Ids and names are compared byte by byte, which is cheaper than by a language's rules.
+pub const POSTGRES: Dialect = Dialect {
+    key_text: "VARCHAR(255) COLLATE \"C\"",
+    id: "VARCHAR(36) COLLATE \"C\"",
+    name: "VARCHAR(255) COLLATE \"C\"",
+    long_text: "TEXT",
+    timestamp: "TIMESTAMPTZ",
+    ..STANDARD
+};
 
 /// MySQL and MariaDB. Keys are compared exactly: the usual collation takes `A` for `a`.
 pub const MYSQL: Dialect = Dialect {

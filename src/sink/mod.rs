@@ -11,7 +11,8 @@
 //!
 //! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON,
 //! [`dialect`] how each database spells the tables, [`position`] holds the position row's SQL, [`aside`] keeps the records
-//! that a table refuses, [`dead_letter`] is where those go that no table keeps, and [`query`] asks what is in a database.
+//! that a table refuses, [`dead_letter`] is where those go that no table keeps, [`together`] answers for several
+//! batches in one transaction, [`query`] asks what is in a database, and [`operate`] is what a person does with it.
 
 pub mod aside;
 pub mod dead_letter;
@@ -21,11 +22,13 @@ pub mod handler;
 pub mod json;
 pub mod null;
 pub mod odbc;
+pub mod operate;
 pub mod position;
 pub mod print;
 pub mod query;
 pub mod row;
 pub mod sqlite;
+pub mod together;
 
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;

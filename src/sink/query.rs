@@ -1,13 +1,17 @@
-//! Questions to a database beside a run: what [`crate::ops::messages`] needs of SQLite and of ODBC.
+//! A SQL database beside a run, with questions and small changes: what [`crate::ops::messages`] and
+//! [`SqlTables`](super::operate::SqlTables) need of SQLite and of ODBC.
 
 use crate::port::SinkError;
 use crate::sink::dialect::Dialect;
+use crate::sink::position::PositionSql;
 
 /// A parameter of a statement.
 #[derive(Clone, Copy, Debug)]
 pub enum Parameter<'a> {
     Number(i64),
     Text(&'a str),
+    /// Text of ASCII alone, for the columns that hold nothing else: ids and the status.
+    Ascii(&'a str),
     /// A moment, in milliseconds since the Unix epoch.
     Time(i64),
 }
@@ -22,6 +26,15 @@ pub trait MessageDatabase {
 
     /// The message table, quoted.
     fn table(&self) -> &str;
+
+    /// The statements for its position table.
+    fn positions(&self) -> &PositionSql;
+
+    /// Whether there is a position table: with at-least-once delivery there is none.
+    ///
+    /// # Errors
+    /// What the database says.
+    fn has_positions(&mut self) -> Result<bool, SinkError>;
 
     /// All rows that a statement answers; parameters are `?`.
     ///

@@ -80,11 +80,17 @@ pub struct FailedRow {
 
 /// The dead letters of a message table, as a person sees and handles them.
 pub trait FailedRows {
-    /// All of them, in the order of topic, partition and offset.
+    /// The ids of all of them, in the order of topic, partition and offset.
     ///
     /// # Errors
     /// When the table cannot be read.
-    fn list(&mut self) -> Result<Vec<FailedRow>, SinkError>;
+    fn ids(&mut self) -> Result<Vec<String>, SinkError>;
+
+    /// One of them; `None` when it is none any more.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn row(&mut self, id: &str) -> Result<Option<FailedRow>, SinkError>;
 
     /// Makes a good row of it, if the table takes that now. False when it is none of the FAILED rows any more.
     ///

@@ -6,7 +6,9 @@
 #![allow(dead_code, reason = "every test binary includes this module whole and uses its part")]
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
+pub mod bad_records;
 pub mod records;
+pub mod tables;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use konekt::port::{Sink, SinkError, Writer, Written};
 
 use crate::contract::records::{GROUP, Log, Sample};
 use crate::contract::{expect_says, expect_written, owner, partition, settle};
-use crate::subject::Served;
+use crate::subject::{Served, table};
 use crate::support::databases::{self, Server, Session};
 use crate::support::link::Cut;
 use crate::support::{or_skip, wait};
@@ -25,6 +25,7 @@ with_every_server! {
     a_lock_that_is_held_for_long_is_contention,
     a_server_that_does_not_answer_is_left_behind_and_counted,
     five_hundred_partitions_share_four_connections,
+    a_connection_that_carried_a_huge_value_is_not_kept,
     a_record_that_does_not_fit_is_named,
     a_table_that_is_dropped_is_not_made_anew,
     a_table_that_does_not_fit_says_all_that_is_wrong,
@@ -201,17 +202,19 @@ fn five_hundred_partitions_share_four_connections(server: &'static Server) {
     assert_eq!(served.count(), 1500);
 }
 
-/// The database's own columns of DESIGN's table, with something else in the place of `what`.
-fn table(server: &Server, what: &str, instead: &str) -> String {
-    let (partition, offset) = (server.kind().quoted("partition"), server.kind().quoted("offset"));
-    let time = if server.name() == "postgres" { "TIMESTAMPTZ" } else { "DATETIME(3)" };
-    format!(
-        "CREATE TABLE processed_messages (id VARCHAR(36) NOT NULL PRIMARY KEY, topic VARCHAR(255) NOT NULL, \
-         {partition} INT NOT NULL, {offset} BIGINT NOT NULL, message_key TEXT, message_value TEXT NOT NULL, \
-         message_headers TEXT, consumer_group VARCHAR(255) NOT NULL, processing_timestamp {time} NOT NULL, \
-         processing_status VARCHAR(50) NOT NULL, error_message TEXT)"
-    )
-    .replace(what, instead)
+/// Its driver would keep the memory that it took.
+fn a_connection_that_carried_a_huge_value_is_not_kept(server: &'static Server) {
+    let served = Served::new(server, |options| options.pool_size = 1);
+    let (mut writer, epoch) = owner(&served, 1);
+    let opened = |served: &Served<'_>| served.sink.statistics().opened;
+    let (megabyte, many) = ("x".repeat(1_000_000), "y".repeat(20_000_000));
+    for (offset, value, expected) in [(0, &megabyte, 1), (1, &many, 1), (2, &megabyte, 2), (3, &megabyte, 2)] {
+        let sample = Sample { key: None, value: Some(value.as_bytes()), headers: &[] };
+        let log = Log::of(&partition(0), offset, &[sample]);
+        assert_eq!(write(&mut *writer, &log, epoch), new(1));
+        assert_eq!(opened(&served), expected, "after offset {offset}");
+    }
+    expect_written(&served, 0, 4);
 }
 
 fn a_record_that_does_not_fit_is_named(server: &'static Server) {

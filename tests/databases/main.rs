@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod live;
 mod messages;
+mod operate;
 mod refusals;
 mod subject;
 #[path = "../support/mod.rs"]

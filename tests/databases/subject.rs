@@ -6,27 +6,58 @@ use std::time::Duration;
 
 use konekt::TopicPartition;
 use konekt::port::Sink;
-use konekt::sink::odbc::{OdbcOptions, OdbcSink};
+use konekt::sink::odbc::{OdbcMessages, OdbcOptions, OdbcSink};
+use konekt::sink::operate::SqlTables;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::contract::records::GROUP;
-use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject};
+use crate::contract::tables::{self, SqlSubject};
+use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject, bad_records};
 use crate::support::databases::{Database, Server};
 use crate::support::link::Link;
 use crate::support::{odbc, or_skip};
 use crate::with_every_server;
 
-with_every_server!(keeps_the_contract);
+with_every_server!(keeps_the_contract, puts_bad_records_aside, has_tables_for_people);
 
 fn keeps_the_contract(server: &'static Server) {
     contract::check(|| Served::new(server, |_| {}));
 }
 
+fn puts_bad_records_aside(server: &'static Server) {
+    bad_records::check(|check| Served::over(server, &checked(server, check), |_| {}));
+}
+
+fn has_tables_for_people(server: &'static Server) {
+    tables::check(|check| Served::over(server, &checked(server, check), |_| {}));
+}
+
+/// The message table with a CHECK, which is called `refuse`.
+pub fn checked(server: &Server, check: &str) -> String {
+    table(server, "error_message TEXT)", &format!("error_message TEXT, CONSTRAINT refuse CHECK ({check}))"))
+}
+
+/// The database's own columns of DESIGN's table, with something else in the place of `what`.
+pub fn table(server: &Server, what: &str, instead: &str) -> String {
+    let (partition, offset) = (server.kind().quoted("partition"), server.kind().quoted("offset"));
+    let time = if server.name() == "postgres" { "TIMESTAMPTZ" } else { "DATETIME(3)" };
+    format!(
+        "CREATE TABLE processed_messages (id VARCHAR(36) NOT NULL PRIMARY KEY, topic VARCHAR(255) NOT NULL, \
+         {partition} INT NOT NULL, {offset} BIGINT NOT NULL, message_key TEXT, message_value TEXT NOT NULL, \
+         message_headers TEXT, consumer_group VARCHAR(255) NOT NULL, processing_timestamp {time} NOT NULL, \
+         processing_status VARCHAR(50) NOT NULL, error_message TEXT)"
+    )
+    .replace(what, instead)
+}
+
 #[test]
 fn sqlite_by_odbc_keeps_the_contract() {
     let Some(driver) = or_skip(odbc::driver(odbc::SQLITE)) else { return };
-    contract::check(|| SqliteByOdbc::new(&driver.display().to_string()));
+    let driver = driver.display().to_string();
+    contract::check(|| SqliteByOdbc::over(&driver, ""));
+    bad_records::check(|check| SqliteByOdbc::over(&driver, check));
+    tables::check(|check| SqliteByOdbc::over(&driver, check));
 }
 
 /// A sink over a new database of a server.
@@ -59,10 +90,19 @@ impl<'a> Served<'a> {
 
 /// A sink by this connection string.
 pub fn sink(connection_string: &str, change: impl Fn(&mut OdbcOptions)) -> OdbcSink {
-    let mut options = OdbcOptions::new(connection_string, GROUP, Arc::new(Standing));
-    (options.connection_timeout, options.query_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
+    let mut options = options(connection_string);
     change(&mut options);
     OdbcSink::new(options).expect("the driver is there")
+}
+
+fn options(connection_string: &str) -> OdbcOptions {
+    let mut options = OdbcOptions::new(connection_string, GROUP, Arc::new(Standing));
+    (options.connection_timeout, options.query_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
+    options
+}
+
+fn tables_of(connection_string: &str) -> SqlTables {
+    SqlTables::new(Box::new(OdbcMessages::connect(options(connection_string)).expect("a connection")))
 }
 
 impl Subject for Served<'_> {
@@ -109,6 +149,16 @@ impl Subject for Served<'_> {
     }
 }
 
+impl SqlSubject for Served<'_> {
+    fn tables(&self) -> SqlTables {
+        tables_of(&self.database.connection_string())
+    }
+
+    fn run(&self, sql: &str) {
+        self.database.run(sql);
+    }
+}
+
 fn stored_position(row: Vec<Value>) -> StoredPosition {
     let number = |index: usize| row[index].as_i64().expect("a number");
     let [next_offset, epoch, written, dead_lettered, skipped] = [0, 1, 2, 3, 4].map(number);
@@ -137,21 +187,31 @@ fn stored_row(row: Vec<Value>) -> StoredRow {
 /// A sink over a SQLite file by SQLite's ODBC driver.
 struct SqliteByOdbc {
     folder: TempDir,
+    connection_string: String,
     sink: OdbcSink,
 }
 
 impl SqliteByOdbc {
-    fn new(driver: &str) -> Self {
+    /// With a message table that has this CHECK, if any.
+    fn over(driver: &str, check: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("k.db");
-        let sink = sink(&format!("Driver={driver};Database={}", file.display()), |_| {});
-        Self { folder, sink }
+        let connection_string = format!("Driver={driver};Database={}", folder.path().join("k.db").display());
+        let made = Self { sink: sink(&connection_string, |_| {}), folder, connection_string };
+        if !check.is_empty() {
+            made.run(&format!(
+                r#"CREATE TABLE processed_messages (id VARCHAR(36) PRIMARY KEY, topic TEXT, "partition" INTEGER, "offset"
+                BIGINT, message_key TEXT, message_value TEXT, message_headers TEXT, consumer_group TEXT,
+                processing_timestamp DATETIME, processing_status TEXT, error_message TEXT, CONSTRAINT refuse CHECK ({check}))"#
+            ));
+        }
+        made
     }
 
     /// Asked in a process of its own: two copies of SQLite in one process take each other's locks away.
     fn select(&self, sql: &str) -> Vec<Vec<Value>> {
         const SCRIPT: &str = "import json, sqlite3, sys\n\
-                              for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(json.dumps(row))";
+                              with sqlite3.connect(sys.argv[1]) as database:\n\
+                              \x20 for row in database.execute(sys.argv[2]): print(json.dumps(row))";
         let file = self.folder.path().join("k.db");
         let output = Command::new("python3").args(["-c", SCRIPT]).arg(file).arg(sql).output().expect("python3");
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
@@ -186,5 +246,15 @@ impl Subject for SqliteByOdbc {
 
     fn stores_nul(&self) -> bool {
         false
+    }
+}
+
+impl SqlSubject for SqliteByOdbc {
+    fn tables(&self) -> SqlTables {
+        tables_of(&self.connection_string)
+    }
+
+    fn run(&self, sql: &str) {
+        self.select(sql);
     }
 }

@@ -1,6 +1,5 @@
-//! What every sink promises ([`contract`], [`bad_records`]), and what single ones promise beyond that.
+//! What every sink promises ([`contract`]), and what single ones promise beyond that.
 
-mod bad_records;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod lines;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use konekt::TopicPartition;
 use konekt::core::verdict::ErrorClass;
 use konekt::port::{Sink, SinkError, Write, Writer, Written};
-use konekt::sink::sqlite::{SqliteOptions, SqliteReport, SqliteSink};
+use konekt::sink::operate::SqlTables;
+use konekt::sink::sqlite::{DEFAULT_TABLE, SqliteMessages, SqliteOptions, SqliteReport, SqliteSink};
 use rusqlite::{Connection, OptionalExtension};
 use tempfile::TempDir;
 
-use crate::bad_records;
 use crate::contract::records::{GROUP, Log, Sample, claim};
-use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject};
+use crate::contract::tables::{self, SqlSubject};
+use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject, bad_records};
 
 #[test]
 fn keeps_the_contract() {
@@ -23,6 +24,11 @@ fn keeps_the_contract() {
 #[test]
 fn puts_bad_records_aside() {
     bad_records::check(|check| File::over(&checked(check), |_| {}));
+}
+
+#[test]
+fn has_tables_for_people() {
+    tables::check(|check| File::over(&checked(check), |_| {}));
 }
 
 /// The message table with a CHECK.
@@ -138,6 +144,16 @@ impl Subject for File {
             })
         });
         row.optional().unwrap()
+    }
+}
+
+impl SqlSubject for File {
+    fn tables(&self) -> SqlTables {
+        SqlTables::new(Box::new(SqliteMessages::open(&self.path(), DEFAULT_TABLE).unwrap()))
+    }
+
+    fn run(&self, sql: &str) {
+        self.look().execute_batch(sql).unwrap();
     }
 }
 

@@ -14,6 +14,7 @@ mod faults;
 mod login;
 mod sink;
 mod statements;
+mod trial;
 mod wire;
 
 use client::Client;
@@ -52,10 +53,13 @@ with_both_drivers! {
     crate::faults::lost_links as a_cut_link_keeps_what_was_committed,
     crate::faults::late_answers as late_answers_and_none,
     crate::sink::contract as the_sink_keeps_the_contract,
+    crate::sink::bad_records as the_sink_puts_bad_records_aside,
+    crate::sink::tables as the_sinks_tables_are_looked_after,
     crate::sink::refusals as each_refusal_has_its_class_and_passes,
     crate::sink::bad_record as a_record_that_does_not_fit_is_named,
     crate::sink::lost_links as a_lost_link_repeats_and_loses_nothing,
     crate::sink::silence as a_server_that_does_not_answer_is_left_behind,
+    crate::trial::connect as check_drivers_tries_a_database,
     crate::sink::logins as a_login_that_is_refused_says_why,
 }
 

@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 use konekt::TopicPartition;
 use konekt::core::verdict::ErrorClass;
 use konekt::port::{Sink, Written};
-use konekt::sink::odbc::{OdbcOptions, OdbcSink};
+use konekt::sink::odbc::{OdbcMessages, OdbcOptions, OdbcSink};
+use konekt::sink::operate::SqlTables;
 
 use crate::client::Client;
 use crate::contract::records::{GROUP, Log, Sample};
+use crate::contract::tables::{self, SqlSubject};
 use crate::contract::{
-    self, Standing, StoredPosition, StoredRow, Subject, expect_says, expect_written, owner, partition, settle,
+    self, Standing, StoredPosition, StoredRow, Subject, bad_records, expect_says, expect_written, owner, partition,
+    settle,
 };
-use crate::tds::{Action, Fault, On, PASSWORD, Value};
+use crate::tds::{Action, Call, Event, Fault, On, PASSWORD, Value};
 
 /// A sink over a double of its own.
 struct Doubled {
@@ -27,6 +30,13 @@ impl Doubled {
         Self { client, sink }
     }
 
+    /// With a message table that has this CHECK.
+    fn over(client: Client, check: &str) -> Self {
+        let doubled = Self::new(client, |_| {});
+        doubled.run(&table("NVARCHAR(MAX) NOT NULL", &format!(", CHECK ({check})")));
+        doubled
+    }
+
     fn script(&self, on: On, within: &str, action: Action) {
         let fault = Fault::new(on, action);
         self.client.server.faults().push(if within.is_empty() { fault } else { fault.within(within) });
@@ -34,10 +44,26 @@ impl Doubled {
 }
 
 fn sink(connection_string: &str, change: impl FnOnce(&mut OdbcOptions)) -> OdbcSink {
-    let mut options = OdbcOptions::new(connection_string, GROUP, Arc::new(Standing));
-    (options.connection_timeout, options.query_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
+    let mut options = options(connection_string);
     change(&mut options);
     OdbcSink::new(options).expect("the driver is there")
+}
+
+fn options(connection_string: &str) -> OdbcOptions {
+    let mut options = OdbcOptions::new(connection_string, GROUP, Arc::new(Standing));
+    (options.connection_timeout, options.query_timeout) = (Duration::from_secs(5), Duration::from_secs(5));
+    options
+}
+
+/// The message table, with this type of its values, and something behind its columns.
+fn table(value: &str, more: &str) -> String {
+    format!(
+        "CREATE TABLE [processed_messages] ([id] VARCHAR(36) NOT NULL PRIMARY KEY, [topic] NVARCHAR(255) NOT NULL, \
+         [partition] INT NOT NULL, [offset] BIGINT NOT NULL, [message_key] NVARCHAR(MAX), [message_value] {value}, \
+         [message_headers] NVARCHAR(MAX), [consumer_group] NVARCHAR(255) NOT NULL, \
+         [processing_timestamp] DATETIME2(3) NOT NULL, [processing_status] VARCHAR(50) NOT NULL, \
+         [error_message] NVARCHAR(MAX){more})"
+    )
 }
 
 impl Subject for Doubled {
@@ -69,6 +95,32 @@ impl Subject for Doubled {
     }
 }
 
+impl SqlSubject for Doubled {
+    fn tables(&self) -> SqlTables {
+        let options = options(&self.client.connection_string());
+        SqlTables::new(Box::new(OdbcMessages::connect(options).expect("a connection")))
+    }
+
+    fn run(&self, sql: &str) {
+        self.client.server.execute(sql);
+    }
+
+    /// FreeTDS sends rows one by one, so they are most of what arrives.
+    fn statements(&self) -> Option<usize> {
+        let arrived = || self.client.server.log().into_iter().filter(|entry| is_statement(&entry.event)).count();
+        self.client.is_microsofts().then(arrived)
+    }
+}
+
+/// Whether it executes something: to prepare a statement is to say it before.
+fn is_statement(event: &Event) -> bool {
+    match event {
+        Event::Batch(_) | Event::Transaction(_) => true,
+        Event::Calls(calls) => calls.iter().any(|call| !matches!(call, Call::Prepare { .. } | Call::Unprepare { .. })),
+        Event::Login { .. } | Event::Attention | Event::Ended(_) => false,
+    }
+}
+
 fn stored_row(row: &[Value]) -> StoredRow {
     let text = |index: usize| row[index].as_text();
     let optional = |index: usize| (row[index] != Value::Null).then(|| text(index));
@@ -90,6 +142,19 @@ fn stored_row(row: &[Value]) -> StoredRow {
 
 pub fn contract(client: &Client) {
     contract::check(|| Doubled::new(client.afresh(), |_| {}));
+}
+
+/// As a sink does that starts.
+pub fn make_tables(client: &Client) {
+    sink(&client.connection_string(), |_| {}).check().expect("the tables are made");
+}
+
+pub fn bad_records(client: &Client) {
+    bad_records::check(|check| Doubled::over(client.afresh(), check));
+}
+
+pub fn tables(client: &Client) {
+    tables::check(|check| Doubled::over(client.afresh(), check));
 }
 
 /// Errors that pass: nothing is written with them, everything without.
@@ -125,13 +190,7 @@ pub fn refusals(client: &Client) {
 /// Only the record that the table refuses is to blame, whichever row of the array it is.
 pub fn bad_record(client: &Client) {
     let doubled = Doubled::new(client.afresh(), |_| {});
-    doubled.client.server.execute(
-        "CREATE TABLE [processed_messages] ([id] VARCHAR(36) NOT NULL PRIMARY KEY, [topic] NVARCHAR(255) NOT NULL, \
-         [partition] INT NOT NULL, [offset] BIGINT NOT NULL, [message_key] NVARCHAR(MAX), \
-         [message_value] NVARCHAR(20) NOT NULL, [message_headers] NVARCHAR(MAX), [consumer_group] NVARCHAR(255) NOT NULL, \
-         [processing_timestamp] DATETIME2(3) NOT NULL, [processing_status] VARCHAR(50) NOT NULL, \
-         [error_message] NVARCHAR(MAX))",
-    );
+    doubled.run(&table("NVARCHAR(20) NOT NULL", ""));
     let (mut writer, epoch) = owner(&doubled, 2);
     let long = "x".repeat(21);
     for bad in [0, 7, 19] {

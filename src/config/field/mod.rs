@@ -93,7 +93,7 @@ impl Field {
     /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
     /// a command that looks at any database needs one of several.
     pub fn is_required_by(&self, command: Command) -> bool {
-        let one_of_several = self.section == Section::Sink && MESSAGES.contains(&command);
+        let one_of_several = self.section == Section::Sink && LOOKING.contains(&command);
         self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
     }
 
@@ -228,9 +228,11 @@ const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
     all
 }
 
-/// Commands that look at a database.
+/// Commands that look at a database's rows.
 const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
-const TO_SQLITE: &[Command] = &joined::<{ MESSAGES.len() + 2 }>(&[&[Command::Sqlite], MESSAGES, &[Command::Config]]);
+/// Commands that look at a database.
+const LOOKING: &[Command] = &joined::<{ MESSAGES.len() + OPERATING.len() }>(&[MESSAGES, OPERATING]);
+const TO_SQLITE: &[Command] = &joined::<{ LOOKING.len() + 2 }>(&[&[Command::Sqlite], LOOKING, &[Command::Config]]);
 const TO_SQL: &[Command] =
     &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
 const POSITIONS: &[Command] =

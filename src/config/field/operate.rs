@@ -9,14 +9,6 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 const CHANGING: &[Command] = &[Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
 
 pub(super) const FIELDS: &[Field] = &[
-    field(
-        "letters_db",
-        Kind::Text,
-        Default::Nothing,
-        "The SQLite file: its FAILED rows, or where to replay letters to.",
-    )
-    .commands(DLQ)
-    .flagged("db"),
     field("only_topic", Kind::Text, Default::Nothing, "Only what comes from this topic.")
         .commands(OPERATING)
         .flagged("topic"),
@@ -33,6 +25,8 @@ pub(super) const FIELDS: &[Field] = &[
         .commands(DLQ),
     field("since", Kind::Text, Default::Nothing, "Only letters from this time on, in UTC.").commands(DLQ),
     field("until", Kind::Text, Default::Nothing, "Only letters before this time, in UTC.").commands(DLQ),
+    field("resend", Kind::Switch, Default::Is("false"), "Send records back to their topics, not into a database.")
+        .commands(&[Command::DlqReplay]),
     field("replays_max", count(1, 1_000_000), Default::Is("3"), "How often a record may be sent back to its topic.")
         .commands(&[Command::DlqReplay]),
     field(

@@ -9,7 +9,7 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 pub(super) const FIELDS: &[Field] = &[
     field("sqlite_db", Kind::Text, Default::Required, "The SQLite file; a sink makes it when absent.")
         .variables(&["SQLITE_DB"])
-        .commands(&joined::<{ TO_SQLITE.len() + POSITIONS.len() }>(&[TO_SQLITE, POSITIONS]))
+        .commands(TO_SQLITE)
         .flagged("db"),
     field(
         "table",
@@ -18,7 +18,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The table, or schema.table by ODBC; made when absent.",
     )
     .variables(&["KONEKT_TABLE"])
-    .commands(&joined::<{ TO_SQL.len() + DLQ.len() }>(&[TO_SQL, DLQ])),
+    .commands(TO_SQL),
     field("format", Kind::Choice(&["text", "json"]), Default::Is("text"), "How records are printed.")
         .variables(&["KONEKT_FORMAT"])
         .commands(&[Command::Consume, Command::PositionsShow, Command::DlqList, Command::DlqStats, Command::Config]),

@@ -41,8 +41,12 @@ impl Place<'_> {
             Place::File(path) => read_file(path, take),
             Place::Topic { options, topic, partitions } => read_topic(*options, &topic, partitions, take),
             Place::Table(rows) => {
-                let rows = rows.list().map_err(|error| error.to_string())?;
-                rows.into_iter().try_for_each(|row| take(Entry::of_row(row)))
+                for id in rows.ids().map_err(|error| error.to_string())? {
+                    if let Some(row) = rows.row(&id).map_err(|error| error.to_string())? {
+                        take(Entry::of_row(row))?;
+                    }
+                }
+                Ok(())
             }
         }
     }

@@ -76,7 +76,7 @@ fn parse(said: &str) -> Loaded {
 /// Loads the driver with this file into this process.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub fn load_here(file: &Path) -> Loaded {
-    crate::sink::odbc::trial::load(file).map_or_else(|words| explain(&words), |()| Loaded::Yes)
+    crate::sink::odbc::load(file).map_or_else(|words| explain(&words), |()| Loaded::Yes)
 }
 
 /// Without ODBC nothing can be loaded.

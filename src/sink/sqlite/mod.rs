@@ -2,8 +2,8 @@
 //!
 //! The flow: [`SqliteSink`] opens a connection and makes or checks the tables (`open.rs`); its writer claims partitions
 //! and writes batches (`writer.rs`), each call in one transaction (`transaction.rs`); `error.rs` gives SQLite's result
-//! codes their class and says what to do; [`SqliteReport`] reads back what is in the file, [`SqliteMessages`] answers
-//! questions about it, and with [`SqliteFile`] a person looks after positions and dead letters.
+//! codes their class and says what to do; [`SqliteReport`] reads back what is in the file, and [`SqliteMessages`] answers
+//! questions about it and makes the small changes that a person asks for.
 //!
 //! One writer at a time is SQLite's rule, so `writers_max` is 1, and batches of several partitions that wait together
 //! go into one transaction, since a transaction's end is what costs most.
@@ -18,7 +18,6 @@
 
 mod error;
 mod open;
-mod operate;
 mod query;
 mod report;
 mod transaction;
@@ -33,7 +32,6 @@ use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
 
 #[cfg(test)]
 pub(crate) use error::class_of_code;
-pub use operate::SqliteFile;
 pub use query::SqliteMessages;
 pub use report::{ReportRow, SqliteReport};
 

@@ -11,6 +11,7 @@ use super::open::plain;
 use crate::core::civil::utc_text;
 use crate::port::SinkError;
 use crate::sink::dialect::{Dialect, SQLITE};
+use crate::sink::position::{self, PositionSql};
 use crate::sink::query::{MessageDatabase, Parameter, Row};
 
 /// How long to wait for the lock of a run that is writing.
@@ -18,9 +19,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open file; it is not made when it is absent.
 pub struct SqliteMessages {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
     table: String,
+    positions: PositionSql,
 }
 
 impl SqliteMessages {
@@ -29,11 +31,17 @@ impl SqliteMessages {
     /// # Errors
     /// When there is no such file, or it cannot be opened.
     pub fn open(path: &Path, table: &str) -> Result<Self, SinkError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::open_to(OpenFlags::SQLITE_OPEN_READ_WRITE, path, table)
+    }
+
+    /// Opens the file to read or also to write.
+    pub(super) fn open_to(mode: OpenFlags, path: &Path, table: &str) -> Result<Self, SinkError> {
+        let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(plain(path), flags).map_err(|error| open_error(path, &error, false))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| sink_error(path, "set it up", &error))?;
-        Ok(Self { connection, path: path.to_owned(), table: SQLITE.quoted(table) })
+        let (table, positions) = (SQLITE.quoted(table), PositionSql::new(&SQLITE));
+        Ok(Self { connection, path: path.to_owned(), table, positions })
     }
 }
 
@@ -44,6 +52,17 @@ impl MessageDatabase for SqliteMessages {
 
     fn table(&self) -> &str {
         &self.table
+    }
+
+    fn positions(&self) -> &PositionSql {
+        &self.positions
+    }
+
+    fn has_positions(&mut self) -> Result<bool, SinkError> {
+        // Asked by SQL, since a connection's own idea of the schema may be older than the table.
+        let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?))";
+        let found = self.connection.query_row(sql, [position::TABLE], |row| row.get(0));
+        found.map_err(|error| sink_error(&self.path, "read it", &error))
     }
 
     fn query(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, SinkError> {
@@ -70,7 +89,7 @@ fn bound<'a>(parameters: &'a [Parameter<'_>]) -> Vec<Box<dyn ToSql + 'a>> {
     let bind = |parameter: &Parameter<'a>| -> Box<dyn ToSql + 'a> {
         match *parameter {
             Parameter::Number(number) => Box::new(number),
-            Parameter::Text(text) => Box::new(text),
+            Parameter::Text(text) | Parameter::Ascii(text) => Box::new(text),
             Parameter::Time(unix_ms) => Box::new(utc_text(unix_ms)),
         }
     };

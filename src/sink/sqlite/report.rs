@@ -4,11 +4,12 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::SqliteMessages;
 use super::error::sink_error;
-use super::operate::{count, existing, positions};
 use crate::port::SinkError;
 use crate::sink::dialect::SQLITE;
-use crate::sink::position::PositionLine;
+use crate::sink::operate::SqlTables;
+use crate::sink::position::{PositionLine, PositionStore};
 
 /// What a database holds.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -41,33 +42,41 @@ impl SqliteReport {
     /// # Errors
     /// When the file cannot be opened, or the table is not there.
     pub fn read(path: &Path, table: &str, first_rows: usize) -> Result<Self, SinkError> {
-        let connection = existing(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Self::query(&connection, table, first_rows).map_err(|error| sink_error(path, "read it", &error))
-    }
-
-    fn query(connection: &Connection, table: &str, first_rows: usize) -> rusqlite::Result<Self> {
-        let table = SQLITE.quoted(table);
-        let by_status: Vec<(String, u64)> = connection
-            .prepare(&format!("SELECT processing_status, count(*) FROM {table} GROUP BY 1 ORDER BY 1"))?
-            .query_map([], |row| Ok((row.get(0)?, count(row, 1)?)))?
-            .collect::<Result<_, _>>()?;
-        let first_rows = connection
-            .prepare(&format!(
-                r#"SELECT topic, "partition", "offset", message_key, substr(message_value, 1, 200), processing_status
-                   FROM {table} ORDER BY topic, "partition", "offset" LIMIT ?"#
-            ))?
-            .query_map([first_rows as i64], |row| {
-                Ok(ReportRow {
-                    topic: row.get(0)?,
-                    partition: row.get(1)?,
-                    offset: row.get(2)?,
-                    key: row.get(3)?,
-                    value: row.get(4)?,
-                    status: row.get(5)?,
-                })
-            })?
-            .collect::<Result<_, _>>()?;
+        let database = SqliteMessages::open_to(OpenFlags::SQLITE_OPEN_READ_ONLY, path, table)?;
+        let (by_status, first_rows) =
+            rows(&database.connection, table, first_rows).map_err(|error| sink_error(path, "read it", &error))?;
         let rows = by_status.iter().map(|(_, count)| count).sum();
-        Ok(Self { rows, by_status, first_rows, positions: positions(connection)? })
+        let positions = SqlTables::new(Box::new(database)).list()?;
+        Ok(Self { rows, by_status, first_rows, positions })
     }
+}
+
+/// The rows by status, and the first of them.
+fn rows(
+    connection: &Connection,
+    table: &str,
+    first_rows: usize,
+) -> rusqlite::Result<(Vec<(String, u64)>, Vec<ReportRow>)> {
+    let table = SQLITE.quoted(table);
+    let by_status: Vec<(String, u64)> = connection
+        .prepare(&format!("SELECT processing_status, count(*) FROM {table} GROUP BY 1 ORDER BY 1"))?
+        .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0) as u64)))?
+        .collect::<Result<_, _>>()?;
+    let first_rows = connection
+        .prepare(&format!(
+            r#"SELECT topic, "partition", "offset", message_key, substr(message_value, 1, 200), processing_status
+                   FROM {table} ORDER BY topic, "partition", "offset" LIMIT ?"#
+        ))?
+        .query_map([first_rows as i64], |row| {
+            Ok(ReportRow {
+                topic: row.get(0)?,
+                partition: row.get(1)?,
+                offset: row.get(2)?,
+                key: row.get(3)?,
+                value: row.get(4)?,
+                status: row.get(5)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok((by_status, first_rows))
 }

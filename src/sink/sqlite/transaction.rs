@@ -19,6 +19,7 @@ use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written
 use crate::sink::aside::put_aside;
 use crate::sink::position::{Position, fenced};
 use crate::sink::row::{Row, RowBuffer};
+use crate::sink::together::Failure;
 
 /// A transaction in progress, with all that is needed to write in it.
 pub struct Work<'a> {
@@ -44,26 +45,10 @@ impl<'a> Work<'a> {
         if taken > 0 {
             return self.claimed(&claim.partition);
         }
-        let Some(start) = claim.start_if_absent else {
-            return Ok(Claimed {
-                next_offset: None,
-                owner_epoch: 0,
-                cluster_id: None,
-                topic_id: None,
-                existed: false,
-                paused: false,
-            });
-        };
+        let Some(start) = claim.start_if_absent else { return Ok(Claimed::absent()) };
         let mut insert = self.transaction.prepare_cached(&sql.insert).map_err(failed)?;
         insert.execute(params![group, &**topic, partition, start, cluster_id, topic_id, self.now]).map_err(failed)?;
-        Ok(Claimed {
-            next_offset: Some(start),
-            owner_epoch: 1,
-            cluster_id: cluster_id.map(str::to_owned),
-            topic_id: claim.topic_id,
-            existed: false,
-            paused: false,
-        })
+        Ok(Claimed::begun(claim, start))
     }
 
     /// The row that was just taken.
@@ -95,7 +80,7 @@ impl<'a> Work<'a> {
         if let Some(step) = &write.position
             && !self.advance(write, step)?
         {
-            return Ok(repeated(&write.batch));
+            return Ok(Written::all_repeated(write.batch.len() as u64));
         }
         let Inserted { new, bad } = self.insert(&write.batch, &write.ids, aside)?;
         if let (Some(aside), false) = (aside, bad.is_empty()) {
@@ -221,7 +206,7 @@ impl<'a> Work<'a> {
             Some(offset) => format!("{what} {partition} offset {offset}"),
             None => format!("{what} ({partition})"),
         };
-        let mut failure = Failure::of_database(&self.options.path, &what, error);
+        let mut failure = failure_of(&self.options.path, &what, error);
         failure.others_may_succeed = matches!(failure.error.class, ErrorClass::Data | ErrorClass::Unclassified);
         if failure.error.class == ErrorClass::Data {
             failure.error.offset = offset;
@@ -276,48 +261,7 @@ pub fn read_position(
     .optional()
 }
 
-/// The answer for a batch that was committed before.
-pub fn repeated(batch: &MessageBatch<'_>) -> Written {
-    let records = batch.len() as u64;
-    Written { repeated: records, ..Written::all(records) }
-}
-
-/// Why a transaction did not happen.
-pub struct Failure {
-    pub error: SinkError,
-    /// The other batches of the transaction may succeed without the one that failed.
-    pub others_may_succeed: bool,
-    /// The connection must be opened again.
-    pub reopen: bool,
-    /// The failure was an answer to COMMIT, which may have been carried out.
-    pub outcome_unknown: bool,
-}
-
-impl Failure {
-    /// One that concerns everything in the transaction.
-    pub fn of_database(path: &Path, what: &str, error: &rusqlite::Error) -> Self {
-        Self {
-            error: sink_error(path, what, error),
-            others_may_succeed: false,
-            reopen: needs_reopening(error),
-            outcome_unknown: false,
-        }
-    }
-
-    /// The answer to COMMIT.
-    pub fn of_commit(path: &Path, error: &rusqlite::Error) -> Self {
-        Self { outcome_unknown: true, ..Self::of_database(path, "commit", error) }
-    }
-
-    /// One that concerns a single batch, and not the connection.
-    fn of_batch(error: SinkError) -> Self {
-        Self { error, others_may_succeed: true, reopen: false, outcome_unknown: false }
-    }
-}
-
-impl From<SinkError> for Failure {
-    /// What the dead letters answered.
-    fn from(error: SinkError) -> Self {
-        Self::of_batch(error)
-    }
+/// A failure of SQLite that concerns everything in the transaction.
+pub fn failure_of(path: &Path, what: &str, error: &rusqlite::Error) -> Failure {
+    Failure::of_all(sink_error(path, what, error), needs_reopening(error))
 }

@@ -1,8 +1,8 @@
 //! Claims partitions and writes batches, each call in one transaction.
 //!
-//! When a batch fails for a reason of its own (fenced, a record that does not fit), the whole transaction is rolled
-//! back and each batch is tried alone, so that each has its own answer; a failure that concerns all of them (locked,
-//! disk full) is everybody's answer at once. What is done within the transaction is in [`super::transaction`].
+//! What is done within the transaction is in [`super::transaction`]; what is answered when it fails, in [`together`].
+//!
+//! [`together`]: crate::sink::together
 
 use std::sync::Arc;
 
@@ -10,12 +10,15 @@ use rusqlite::TransactionBehavior;
 
 use super::SqliteOptions;
 use super::open::Database;
-use super::transaction::{Failure, Work, read_position, repeated};
+use super::transaction::{Work, failure_of, read_position};
 use crate::core::civil::utc_text;
 use crate::core::record::TopicPartition;
+use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
-use crate::port::{Claim, Claimed, PositionMove, SinkError, Write, Writer, Written};
+use crate::door;
+use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::row::RowBuffer;
+use crate::sink::together::{Failure, Together};
 
 /// The writer of a SQLite file.
 pub struct SqliteWriter {
@@ -23,6 +26,7 @@ pub struct SqliteWriter {
     database: Database,
     rows: RowBuffer,
     broken: bool,
+    phases: PhaseTimes,
 }
 
 impl Writer for SqliteWriter {
@@ -36,16 +40,16 @@ impl Writer for SqliteWriter {
         if let Err(error) = self.check_files() {
             return vec![Err(error); writes.len()];
         }
-        match self.write_together(writes) {
-            Ok(written) => written.into_iter().map(Ok).collect(),
-            Err(failure) if failure.others_may_succeed && writes.len() > 1 => self.write_each(writes),
-            Err(failure) => self.answer_all(writes, failure),
-        }
+        self.write_and_answer(writes)
     }
 
     fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), SinkError> {
         let noted = self.transact(|work| work.note_pause(partition, paused));
         noted.map_err(|failure| self.remember(failure))
+    }
+
+    fn phases(&mut self) -> PhaseTimes {
+        std::mem::take(&mut self.phases)
     }
 
     fn broken(&self) -> bool {
@@ -56,7 +60,7 @@ impl Writer for SqliteWriter {
 impl SqliteWriter {
     /// A writer over an open file.
     pub fn new(options: Arc<SqliteOptions>, database: Database) -> Self {
-        Self { options, database, rows: RowBuffer::default(), broken: false }
+        Self { options, database, rows: RowBuffer::default(), broken: false, phases: PhaseTimes::default() }
     }
 
     /// Refuses to write to a file that was removed or replaced under us.
@@ -74,8 +78,39 @@ impl SqliteWriter {
         ))
     }
 
-    /// All in one transaction. Only a batch that is alone in it may put records aside: letters that are kept are not
-    /// taken back when another batch fails.
+    /// Does `body` in one transaction that has the write lock from its start, so that it cannot fail half-way for it.
+    fn transact<T>(&mut self, body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let Self { options, database: Database { connection, statements, .. }, rows, phases, .. } = self;
+        let begun = door::now();
+        let path = &options.path;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| failure_of(path, "begin a transaction", &error))?;
+        let now = utc_text(options.clock.unix_ms());
+        let done = body(&mut Work { transaction: &transaction, options, statements, rows, now });
+        // Rows are bound one by one, as part of their execution.
+        phases.add(Phase::Execute, begun.elapsed());
+        let executed = door::now();
+        let result = match done {
+            Ok(done) => {
+                transaction.commit().map(|()| done).map_err(|error| failure_of(path, "commit", &error).of_commit())
+            }
+            Err(failure) => {
+                drop(transaction); // rolls back
+                Err(failure)
+            }
+        };
+        phases.add(Phase::Commit, executed.elapsed());
+        match result {
+            // Even rolling back failed.
+            Err(failure) if !connection.is_autocommit() => Err(Failure { close: true, ..failure }),
+            result => result,
+        }
+    }
+}
+
+impl Together for SqliteWriter {
+    /// Only a batch that is alone may put records aside: letters that are kept are not taken back when another one fails.
     fn write_together(&mut self, writes: &[Write<'_>]) -> Result<Vec<Written>, Failure> {
         let alone = writes.len() == 1;
         self.transact(|work| {
@@ -84,68 +119,22 @@ impl SqliteWriter {
         })
     }
 
-    /// Each batch in a transaction of its own; once the database itself fails, the rest get that answer untried.
-    fn write_each(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
-        let mut answers = Vec::with_capacity(writes.len());
-        for (index, write) in writes.iter().enumerate() {
-            match self.write_together(std::slice::from_ref(write)) {
-                Ok(written) => answers.extend(written.into_iter().map(Ok)),
-                Err(failure) if failure.others_may_succeed => answers.push(Err(self.remember(failure))),
-                Err(failure) => {
-                    answers.extend(self.answer_all(&writes[index..], failure));
-                    break;
-                }
-            }
-        }
-        answers
+    fn write_alone(&mut self, write: &Write<'_>) -> Result<Written, Failure> {
+        self.transact(|work| work.write(write, write.aside.as_ref()))
     }
 
-    /// One failure as the answer to all, except to those that the position row proves committed.
-    fn answer_all(&mut self, writes: &[Write<'_>], failure: Failure) -> Vec<Result<Written, SinkError>> {
-        let outcome_unknown = failure.outcome_unknown;
-        let error = self.remember(failure);
-        let answer = |write: &Write<'_>| match write.position {
-            Some(step) if outcome_unknown && self.is_committed(write, &step) => Ok(repeated(&write.batch)),
-            _ => Err(error.clone()),
+    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
+        let Self { database: Database { connection, statements, .. }, options, .. } = self;
+        let is_committed = |write: &Write<'_>| {
+            let Some(step) = &write.position else { return false };
+            let found = read_position(connection, statements, &options.consumer_group, write.batch.partition());
+            matches!(found, Ok(Some(position)) if position.is_after(step))
         };
-        writes.iter().map(answer).collect()
-    }
-
-    fn is_committed(&self, write: &Write<'_>, step: &PositionMove) -> bool {
-        let found = read_position(
-            &self.database.connection,
-            &self.database.statements,
-            &self.options.consumer_group,
-            write.batch.partition(),
-        );
-        matches!(found, Ok(Some(position)) if position.is_after(step))
-    }
-
-    /// Does `body` in one transaction that has the write lock from its start, so that it cannot fail half-way for it.
-    fn transact<T>(&mut self, body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let Self { options, database: Database { connection, statements, .. }, rows, .. } = self;
-        let path = &options.path;
-        let transaction = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| Failure::of_database(path, "begin a transaction", &error))?;
-        let now = utc_text(options.clock.unix_ms());
-        let done = body(&mut Work { transaction: &transaction, options, statements, rows, now });
-        let result = match done {
-            Ok(done) => transaction.commit().map(|()| done).map_err(|error| Failure::of_commit(path, &error)),
-            Err(failure) => {
-                drop(transaction); // rolls back
-                Err(failure)
-            }
-        };
-        match result {
-            // Even rolling back failed.
-            Err(failure) if !connection.is_autocommit() => Err(Failure { reopen: true, ..failure }),
-            result => result,
-        }
+        writes.iter().map(is_committed).collect()
     }
 
     fn remember(&mut self, failure: Failure) -> SinkError {
-        self.broken |= failure.reopen;
+        self.broken |= failure.close;
         failure.error
     }
 }
@@ -156,6 +145,7 @@ mod tests {
     use crate::core::identity::RecordIds;
     use crate::core::record::{MessageBatch, RecordBuffer};
     use crate::door::SystemClock;
+    use crate::port::PositionMove;
 
     /// When COMMIT itself fails, only the position row knows; here it says "committed" of one batch and not of the
     /// other.
@@ -185,7 +175,7 @@ mod tests {
 
         let lost = SinkError::new(ErrorClass::Transient, "the disk failed at COMMIT");
         for (outcome_unknown, first) in [(true, Ok(Written::default())), (false, Err(lost.clone()))] {
-            let failure = Failure { error: lost.clone(), others_may_succeed: false, reopen: true, outcome_unknown };
+            let failure = Failure { error: lost.clone(), others_may_succeed: false, close: true, outcome_unknown };
             assert_eq!(writer.answer_all(&writes, failure), [first, Err(lost.clone())]);
         }
         assert!(writer.broken());

@@ -39,13 +39,18 @@ fn create_table(tokens: &[Token]) -> Rendered {
 /// A column, or a constraint of the table.
 fn table_item(tokens: &[Token]) -> Rendered {
     match tokens.first() {
+        Some(word) if word.is("CONSTRAINT") && tokens.get(2).is_some_and(|word| word.is("CHECK")) => {
+            let name = quoted(&format!("547 {}", tokens[1].text()));
+            Ok(format!("CONSTRAINT {name} {}", rows(&tokens[2..])?))
+        }
         Some(word) if word.is("CONSTRAINT") => table_item(tokens.get(2..).unwrap_or_default()),
         Some(word) if word.is("PRIMARY") || word.is("UNIQUE") => {
             let open = tokens.iter().position(|token| token.is_sign('(')).ok_or_else(|| unexpected(tokens.first()))?;
             let word = if word.is("PRIMARY") { "PRIMARY KEY" } else { "UNIQUE" };
             Ok(format!("{word} {}", rows(&tokens[open..=closing(tokens, open)?])?))
         }
-        Some(word) if word.is("CHECK") => rows(tokens),
+        // SQLite would say the name of the constraint before it.
+        Some(word) if word.is("CHECK") => Ok(format!("CONSTRAINT {} {}", quoted("547 CHECK"), rows(tokens)?)),
         _ => column(tokens),
     }
 }

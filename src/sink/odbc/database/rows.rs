@@ -107,6 +107,11 @@ impl Rows {
         self.widths = [0; 3];
     }
 
+    /// Bytes of all texts together.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()

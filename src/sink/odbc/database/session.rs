@@ -1,5 +1,7 @@
 //! What is done on a connection's own thread: statements, rows, commit.
 
+use std::collections::HashSet;
+
 use odbc_api::handles::StatementImpl;
 use odbc_api::{
     ColumnDescription, Connection, ConnectionOptions, Cursor, DataType, Preallocated, ResultSetMetadata, environment,
@@ -11,7 +13,7 @@ use super::fault::Fault;
 use super::link::Target;
 use super::plan::{Plan, session_statements, system_called};
 use super::rows::{Head, Rows};
-use super::sqlstate::System;
+use crate::sink::odbc::sqlstate::System;
 
 /// What a new connection says of its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,14 +164,32 @@ impl<'c> Session<'c> {
     }
 
     fn remove_existing(&mut self, plan: &Plan, rows: &mut Rows) -> Result<(), Fault> {
-        let Some((first, last)) = rows.ids() else { return Ok(()) };
-        let range = vec![Value::Ascii(first.to_string()), Value::Ascii(last.to_string())];
-        let found = self.query(&plan.existing, range)?;
-        if !found.is_empty() {
-            let ids = found.iter().filter_map(|answer| Uuid::parse_str(answer.first()?.as_deref()?.trim()).ok());
-            rows.remove(&ids.collect());
+        let existing = self.existing(plan, rows)?;
+        if !existing.is_empty() {
+            rows.remove(&existing);
         }
         Ok(())
+    }
+
+    /// Which of the rows are in the table.
+    fn existing(&mut self, plan: &Plan, rows: &Rows) -> Result<HashSet<Uuid>, Fault> {
+        let Some((first, last)) = rows.ids() else { return Ok(HashSet::new()) };
+        let range = vec![Value::Ascii(first.to_string()), Value::Ascii(last.to_string())];
+        let found = self.query(&plan.existing, range)?;
+        Ok(found.iter().filter_map(|answer| Uuid::parse_str(answer.first()?.as_deref()?.trim()).ok()).collect())
+    }
+
+    /// After [`insert`](Self::insert) failed: the offset of the row that is probably to blame, by which rows are in the
+    /// table now. Microsoft's driver sends the rest of an array in spite of an error; row by row, those behind it are
+    /// not tried. PostgreSQL answers nothing after an error.
+    pub fn suspect(&mut self, plan: &Plan, rows: &Rows) -> Option<i64> {
+        if plan.system == System::Postgres {
+            return None;
+        }
+        let existing = self.existing(plan, rows).ok()?;
+        // Where an array is inserted whole or not at all, nothing is known.
+        let known = !plan.arrays || !existing.is_empty();
+        rows.iter().find(|row| !existing.contains(&row.id)).map(|row| row.offset).filter(|_| known)
     }
 
     /// By bind buffers: all rows at once, or one after the other through the same buffers.

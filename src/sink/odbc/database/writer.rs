@@ -1,25 +1,28 @@
 //! Claims partitions and writes batches, each call in one transaction on a borrowed connection.
 //!
-//! When a batch fails for a reason of its own (fenced, a record that does not fit), the whole transaction is rolled
-//! back and each batch is tried alone; alone it is tried with savepoints, until the records to blame are known and put
-//! aside. A failure
-//! that concerns all of them (server gone, disk full) is everybody's answer at once. When the answer to COMMIT is lost,
-//! the position rows, read on another connection, say which batches were committed.
+//! What is answered when a transaction fails stands in [`together`]. A batch that is tried alone is tried with savepoints,
+//! until the records to blame are known and put aside.
 //!
 //! Memory beside what the engine accounts for: a writer holds one statement's rows (4 MiB of text), its connection bind
 //! buffers for them (another 4 MiB, twice that in UTF-16). A longer value is held whole, and a driver makes copies of it,
 //! so batches with such a value are written one at a time, whatever the number of connections.
+//!
+//! [`together`]: crate::sink::together
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::plan::Plan;
 use super::rows::Rows;
 use super::sink::Shared;
-use super::transaction::{Failure, Work, repeated};
+use super::transaction::{Work, failure_of};
 use crate::core::record::{MessageBatch, Record, TopicPartition};
+use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::row::RowBuffer;
+use crate::sink::together::{Failure, Together};
 
 /// A worker's way into the database.
 pub struct OdbcWriter {
@@ -29,6 +32,7 @@ pub struct OdbcWriter {
     buffer: RowBuffer,
     /// The tables must be looked at again.
     broken: bool,
+    phases: PhaseTimes,
 }
 
 impl Writer for OdbcWriter {
@@ -51,6 +55,10 @@ impl Writer for OdbcWriter {
     fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), SinkError> {
         let noted = self.transact(false, |work| work.note_pause(partition, paused));
         noted.map_err(|failure| self.remember(failure))
+    }
+
+    fn phases(&mut self) -> PhaseTimes {
+        std::mem::take(&mut self.phases)
     }
 
     fn broken(&self) -> bool {
@@ -89,75 +97,13 @@ impl OdbcWriter {
     /// A writer over the shared pool.
     pub fn new(shared: Arc<Shared>, plan: Arc<Plan>) -> Self {
         let buffer = if plan.stores_nul { RowBuffer::default() } else { RowBuffer::without_nul() };
-        Self { shared, plan, rows: Rows::default(), buffer, broken: false }
+        Self { shared, plan, rows: Rows::default(), buffer, broken: false, phases: PhaseTimes::default() }
     }
 
     fn write_group(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
         let shared = Arc::clone(&self.shared);
         let _alone = writes.iter().any(|write| is_heavy(&write.batch)).then(|| shared.pool.heavy());
-        match self.write_together(writes, false) {
-            Ok(written) => written.into_iter().map(Ok).collect(),
-            Err(failure) if failure.others_may_succeed && (writes.len() > 1 || is_searched(&writes[0], &failure)) => {
-                self.write_each(writes)
-            }
-            Err(failure) => self.answer_all(writes, failure),
-        }
-    }
-
-    fn write_together(&mut self, writes: &[Write<'_>], careful: bool) -> Result<Vec<Written>, Failure> {
-        self.transact(careful, |work| writes.iter().map(|write| work.write(write)).collect())
-    }
-
-    /// Each batch in a transaction of its own, with savepoints; once the database itself fails, the rest get that answer
-    /// untried.
-    fn write_each(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
-        let mut answers = Vec::with_capacity(writes.len());
-        for (index, write) in writes.iter().enumerate() {
-            match self.write_together(std::slice::from_ref(write), true) {
-                Ok(written) => answers.extend(written.into_iter().map(Ok)),
-                Err(failure) if failure.others_may_succeed => answers.push(Err(self.remember(failure))),
-                Err(failure) => {
-                    answers.extend(self.answer_all(&writes[index..], failure));
-                    break;
-                }
-            }
-        }
-        answers
-    }
-
-    /// One failure as the answer to all, except to those that the position row proves committed.
-    fn answer_all(&mut self, writes: &[Write<'_>], failure: Failure) -> Vec<Result<Written, SinkError>> {
-        let committed = match failure.outcome_unknown {
-            true => self.committed(writes),
-            false => vec![false; writes.len()],
-        };
-        let error = self.remember(failure);
-        let answer = |(write, committed): (&Write<'_>, bool)| match committed {
-            true => Ok(repeated(&write.batch)),
-            false => Err(error.clone()),
-        };
-        writes.iter().zip(committed).map(answer).collect()
-    }
-
-    /// Which of the batches are committed for certain. Where that cannot be read now, none: the engine tries these
-    /// again, and the compare-and-set then finds what was done.
-    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
-        let read = self.transact(false, |work| {
-            let mut committed = Vec::with_capacity(writes.len());
-            for write in writes {
-                let Some(step) = &write.position else {
-                    committed.push(false);
-                    continue;
-                };
-                let found = work.read_position(write.batch.partition())?;
-                committed.push(found.is_some_and(|position| position.is_after(step)));
-            }
-            Ok(committed)
-        });
-        read.unwrap_or_else(|failure| {
-            log::warn!("whether the last batch was committed is not known yet: {}", failure.error);
-            vec![false; writes.len()]
-        })
+        self.write_and_answer(writes)
     }
 
     /// Does `body` in one transaction on a connection of the pool.
@@ -166,22 +112,30 @@ impl OdbcWriter {
         careful: bool,
         body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let Self { shared, plan, rows, buffer, .. } = self;
+        let Self { shared, plan, rows, buffer, phases, .. } = self;
         let (options, patience) = (&shared.options, shared.pool.patience());
-        let failed = |what: &str, fault| Failure::of(options, plan, what, &fault);
+        let failed = |what: &str, fault| failure_of(options, plan, what, &fault);
         let (mut pooled, _) = shared.pool.take().map_err(|fault| failed("get a connection", fault))?;
         let unix_ms = options.clock.unix_ms();
-        let done = body(&mut Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful });
+        let begun = door::now();
+        let mut work =
+            Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful, bound: Duration::ZERO };
+        let done = body(&mut work);
+        let bound = work.bound;
+        phases.add(Phase::Bind, bound);
+        phases.add(Phase::Execute, begun.elapsed().saturating_sub(bound));
+        let executed = door::now();
         let ended = match &done {
             Ok(_) => pooled.call(patience, |session| session.commit()),
             Err(failure) if failure.close => Ok(Ok(())),
             Err(_) => pooled.call(patience, |session| session.rollback()),
         };
+        phases.add(Phase::Commit, executed.elapsed());
         match (done, ended.and_then(|ended| ended)) {
             (Ok(done), Ok(())) => Ok(done),
             (Ok(_), Err(fault)) => {
                 pooled.close();
-                Err(Failure { outcome_unknown: true, ..failed("commit", fault) })
+                Err(failed("commit", fault).of_commit())
             }
             (Err(failure), ended) => {
                 if failure.close || ended.is_err() {
@@ -190,6 +144,36 @@ impl OdbcWriter {
                 Err(failure)
             }
         }
+    }
+}
+
+impl Together for OdbcWriter {
+    fn write_together(&mut self, writes: &[Write<'_>]) -> Result<Vec<Written>, Failure> {
+        self.transact(false, |work| writes.iter().map(|write| work.write(write)).collect())
+    }
+
+    /// With savepoints.
+    fn write_alone(&mut self, write: &Write<'_>) -> Result<Written, Failure> {
+        self.transact(true, |work| work.write(write))
+    }
+
+    fn is_worth_a_second_try(&self, writes: &[Write<'_>], failure: &Failure) -> bool {
+        failure.others_may_succeed && (writes.len() > 1 || is_searched(&writes[0], failure))
+    }
+
+    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
+        let read = self.transact(false, |work| {
+            let is_committed = |write: &Write<'_>| {
+                let Some(step) = &write.position else { return Ok(false) };
+                let found = work.read_position(write.batch.partition())?;
+                Ok(found.is_some_and(|position| position.is_after(step)))
+            };
+            writes.iter().map(is_committed).collect()
+        });
+        read.unwrap_or_else(|failure| {
+            log::warn!("whether the last batch was committed is not known yet: {}", failure.error);
+            vec![false; writes.len()]
+        })
     }
 
     fn remember(&mut self, failure: Failure) -> SinkError {

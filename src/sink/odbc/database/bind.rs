@@ -15,13 +15,17 @@ use uuid::Uuid;
 
 use super::rows::{Head, OwnedRow, PIECE_BYTES, Rows};
 use crate::core::civil::utc;
+use crate::sink::row::Status;
 
 /// A parameter of a statement.
 #[derive(Clone, Debug)]
 pub enum Value {
     Int(i32),
     Long(i64),
+    /// A name, of at most 255 characters.
     Text(Option<String>),
+    /// Text of any length, in the way of [`Plan::wide`](super::plan::Plan).
+    LongText(Option<String>, Option<DataType>),
     /// Text of ASCII alone, compared with a VARCHAR column.
     Ascii(String),
     /// Milliseconds since the Unix epoch.
@@ -45,6 +49,8 @@ pub fn bound(values: Vec<Value>, wide: bool) -> Bound<'static> {
             Value::Long(number) => Box::new(number),
             Value::Time(unix_ms) => Box::new(moment(unix_ms)),
             Value::Ascii(text) => Box::new(WithDataType::new(VarCharBox::from_string(text), varchar(NAME_CHARS))),
+            Value::LongText(text, Some(declared)) => Box::new(wide_text(text.as_deref(), declared)),
+            Value::LongText(text, None) => Box::new(text.map_or_else(VarCharBox::null, VarCharBox::from_string)),
             Value::Text(text) if wide => Box::new(wide_text(text.as_deref(), WIDE_NAME)),
             Value::Text(text) => Box::new(match text {
                 Some(text) => WithDataType::new(VarCharBox::from_string(text), varchar(NAME_CHARS)),
@@ -113,7 +119,8 @@ fn moment(unix_ms: i64) -> WithDataType<Timestamp> {
 // ---- PostgreSQL's arrays
 
 /// The parameters of [`Plan::unnest`](super::plan::Plan::unnest): what all rows share, then an array per column. A column
-/// without any value is NULL instead of an array: `unnest` fills it up.
+/// without any value is NULL instead of an array: `unnest` fills it up. So is the status of a batch that is plain, which
+/// the statement takes for `SUCCESS`. Last come the first and the last id.
 pub fn bound_arrays<'a>(head: &'a Head, rows: &Rows) -> Bound<'a> {
     let mut arrays: [Array; 6] = std::array::from_fn(|_| Array::default());
     let mut id = Uuid::encode_buffer();
@@ -123,7 +130,7 @@ pub fn bound_arrays<'a>(head: &'a Head, rows: &Rows) -> Bound<'a> {
         for (array, text) in arrays[2..5].iter_mut().zip(row.texts) {
             array.push(text);
         }
-        arrays[5].push(Some(row.status));
+        arrays[5].push(Some(row.status).filter(|status| *status != Status::Success.as_str()));
     }
     let mut bound: Bound<'a> = vec![
         Box::new(VarCharSlice::new(head.topic.as_bytes())),
@@ -136,6 +143,9 @@ pub fn bound_arrays<'a>(head: &'a Head, rows: &Rows) -> Bound<'a> {
             Some(literal) => VarCharBox::from_string(literal),
             None => VarCharBox::null(),
         }));
+    }
+    for id in rows.ids().into_iter().flat_map(|(first, last)| [first, last]) {
+        bound.push(Box::new(WithDataType::new(VarCharBox::from_string(id.to_string()), varchar(ID_CHARS))));
     }
     bound
 }
@@ -289,7 +299,7 @@ fn put_fixed<S: AsStatementRef, T: odbc_api::Pod + Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::odbc::rows::LONG_BYTES;
+    use crate::sink::odbc::database::rows::LONG_BYTES;
 
     #[test]
     fn buffers_grow_to_hold_what_comes_and_are_made_anew_rather_than_wasted() {

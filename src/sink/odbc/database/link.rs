@@ -16,8 +16,8 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::fault::Fault;
 use super::session::{Greeting, Session};
-use super::sqlstate::System;
 use crate::door;
+use crate::sink::odbc::sqlstate::System;
 
 /// How long a connection may take to close before it is left behind.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -56,6 +56,8 @@ pub struct Link {
     fate: Arc<AtomicBool>,
     abandoned: Abandoned,
     pub opened: Instant,
+    /// Whether it is to be closed after what it does now.
+    worn_out: bool,
 }
 
 impl Link {
@@ -79,6 +81,7 @@ impl Link {
             fate,
             abandoned: abandoned.clone(),
             opened: door::now(),
+            worn_out: false,
         };
         // The driver's own time-out has the first word; it knows the reason.
         let greeting = link.wait(&greeting, target.connection_timeout + Duration::from_secs(5))??;
@@ -121,9 +124,14 @@ impl Link {
         }
     }
 
-    /// Whether jobs can still be done.
+    /// Whether it may be used again.
     pub fn usable(&self) -> bool {
-        self.jobs.is_some()
+        self.jobs.is_some() && !self.worn_out
+    }
+
+    /// What it does now may be brought to an end; then it is closed.
+    pub fn wear_out(&mut self) {
+        self.worn_out = true;
     }
 
     fn abandon(&mut self) {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use odbc_api::{ConnectionOptions, environment};
 
-use super::super::connection_string::attribute;
-use super::super::fault::Fault;
-use super::super::plan::Plan;
-use super::super::session::Session;
-use super::super::sink::is_driver_missing;
-use super::super::sqlstate::System;
-use super::super::tables::{MESSAGES, Needs, POSITIONS, Tables};
-use super::{Step, Trial};
+use super::fault::Fault;
+use super::plan::Plan;
+use super::session::Session;
+use super::sink::is_driver_missing;
+use super::tables::{MESSAGES, Needs, POSITIONS, Tables};
 use crate::door;
+use crate::sink::odbc::connection_string::attribute;
+use crate::sink::odbc::sqlstate::System;
+use crate::sink::odbc::trial::{Step, Trial};
 
 /// Of so many round trips the middle one is told.
 const ROUND_TRIPS: usize = 5;
@@ -39,7 +39,7 @@ pub fn load(file: &Path) -> Result<(), String> {
 
 impl Trial {
     /// Tries everything through one connection, each step in a transaction that is rolled back.
-    pub(in crate::sink::odbc) fn run(tables: Tables<'_>, connect_us: u64) -> Trial {
+    pub(super) fn run(tables: Tables<'_>, connect_us: u64) -> Trial {
         let plan = Arc::clone(tables.plan);
         let mut trier = Trier { tables, steps: Vec::new() };
         let server = trier.server();

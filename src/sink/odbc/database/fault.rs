@@ -5,9 +5,9 @@ use std::time::Duration;
 use odbc_api::Error;
 use odbc_api::handles::{Record, slice_to_cow_utf8};
 
-use super::sqlstate::{System, classify};
-use crate::core::verdict::ErrorClass;
+use crate::core::verdict::{ErrorClass, ErrorCode};
 use crate::port::SinkError;
+use crate::sink::odbc::sqlstate::{System, classify};
 
 /// Why something did not happen on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,11 @@ impl Fault {
             Fault::Gone => format!("{name}: cannot {what}: the driver failed on this connection; another is opened"),
             Fault::Own { words, .. } => format!("{name}: cannot {what}: {words}"),
         };
-        SinkError::new(self.class(system), message)
+        let code = match self {
+            Fault::Said { state, native, .. } => Some(ErrorCode { sqlstate: state.clone(), native: *native }),
+            _ => None,
+        };
+        SinkError { code, ..SinkError::new(self.class(system), message) }
     }
 }
 

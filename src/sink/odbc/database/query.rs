@@ -1,4 +1,4 @@
-//! A database by ODBC as a [`MessageDatabase`]: for questions and cleaning beside a run, or without one.
+//! A database by ODBC as a [`MessageDatabase`]: for questions and small changes beside a run, or without one.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use super::session::Session;
 use super::sink::{OdbcOptions, OdbcSink, Shared, Unusable};
 use crate::port::SinkError;
 use crate::sink::dialect::Dialect;
+use crate::sink::position::PositionSql;
 use crate::sink::query::{MessageDatabase, Parameter, Row};
 
 /// A database that was reached once; it makes no tables.
@@ -60,6 +61,22 @@ impl MessageDatabase for OdbcMessages {
         &self.plan.table
     }
 
+    fn positions(&self) -> &PositionSql {
+        &self.plan.positions
+    }
+
+    fn has_positions(&mut self) -> Result<bool, SinkError> {
+        let sql = Plan::probe(&self.plan.position_table);
+        self.transact("look for its positions", move |session| {
+            let found = match session.columns(&sql) {
+                Err(fault) if fault.is_missing_table() => false,
+                columns => columns.map(|_| true)?,
+            };
+            session.rollback()?;
+            Ok(found)
+        })
+    }
+
     fn query(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, SinkError> {
         let (sql, values) = (sql.to_owned(), values(parameters));
         let what = format!("read {}", self.plan.table);
@@ -85,6 +102,7 @@ fn values(parameters: &[Parameter<'_>]) -> Vec<Value> {
     let value = |parameter: &Parameter<'_>| match *parameter {
         Parameter::Number(number) => Value::Long(number),
         Parameter::Text(text) => text.into(),
+        Parameter::Ascii(text) => Value::Ascii(text.to_owned()),
         Parameter::Time(unix_ms) => Value::Time(unix_ms),
     };
     parameters.iter().map(value).collect()

@@ -14,14 +14,21 @@ use super::plan::Plan;
 use super::rows::{Head, Rows};
 use super::session::{Answer, Session};
 use super::sink::OdbcOptions;
-use crate::core::bisect::{Refusal, bisect};
+use crate::core::bisect::{Halving, Refusal, bisect};
 use crate::core::identity::RecordIds;
 use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
 use crate::sink::aside::put_aside;
 use crate::sink::position::{Position, fenced};
 use crate::sink::row::RowBuffer;
+use crate::sink::together::Failure;
+
+/// So much in one statement, and the connection is closed after the transaction: drivers keep the buffers that they grew
+/// for it as long as the connection lives, 64 MiB each after 30 MB through libpq, and a new connection costs less than such
+/// a statement.
+const WEARING_BYTES: usize = 8 << 20;
 
 /// A transaction in progress, with all that is needed to write in it.
 pub struct Work<'a> {
@@ -35,6 +42,8 @@ pub struct Work<'a> {
     pub unix_ms: i64,
     /// Whether bad records are looked for, with savepoints.
     pub careful: bool,
+    /// What making rows of records took so far.
+    pub bound: Duration,
 }
 
 impl Work<'_> {
@@ -49,26 +58,10 @@ impl Work<'_> {
         if self.execute(&claim.partition, "claim its position", &sql.take, take)? > 0 {
             return self.claimed(&claim.partition);
         }
-        let Some(start) = claim.start_if_absent else {
-            return Ok(Claimed {
-                next_offset: None,
-                owner_epoch: 0,
-                cluster_id: None,
-                topic_id: None,
-                existed: false,
-                paused: false,
-            });
-        };
+        let Some(start) = claim.start_if_absent else { return Ok(Claimed::absent()) };
         let insert = key.into_iter().chain([Value::Long(start)]).chain(ids()).chain([now]).collect();
         self.execute(&claim.partition, "begin its position", &sql.insert, insert)?;
-        Ok(Claimed {
-            next_offset: Some(start),
-            owner_epoch: 1,
-            cluster_id: cluster_id.map(str::to_owned),
-            topic_id: claim.topic_id,
-            existed: false,
-            paused: false,
-        })
+        Ok(Claimed::begun(claim, start))
     }
 
     /// The row that was just taken.
@@ -94,7 +87,7 @@ impl Work<'_> {
         if let Some(step) = &write.position
             && !self.advance(write, step)?
         {
-            return Ok(repeated(&write.batch));
+            return Ok(Written::all_repeated(write.batch.len() as u64));
         }
         let count = write.batch.len();
         let (inserted, bad) = match self.careful {
@@ -109,41 +102,47 @@ impl Work<'_> {
         Ok(Written { records, repeated: records - inserted, dead_lettered })
     }
 
-    /// Inserts a batch with a savepoint per piece, so that bad records are found. Answers how many rows were new, and
-    /// the bad ones.
+    /// Inserts a batch in pieces, each after a savepoint, so that bad records are found. Answers how many rows were new,
+    /// and the bad ones.
     ///
     /// # Errors
     /// Where none may be put aside, the first bad record's, which it names.
     fn insert_good(&mut self, write: &Write<'_>) -> Result<(u64, Vec<(usize, SinkError)>), Failure> {
         let (batch, aside) = (&write.batch, write.aside.as_ref());
         let takes = |class| aside.map_or(class == ErrorClass::Data, |aside| aside.takes(class));
-        let mut inserted = 0;
+        let search = Halving::new(batch.len()).in_pieces(self.plan.rows_max);
+        let (mut inserted, mut is_saved) = (0, false);
         let attempt = |piece: Range<usize>| {
-            self.execute(batch.partition(), "set a savepoint", self.plan.savepoint(), Vec::new())
-                .map_err(Refusal::Fatal)?;
-            match self.insert(batch, piece, &write.ids) {
+            if !is_saved {
+                self.execute(batch.partition(), "set a savepoint", self.plan.savepoint(), Vec::new())
+                    .map_err(Refusal::Fatal)?;
+            }
+            match self.insert(batch, piece.clone(), &write.ids) {
                 Ok(new) => {
-                    inserted += new;
+                    (inserted, is_saved) = (inserted + new, false);
                     Ok(())
                 }
                 Err(failure) if !failure.close && takes(failure.error.class) => {
                     let back = self.plan.back_to_savepoint();
                     self.execute(batch.partition(), "go back to a savepoint", back, Vec::new())
                         .map_err(Refusal::Fatal)?;
-                    Err(Refusal::Bad { error: failure, at: None })
+                    is_saved = true;
+                    let suspect = failure.error.offset;
+                    let at = piece.clone().find(|index| Some(batch.get(*index).offset) == suspect);
+                    Err(Refusal::Bad { error: failure, at })
                 }
                 Err(failure) => Err(Refusal::Fatal(failure)),
             }
         };
         let too_many = |failure: Failure, found: usize, index: usize| {
-            let failure = failure.blaming(batch.get(index).offset);
+            let failure = blaming(failure, batch.get(index).offset);
             match aside {
                 Some(_) => Failure::of_batch(SinkError::too_many_bad(&failure.error, found, batch.len())),
                 None => failure,
             }
         };
-        let bad = bisect(batch.len(), aside.map_or(0, |aside| aside.bad_max), attempt, too_many)?;
-        let named = |(index, failure): (usize, Failure)| (index, failure.blaming(batch.get(index).offset).error);
+        let bad = bisect(search, aside.map_or(0, |aside| aside.bad_max), attempt, too_many)?;
+        let named = |(index, failure): (usize, Failure)| (index, blaming(failure, batch.get(index).offset).error);
         Ok((inserted, bad.into_iter().map(named).collect()))
     }
 
@@ -163,7 +162,7 @@ impl Work<'_> {
         let partition = write.batch.partition();
         let plan = Arc::clone(self.plan);
         let row = self.buffer.failed_row(record);
-        let text = |text: Option<&str>| Value::Text(text.map(str::to_owned));
+        let text = |text: Option<&str>| Value::LongText(text.map(str::to_owned), plan.wide);
         let values = vec![
             (&*partition.topic).into(),
             Value::Int(partition.partition),
@@ -226,7 +225,8 @@ impl Work<'_> {
         Ok(rows.into_iter().next().and_then(position))
     }
 
-    /// Inserts a range of a batch, one statement's worth of rows after the other, and says how many rows were new.
+    /// Inserts a range of a batch, one statement's worth of rows after the other, and says how many rows were new. In a
+    /// careful transaction a failure names the record that is probably to blame.
     fn insert(&mut self, batch: &MessageBatch<'_>, range: Range<usize>, ids: &RecordIds) -> Result<u64, Failure> {
         let partition = batch.partition();
         let head = Head {
@@ -237,19 +237,30 @@ impl Work<'_> {
         };
         let (mut from, mut inserted) = (range.start, 0);
         while from < range.end {
+            let begun = door::now();
             let next = self.rows.fill(batch, from..range.end, ids, self.plan.rows_max, self.buffer);
+            self.bound += begun.elapsed();
             let (plan, head, mut rows) = (Arc::clone(self.plan), head.clone(), std::mem::take(self.rows));
+            let careful = self.careful;
             let (rows, result) = self
                 .link
                 .call(self.patience, move |session| {
-                    let result = session.insert(&plan, &head, &mut rows);
+                    let result = session.insert(&plan, &head, &mut rows).map_err(|fault| {
+                        let asked = careful && !fault.ends_connection(plan.system);
+                        (asked.then(|| session.suspect(&plan, &rows)).flatten(), fault)
+                    });
                     (rows, result)
                 })
                 .map_err(|fault| self.failure(partition, "write", &fault))?;
+            if rows.bytes() >= WEARING_BYTES {
+                self.link.wear_out();
+            }
             *self.rows = rows;
-            inserted += result.map_err(|fault| {
+            inserted += result.map_err(|(suspect, fault)| {
                 let what = format!("write offsets {}..={}", batch.get(from).offset, batch.get(next - 1).offset);
-                self.failure(partition, &what, &fault)
+                let mut failure = self.failure(partition, &what, &fault);
+                failure.error.offset = suspect;
+                failure
             })?;
             from = next;
         }
@@ -283,7 +294,7 @@ impl Work<'_> {
 
     /// A failure with one partition.
     fn failure(&self, partition: &TopicPartition, what: &str, fault: &Fault) -> Failure {
-        let mut failure = Failure::of(self.options, self.plan, &format!("{what} ({partition})"), fault);
+        let mut failure = failure_of(self.options, self.plan, &format!("{what} ({partition})"), fault);
         failure.others_may_succeed =
             !failure.close && matches!(failure.error.class, ErrorClass::Data | ErrorClass::Unclassified);
         failure
@@ -301,47 +312,15 @@ fn position(answer: Answer) -> Option<Position> {
     })
 }
 
-/// The answer for a batch that was committed before.
-pub fn repeated(batch: &MessageBatch<'_>) -> Written {
-    let records = batch.len() as u64;
-    Written { repeated: records, ..Written::all(records) }
+/// A fault that concerns everything in the transaction.
+pub fn failure_of(options: &OdbcOptions, plan: &Plan, what: &str, fault: &Fault) -> Failure {
+    let error = fault.sink_error(&options.name, what, plan.system);
+    // After a change of the table, what was prepared on the connection may not fit any more.
+    let close = fault.ends_connection(plan.system) || error.class == ErrorClass::Schema;
+    Failure::of_all(error, close)
 }
 
-/// Why a transaction did not happen.
-#[derive(Debug)]
-pub struct Failure {
-    pub error: SinkError,
-    /// The other batches of the transaction may succeed without the one that failed.
-    pub others_may_succeed: bool,
-    /// The connection is of no further use.
-    pub close: bool,
-    /// The failure was an answer to COMMIT, or that there was none: it may have been carried out.
-    pub outcome_unknown: bool,
-}
-
-impl Failure {
-    /// One that concerns everything in the transaction.
-    pub fn of(options: &OdbcOptions, plan: &Plan, what: &str, fault: &Fault) -> Self {
-        let error = fault.sink_error(&options.name, what, plan.system);
-        // After a change of the table, what was prepared on the connection may not fit any more.
-        let close = fault.ends_connection(plan.system) || error.class == ErrorClass::Schema;
-        Self { error, others_may_succeed: false, close, outcome_unknown: false }
-    }
-
-    /// One that concerns a single batch, and not the connection.
-    fn of_batch(error: SinkError) -> Self {
-        Self { error, others_may_succeed: true, close: false, outcome_unknown: false }
-    }
-
-    fn blaming(mut self, offset: i64) -> Self {
-        self.error.offset = Some(offset);
-        self
-    }
-}
-
-impl From<SinkError> for Failure {
-    /// What the dead letters answered.
-    fn from(error: SinkError) -> Self {
-        Self::of_batch(error)
-    }
+fn blaming(mut failure: Failure, offset: i64) -> Failure {
+    failure.error.offset = Some(offset);
+    failure
 }

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::connection_string::{resolved, value_of};
-use super::drivers::{Driver, installed};
 use super::fault::Fault;
 use super::link::Target;
 use super::plan::{Plan, with_driver_settings};
-use super::pool::{Pool, PoolLimits, PoolStatistics, Pooled};
-use super::sqlstate::System;
+use super::pool::{Pool, PoolLimits, Pooled};
 use super::tables::Tables;
-use super::trial::Trial;
 use super::writer::OdbcWriter;
+use crate::core::statistics::PoolStatistics;
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
+use crate::sink::odbc::connection_string::{resolved, value_of};
+use crate::sink::odbc::drivers::{Driver, installed};
+use crate::sink::odbc::sqlstate::System;
+use crate::sink::odbc::trial::Trial;
 use crate::sink::sqlite::DEFAULT_TABLE;
 
 /// Where and how to write. Not `Debug`: the connection string holds a password.
@@ -170,6 +171,10 @@ impl Sink for OdbcSink {
     fn writer(&self) -> Result<Box<dyn Writer>, SinkError> {
         let plan = self.shared.ready(false).map_err(|unusable| unusable.error)?;
         Ok(Box::new(OdbcWriter::new(Arc::clone(&self.shared), plan)))
+    }
+
+    fn pool(&self) -> Option<PoolStatistics> {
+        Some(self.statistics())
     }
 }
 

@@ -1,13 +1,6 @@
-//! Trials for `konekt check-drivers`: whether a driver loads, and whether a database has what the sink needs. What they
-//! find is plain data and in every build.
-
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-mod run;
+//! What the trial of a database for `konekt check-drivers --connect` finds.
 
 use serde::Serialize;
-
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-pub use run::load;
 
 /// What a database is and gives.
 #[derive(Clone, Debug, Serialize)]
