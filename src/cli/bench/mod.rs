@@ -154,6 +154,7 @@ impl Plan {
 fn ceiling_of(sink: &SinkSettings) -> Option<&'static str> {
     match sink {
         SinkSettings::Sqlite { .. } => Some(ceiling::SQLITE),
+        SinkSettings::Odbc(_) => Some(ceiling::ODBC),
         _ => None,
     }
 }
