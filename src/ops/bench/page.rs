@@ -53,8 +53,12 @@ pub fn circumstances(report: &Report) -> String {
     let processor = machine.processor.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let kafka = about.kafka.as_ref().map(|kafka| format!(", Kafka: {kafka}")).unwrap_or_default();
     let codec = if about.subject == Subject::Sink { String::new() } else { format!(", compression: {}", about.codec) };
+    let busy = match machine.load_before {
+        Some(load) if machine.is_busy() => format!(", busy (load {load:.1})"),
+        _ => String::new(),
+    };
     format!(
-        "konekt {} on {} {}, {} processors{processor}{kafka}{codec}; {} rounds after {} to warm up, {:.2} s each run; {}",
+        "konekt {} on {} {}, {} processors{processor}{busy}{kafka}{codec}; {} rounds after {} to warm up, {:.2} s each run; {}",
         about.konekt,
         machine.system,
         machine.architecture,
