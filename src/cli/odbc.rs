@@ -6,10 +6,13 @@ use super::exit::{Exit, Failure};
 use crate::config::{OdbcLogin, OdbcSettings, SqlServerLogin};
 use crate::consumer::ConsumerConfig;
 use crate::door;
+use crate::ops::bench::{Job, Measurement};
 use crate::port::Sink;
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 use crate::sink::odbc::OdbcOptions;
 use crate::sink::odbc::connection_string::{Encryption, SqlServer};
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+use crate::sink::odbc::connection_string::{redacted, resolved};
 use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
 use crate::sink::odbc::trial::Trial;
 use crate::sink::query::MessageDatabase;
@@ -41,6 +44,17 @@ pub fn messages(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Bo
         Ok(database) => Ok(Box::new(database)),
         Err(unusable) => Err(failure(&unusable)),
     }
+}
+
+/// A bench's bare loop into a table that the sink has made.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub fn ceiling(job: &Job, settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Measurement, Failure> {
+    let connection_string = resolved(&connection_string(&settings.login)?, &installed(&door::env))
+        .map_err(|words| Failure::new(Exit::Unavailable, words))?;
+    let dialect = *messages(settings, consumer)?.dialect();
+    // The driver's words may repeat the connection string.
+    crate::ops::bench::ceiling::odbc::run(job, &connection_string, &dialect)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the bare loop: {}", redacted(&error.to_string()))))
 }
 
 /// What the database gives of what the sink needs; nothing is left behind there.
@@ -164,6 +178,12 @@ pub fn sink(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Arc<
 /// The same for one who looks at messages.
 #[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
 pub fn messages(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Box<dyn MessageDatabase>, Failure> {
+    Err(built_without())
+}
+
+/// The same for a bench.
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+pub fn ceiling(_job: &Job, _settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Measurement, Failure> {
     Err(built_without())
 }
 
