@@ -26,6 +26,7 @@
 //! (SQLite). SQL Server's own side was never measured; Microsoft's driver sends an array as one message of executions of
 //! a statement that is prepared once per connection, so a batch is four round trips.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -35,6 +36,13 @@ use crate::sink::dialect::{Dialect, ERROR, FILLED, MYSQL, POSTGRES, SQL_SERVER, 
 use crate::sink::odbc::connection_string::value_of;
 use crate::sink::odbc::sqlstate::System;
 use crate::sink::position::{self, PositionSql};
+
+/// PostgreSQL's way of leaving a single row as it is that is there already.
+const LEAVE_EXISTING: &str = " ON CONFLICT (\"id\") DO NOTHING";
+/// A value that is longer goes to PostgreSQL in parts of so many bytes…
+const PART_BYTES: usize = 4 << 20;
+/// …and at most so many of them: `concat` takes 100.
+const PARTS_MAX: usize = 64;
 
 /// See the module.
 pub struct Plan {
@@ -77,7 +85,7 @@ impl Plan {
         let columns = spelling.list(FILLED);
         let id = spelling.quoted("id");
         let values = ["?"; FILLED.len()].join(", ");
-        let ending = if system == System::Postgres { " ON CONFLICT (\"id\") DO NOTHING" } else { "" };
+        let ending = if system == System::Postgres { LEAVE_EXISTING } else { "" };
         Self {
             system,
             wide: (system == System::SqlServer).then(|| long_text(driver)),
@@ -109,6 +117,34 @@ impl Plan {
             table,
             position_table,
         }
+    }
+
+    /// The parts in which a long value is sent. psqlodbc puts each parameter together in a buffer before it copies it to
+    /// another: a document that comes in parts costs one copy less.
+    pub fn parts_of<'a>(&self, value: &'a str) -> Vec<&'a str> {
+        let part_bytes = match self.system {
+            System::Postgres => PART_BYTES.max(value.len().div_ceil(PARTS_MAX)),
+            _ => usize::MAX,
+        };
+        let (mut parts, mut rest) = (Vec::new(), value);
+        while rest.len() > part_bytes {
+            let (part, later) = rest.split_at(rest.floor_char_boundary(part_bytes));
+            parts.push(part);
+            rest = later;
+        }
+        parts.push(rest);
+        parts
+    }
+
+    /// [`insert`](Self::insert) of a value that comes in so many parts.
+    pub fn insert_of_parts(&self, parts: usize) -> Cow<'_, str> {
+        if parts <= 1 {
+            return Cow::Borrowed(&self.insert);
+        }
+        let value = format!("concat({})", vec!["?::text"; parts].join(", "));
+        let values = FILLED.map(|name| if name == "message_value" { &*value } else { "?" }).join(", ");
+        let (table, columns) = (&self.table, self.spelling.list(FILLED));
+        Cow::Owned(format!("INSERT INTO {table} ({columns}) VALUES ({values}){LEAVE_EXISTING}"))
     }
 
     /// A statement that answers no row and has all columns of a table.
@@ -269,6 +305,18 @@ mod tests {
             assert_eq!(found, (arrays, wide, stores_nul), "{system} {driver}");
             assert_eq!(plan.insert.matches('?').count(), FILLED.len(), "{}", plan.insert);
             assert_eq!(plan.unnest.is_some(), system == System::Postgres);
+        }
+    }
+
+    #[test]
+    fn a_long_value_goes_to_postgres_in_parts() {
+        let plan = Plan::new(System::Postgres, "t", "");
+        for (value, parts) in [("short".to_owned(), 1), ("ä€".repeat(PART_BYTES / 2), 3)] {
+            let found = plan.parts_of(&value);
+            assert!(found.concat() == value && found.len() == parts, "{} parts", found.len());
+            let sql = plan.insert_of_parts(parts);
+            assert_eq!(sql.matches('?').count(), FILLED.len() - 1 + parts, "{sql}");
+            assert_eq!(Plan::new(System::MySql, "t", "").parts_of(&value).len(), 1);
         }
     }
 
