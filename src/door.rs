@@ -38,6 +38,16 @@ pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// This program, to be started once more with the same arguments and in the same surroundings.
+///
+/// # Errors
+/// When the operating system does not say where the program lies.
+pub fn again() -> std::io::Result<std::process::Command> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.args(std::env::args_os().skip(1));
+    Ok(command)
+}
+
 /// A number nobody can guess twice in a row: for jitter and for ids of this process. Not for secrets.
 pub fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())

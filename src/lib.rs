@@ -61,6 +61,6 @@ pub mod source;
 pub use crate::consumer::{Consumer, ConsumerBuilder, ConsumerConfig, ConsumerError, ReadyConsumer, RunningConsumer};
 pub use crate::core::identity::RecordIds;
 pub use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};
-pub use crate::core::tally::Statistics;
+pub use crate::core::statistics::Statistics;
 pub use crate::engine::{Delivery, Handle, OffsetReset, Summary};
 pub use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::core::identity::RecordIds;
 use crate::core::record::{Encoded, MessageBatch, Record, TopicPartition};
+use crate::core::statistics::PoolStatistics;
+use crate::core::tally::PhaseTimes;
 use crate::core::verdict::{ErrorClass, ErrorCode};
 use parking_lot::{Condvar, Mutex};
 
@@ -152,6 +154,11 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// When the database cannot be reached or its tables neither fit nor can be made.
     fn writer(&self) -> Result<Box<dyn Writer>, SinkError>;
+
+    /// How its pool of connections does, where it has one.
+    fn pool(&self) -> Option<PoolStatistics> {
+        None
+    }
 }
 
 /// The move of a position that is committed with the rows.
@@ -201,6 +208,15 @@ pub struct Aside<'a> {
     pub unclassified: bool,
     /// How often the batch was tried, this time included; for the letters.
     pub attempts: u32,
+    /// Who wants to know what was put aside.
+    pub told: Option<&'a dyn PutAsideListener>,
+}
+
+/// Is told of records that were put aside, so that a person sees them. When their transaction then fails they are told
+/// of again with the next attempt.
+pub trait PutAsideListener {
+    /// The record at `offset` was put aside for `error`.
+    fn put_aside(&self, offset: i64, error: &SinkError);
 }
 
 impl Aside<'_> {
@@ -263,6 +279,12 @@ pub trait Writer {
     /// When it was not noted.
     fn note_pause(&mut self, _partition: &TopicPartition, _paused: bool) -> Result<(), SinkError> {
         Ok(())
+    }
+
+    /// What went into the phases of the calls since this was last asked: binding, executing, committing. A writer that
+    /// keeps no account answers with nothing; the time of the whole call then counts as executing.
+    fn phases(&mut self) -> PhaseTimes {
+        PhaseTimes::default()
     }
 
     /// Whether this writer must be replaced before the next use (its connection is gone).

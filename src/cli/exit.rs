@@ -3,6 +3,10 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use log::Level;
+
+use super::logging::dressed;
+
 /// What the process answers its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -56,5 +60,11 @@ pub fn put(text: &str) -> Result<(), Failure> {
 
 /// Says something to a person on stderr; where nobody listens, nothing is lost.
 pub fn say(text: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", dressed(Level::Info, text.to_string()));
+}
+
+/// Says on stderr why it ends.
+pub fn complain(failure: &Failure) {
+    let text = format!("konekt: {}", failure.message);
+    let _ = writeln!(io::stderr().lock(), "{}", dressed(Level::Error, text));
 }

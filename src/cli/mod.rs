@@ -5,6 +5,7 @@
 
 mod admin;
 mod allocator;
+mod bench;
 mod broker;
 mod check_drivers;
 mod database;
@@ -29,6 +30,7 @@ use std::path::Path;
 use clap::error::ErrorKind;
 
 use self::exit::{Exit, Failure};
+use self::logging::LogFormat;
 use self::parser::Parsed;
 use crate::config::field::Command;
 use crate::config::layers::Surroundings;
@@ -45,7 +47,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match result {
         Ok(()) => Exit::Done,
         Err(failure) => {
-            exit::say(format_args!("konekt: {}", failure.message));
+            exit::complain(&failure);
             failure.exit
         }
     }
@@ -77,10 +79,13 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         return show(&resolved);
     }
     // These are for a person who watches a progress bar or waits for an answer.
-    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce) || parsed.command.is_admin();
+    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce)
+        || parsed.command.is_admin()
+        || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
-    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
+    let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
+    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), format);
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
@@ -88,6 +93,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
+        command if command.is_bench() => bench::run(command, &resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
         command @ (Command::PositionsShow
         | Command::PositionsRewind

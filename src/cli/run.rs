@@ -1,7 +1,7 @@
 //! Moves records: makes source and sink from the settings, runs the engine between them, reports how it ended.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crossbeam::channel::bounded;
@@ -11,17 +11,23 @@ use super::report::Reporter;
 use super::signals;
 use crate::config::{Settings, SinkSettings};
 use crate::consumer::{Consumer, ConsumerError};
+use crate::core::record::TopicPartition;
+use crate::core::statistics::Statistics;
 use crate::core::verdict::ErrorClass;
 use crate::door::{self, SystemClock};
-use crate::engine::{Delivery, Summary};
+use crate::engine::{Delivery, Handle, Summary};
+use crate::ops::http::health::Heart;
+use crate::ops::http::{self, HttpOptions, Listening};
 use crate::port::Sink;
 use crate::sink::exec::ExecSink;
+use crate::sink::null::NullSink;
 use crate::sink::print::{Format, PrintSink};
 use crate::sink::sqlite::{SqliteOptions, SqliteSink};
 
 /// `konekt consume` and `konekt sink …`.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
     let mut reporter = Reporter::open(settings.stats_json.as_deref())?;
+    let listening = settings.http.as_ref().map(listen).transpose()?;
     signals::listen()?;
     let (closed, reader_gone) = bounded::<()>(1);
     // Nobody receives any more: the run has ended already.
@@ -32,14 +38,9 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
 
     let (statistics_sender, statistics) = bounded(1);
     let mut builder = Consumer::builder(settings.consumer.clone());
-    if let Some(path) = settings.heartbeat_file.clone() {
-        show_life(&path)
-            .map_err(|error| Failure::new(Exit::Usage, format!("--heartbeat-file {}: {error}", path.display())))?;
-        builder = builder.on_alive(move || {
-            if let Err(error) = show_life(&path) {
-                log::warn!("no sign of life in {}: {error}", path.display());
-            }
-        });
+    let heart = Arc::new(Heart::default());
+    if settings.heartbeat_file.is_some() || listening.is_some() {
+        builder = builder.on_alive(signs_of_life(settings.heartbeat_file.clone(), Arc::clone(&heart))?);
     }
     let running = builder
         // A reporter that is slow (a stopped terminal) loses lines, it does not hold up the run.
@@ -49,6 +50,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         .map_err(failure)?;
     let handle = running.handle();
     signals::steer(&handle);
+    let server = listening.map(|listening| listening.serve(Arc::new(Shown(handle.clone())), heart));
     let stopper = door::spawn("konekt-stdout", move || {
         // Ends without a message when the sink is dropped at the end of the run.
         if reader_gone.recv().is_ok() {
@@ -60,6 +62,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         reporter
     });
     let result = running.join();
+    drop(server);
     let ended = reporting.join().map_err(|_| Failure::new(Exit::Failed, "the reporting thread panicked"));
     if stopper.is_finished() {
         let _ = stopper.join();
@@ -71,6 +74,48 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         Err(ConsumerError::Kafka(_) | ConsumerError::DeadLetters(_)) => {}
     }
     conclude(result)
+}
+
+/// The run as the HTTP server sees it.
+struct Shown(Handle);
+
+impl http::Run for Shown {
+    fn statistics(&self) -> Statistics {
+        self.0.stats()
+    }
+    fn pause(&self, partition: &TopicPartition) {
+        self.0.pause(partition);
+    }
+    fn resume(&self, partition: &TopicPartition) {
+        self.0.resume(partition);
+    }
+}
+
+fn listen(options: &HttpOptions) -> Result<Listening, Failure> {
+    let listening = Listening::open(options).map_err(|words| Failure::new(Exit::Failed, words))?;
+    log::info!("http://{}/ shows this run", listening.address());
+    if !listening.can_steer() {
+        log::warn!(
+            "--http {} is open to other machines: everybody who reaches it sees this run. Nobody can pause or resume \
+             there without --http-token",
+            listening.address()
+        );
+    }
+    Ok(listening)
+}
+
+/// What the loop does once a second.
+fn signs_of_life(file: Option<PathBuf>, heart: Arc<Heart>) -> Result<impl FnMut() + Send + 'static, Failure> {
+    if let Some(path) = &file {
+        show_life(path)
+            .map_err(|error| Failure::new(Exit::Usage, format!("--heartbeat-file {}: {error}", path.display())))?;
+    }
+    Ok(move || {
+        heart.beat();
+        if let Some(Err(error)) = file.as_deref().map(show_life) {
+            log::warn!("no sign of life in the heartbeat file: {error}");
+        }
+    })
 }
 
 /// The time of a sign of life, in milliseconds since the epoch; the file's own time says the same.
@@ -99,7 +144,8 @@ pub fn failure(error: ConsumerError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
+/// The sink of the settings, after it was looked at once; `on_closed` is called when nobody reads stdout any more.
+pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
     let consumer = &settings.consumer;
     match &settings.sink {
         SinkSettings::Print { json } => {
@@ -116,6 +162,7 @@ fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<
             Ok(Arc::new(sink))
         }
         SinkSettings::Odbc(odbc) => super::odbc::sink(odbc, consumer),
+        SinkSettings::Null => Ok(Arc::new(NullSink::default())),
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
     }
 }

@@ -16,6 +16,10 @@ pub enum Command {
     DlqStats,
     DlqReplay,
     Demo,
+    BenchDecode,
+    BenchConsume,
+    BenchSink,
+    BenchEndToEnd,
     Broker,
     Produce,
     AdminCluster,
@@ -63,6 +67,10 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::DlqStats, "dlq stats", "Count dead letters per topic and class"),
     entry(Command::DlqReplay, "dlq replay", "Try dead letters again"),
     entry(Command::Demo, "demo", "Show it all on this machine, without Kafka"),
+    entry(Command::BenchDecode, "bench decode", "Measure decoding alone: fetched bytes into records"),
+    entry(Command::BenchConsume, "bench consume", "Measure reading from Kafka, into nothing"),
+    entry(Command::BenchSink, "bench sink", "Measure a sink alone, beside what its database takes at best"),
+    entry(Command::BenchEndToEnd, "bench end-to-end", "Measure the whole way, from Kafka into a sink"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
     entry(Command::Produce, "produce", "Write lines of stdin to a topic: text, or records as JSON"),
     entry(Command::AdminCluster, "admin cluster", "Show the brokers and what they lead"),
@@ -89,13 +97,23 @@ pub const COMMANDS: &[Entry] = &[
 impl Command {
     /// Whether it is one of `konekt admin …`.
     pub fn is_admin(self) -> bool {
-        COMMANDS.iter().any(|entry| entry.command == self && entry.path.starts_with("admin "))
+        self.is_below("admin ")
+    }
+
+    /// Whether it is one of `konekt bench …`.
+    pub fn is_bench(self) -> bool {
+        self.is_below("bench ")
+    }
+
+    fn is_below(self, words: &str) -> bool {
+        COMMANDS.iter().any(|entry| entry.command == self && entry.path.starts_with(words))
     }
 }
 
 /// The words before the last one of commands with several.
 pub const GROUPS: &[(&str, &str)] = &[
     ("sink", "Write records into a database"),
+    ("bench", "Measure on this machine, and say which setting to choose"),
     ("admin", "Ask and change the cluster"),
     ("admin topic", "Create and delete topics"),
     ("admin group", "Move a group's offsets"),

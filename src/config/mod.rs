@@ -24,6 +24,7 @@ use value::Value;
 use crate::consumer::ConsumerConfig;
 use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
+use crate::ops::http::HttpOptions;
 use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};
 
 /// Checked settings of one command. What a command does not have stands at its default.
@@ -35,6 +36,10 @@ pub struct Settings {
     /// Written to about once a second, as a sign of life.
     pub heartbeat_file: Option<PathBuf>,
     pub log: String,
+    /// Whether lines on stderr are JSON.
+    pub log_json: bool,
+    /// Where health, metrics and the status page are shown.
+    pub http: Option<HttpOptions>,
     pub sink: SinkSettings,
 }
 
@@ -49,6 +54,8 @@ pub enum SinkSettings {
     Sqlite { path: PathBuf, table: String },
     /// Into a database by ODBC.
     Odbc(OdbcSettings),
+    /// Nowhere: they are counted. For measurements.
+    Null,
     /// The command moves no records.
     None,
 }
@@ -157,6 +164,14 @@ impl Resolved {
         }
     }
 
+    /// The numbers of such a list.
+    pub fn numbers(&self, name: &str) -> Vec<u64> {
+        match self.value(name) {
+            Some(Value::Numbers(numbers)) => numbers,
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether such a switch is on.
     pub fn switch(&self, name: &str) -> bool {
         matches!(self.value(name), Some(Value::Switch(true)))
@@ -199,6 +214,8 @@ impl Reader<'_> {
             stats_json: self.optional_text("stats_json"),
             heartbeat_file: self.optional_text("heartbeat_file").map(Into::into),
             log: self.text("log"),
+            log_json: self.text("log_format") == "json",
+            http: self.http(),
             sink: self.sink(),
         }
     }
@@ -265,6 +282,11 @@ impl Reader<'_> {
         }
     }
 
+    fn http(&mut self) -> Option<HttpOptions> {
+        let (address, token) = (self.optional_text("http"), self.optional_text("http_token"));
+        address.map(|address| HttpOptions { address, token: token.map(Secret::new) })
+    }
+
     fn topics(&mut self) -> TopicSelection {
         match self.value("topics") {
             Some(Value::Topics(topics)) => topics,
@@ -295,7 +317,18 @@ impl Reader<'_> {
             {
                 self.any_database()
             }
+            Command::BenchSink | Command::BenchEndToEnd => self.measured_sink(),
+            Command::BenchConsume => SinkSettings::Null,
             _ => SinkSettings::None,
+        }
+    }
+
+    /// Of `konekt bench`, which names files and tables of its own.
+    fn measured_sink(&mut self) -> SinkSettings {
+        match self.text("bench_sink").as_str() {
+            "sqlite" => SinkSettings::Sqlite { path: PathBuf::new(), table: self.text("table") },
+            "odbc" | "sqlserver" => SinkSettings::Odbc(self.odbc()),
+            _ => SinkSettings::Null,
         }
     }
 
@@ -305,7 +338,8 @@ impl Reader<'_> {
             Some(text) => OdbcLogin::ConnectionString(Secret::new(text)),
             None => OdbcLogin::SqlServer(self.sql_server()),
         };
-        if self.command == Command::Odbc && matches!(login, OdbcLogin::SqlServer(_)) {
+        let any = self.command == Command::Odbc || self.command.is_bench() && self.text("bench_sink") == "odbc";
+        if any && matches!(login, OdbcLogin::SqlServer(_)) {
             let message = "is missing: give --connection-string, or set ODBC_CONNECTION_STRING, as \
                            'Driver={PostgreSQL Unicode};Server=…;Database=…;UID=…;PWD=…'; konekt sink sqlserver needs none";
             self.faults.push(Fault::of("connection_string", message.to_owned()));

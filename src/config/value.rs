@@ -35,6 +35,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A whole number.
     Integer { min: u64, max: u64, unit: &'static str },
+    /// Whole numbers with commas between, each once.
+    Counts { min: u64, max: u64 },
     /// A size such as `256MiB`.
     Bytes { min: u64, max: u64 },
     /// A time that has passed, such as `30d`; its value is in milliseconds.
@@ -78,6 +80,7 @@ pub enum Value {
     Pairs(Vec<(String, String)>),
     Target(Target),
     Number(u64),
+    Numbers(Vec<u64>),
     Switch(bool),
 }
 
@@ -86,6 +89,7 @@ impl Kind {
     pub fn separator(self) -> Option<&'static str> {
         match self {
             Kind::Addresses | Kind::Topics | Kind::NewTopics | Kind::Strategies | Kind::Names => Some(","),
+            Kind::Counts { .. } => Some(","),
             // Values may have commas in them.
             Kind::Pairs => Some("\n"),
             _ => None,
@@ -115,6 +119,7 @@ impl Kind {
             Kind::Strategies => pieces(text, |piece| choice(piece, STRATEGIES)).map(Value::Words),
             Kind::Choice(words) => choice(text, words).map(Value::Text),
             Kind::Integer { min, max, unit } => integer(text, min, max, unit).map(Value::Number),
+            Kind::Counts { min, max } => counts(text, min, max).map(Value::Numbers),
             Kind::Bytes { min, max } => bytes(text, min, max).map(Value::Number),
             Kind::Age => age(text).map(Value::Number),
             Kind::Switch => choice(text, &["true", "false"]).map(|word| Value::Switch(word == "true")),
@@ -149,6 +154,7 @@ impl Kind {
             Kind::Integer { unit: "ms", .. } => "MILLISECONDS",
             Kind::Integer { unit: "s", .. } => "SECONDS",
             Kind::Integer { .. } => "N",
+            Kind::Counts { .. } => "N,N",
             Kind::Bytes { .. } => "BYTES",
             Kind::Age => "AGE",
             Kind::Switch => "BOOL",
@@ -176,6 +182,7 @@ impl fmt::Display for Kind {
             Kind::Choice(words) => f.write_str(&words.join(", ")),
             Kind::Integer { min, max: u64::MAX, unit } => write!(f, "at least {min} {unit}"),
             Kind::Integer { min, max, unit } => write!(f, "{min} to {max} {unit}"),
+            Kind::Counts { min, max } => write!(f, "list of {min} to {max}"),
             Kind::Bytes { min, max } => write!(f, "{} to {}", human_bytes(min), human_bytes(max)),
             Kind::Age => f.write_str("like 90s, 30m, 12h or 30d"),
             Kind::Switch => f.write_str("true, false"),
@@ -228,6 +235,14 @@ fn integer(text: &str, min: u64, max: u64, unit: &str) -> Result<u64, String> {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => Err(format!("{text:?} is not {expected}")),
     }
+}
+
+/// In the order given; what is said twice counts once.
+fn counts(text: &str, min: u64, max: u64) -> Result<Vec<u64>, String> {
+    let mut numbers = pieces(text, |piece| integer(piece, min, max, ""))?;
+    let mut seen = std::collections::HashSet::new();
+    numbers.retain(|number| seen.insert(*number));
+    Ok(numbers)
 }
 
 fn bytes(text: &str, min: u64, max: u64) -> Result<u64, String> {
@@ -323,6 +338,7 @@ mod tests {
             Ok(Value::Pairs(pairs)) => format!("{pairs:?}"),
             Ok(Value::Target(target)) => target.to_string(),
             Ok(Value::Number(number)) => number.to_string(),
+            Ok(Value::Numbers(numbers)) => format!("{numbers:?}"),
             Ok(Value::Switch(on)) => on.to_string(),
             Err(fault) => format!("! {fault}"),
         }
@@ -340,6 +356,8 @@ mod tests {
             (PORTS, "10", "10"),
             (PORTS, "11", "! \"11\" is not a whole number from 1 to 10 ms"),
             (PORTS, "-1", "! \"-1\" is not a whole number from 1 to 10 ms"),
+            (Kind::Counts { min: 1, max: 9 }, "3, 1,3", "[3, 1]"),
+            (Kind::Counts { min: 1, max: 9 }, "3,10", "! \"10\" is not a whole number from 1 to 9"),
             (Kind::Addresses, "a:1, [::1]:9092", "a:1|[::1]:9092"),
             (Kind::Addresses, "a:1,b", "! \"b\" is not an address such as localhost:9092"),
             (Kind::Address, "http://a:80", "! \"http://a:80\" is not an address such as localhost:9092"),

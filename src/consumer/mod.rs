@@ -29,7 +29,7 @@ mod config;
 use std::sync::Arc;
 
 use crate::core::record::{MessageBatch, TopicPartition};
-use crate::core::tally::Statistics;
+use crate::core::statistics::Statistics;
 use crate::door::SystemClock;
 use crate::engine::{Callbacks, Engine, EngineError, Handle, Summary};
 use crate::kafka::cluster::Cluster;

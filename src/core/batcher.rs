@@ -86,6 +86,19 @@ impl Backlog {
         self.decoded.records
     }
 
+    /// Bytes that wait and are still encoded.
+    pub fn encoded_bytes(&self) -> usize {
+        self.waiting.bytes + self.open.bytes
+    }
+
+    /// When the oldest of what waits arrived.
+    pub fn oldest(&self) -> Duration {
+        match self.chunks.front() {
+            Some(chunk) if self.decoded.records == 0 && !self.owes_position => chunk.arrived,
+            _ => self.decoded_since,
+        }
+    }
+
     /// When the next batch is due; `flush` says that no company will come.
     pub fn due(&self, limits: &BatchLimits, now: Duration, flush: bool) -> Due {
         if self.is_empty() {
@@ -93,11 +106,7 @@ impl Backlog {
         }
         let full = self.decoded.records + self.open.records + self.waiting.records >= limits.rows_max
             || self.decoded.bytes + self.open.bytes + self.waiting.bytes >= limits.bytes_max;
-        let oldest = match self.chunks.front() {
-            Some(chunk) if self.decoded.records == 0 && !self.owes_position => chunk.arrived,
-            _ => self.decoded_since,
-        };
-        let late_at = oldest + limits.wait_max;
+        let late_at = self.oldest() + limits.wait_max;
         if full || flush || now >= late_at { Due::Now } else { Due::At(late_at) }
     }
 }

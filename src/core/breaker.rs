@@ -11,7 +11,8 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a partition starts no write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PauseReason {
     /// Too many failed attempts, or a record that can be neither written nor put aside.
     Errors,
@@ -23,14 +24,25 @@ pub enum PauseReason {
     Operator,
 }
 
-impl fmt::Display for PauseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl PauseReason {
+    /// All of them.
+    pub const ALL: [PauseReason; 4] =
+        [PauseReason::Errors, PauseReason::Auth, PauseReason::Schema, PauseReason::Operator];
+
+    /// Its name in messages and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
             PauseReason::Errors => "errors",
             PauseReason::Auth => "auth",
             PauseReason::Schema => "schema",
             PauseReason::Operator => "operator",
-        })
+        }
+    }
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -115,8 +127,13 @@ impl Breaker {
 
     /// The reasons, for people: `errors, operator`.
     pub fn reasons(&self) -> String {
-        let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
+        let reasons: Vec<String> = self.all_reasons().map(|reason| reason.to_string()).collect();
         reasons.join(", ")
+    }
+
+    /// The reasons.
+    pub fn all_reasons(&self) -> impl Iterator<Item = PauseReason> {
+        self.reasons.iter().copied()
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::assignment::Assignment;
 use super::batcher::Backlog;
 use super::breaker::Breaker;
+use super::histogram::Rate;
+use super::statistics::{PartitionState, PartitionStatistics};
+use super::tally::Tally;
 use super::tracker::Tracker;
 use super::verdict::ErrorClass;
 
@@ -74,6 +77,8 @@ pub(super) struct LaneState {
     pub retry_at: Option<Duration>,
     /// When a timer will look at this lane again; one timer at a time is enough.
     pub armed: Option<Duration>,
+    /// Bytes that its decoded records were inflated to.
+    pub inflated_bytes: usize,
 }
 
 impl LaneState {
@@ -115,10 +120,36 @@ pub(super) struct Partition {
     pub committed: Option<i64>,
     /// The last failure, until a batch succeeds.
     pub failure: Option<String>,
+    pub progress: Progress,
+}
+
+/// What is told about a partition and decides nothing.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub tally: Tally,
+    position_rate: Rate,
+    end_rate: Rate,
+    /// The state that was seen last, and since when.
+    state: (PartitionState, Duration),
+    /// Since when it waits for records, all that came being written.
+    pub starved_since: Option<Duration>,
+    /// When it came to us, and when it was last at its end.
+    assigned_at: Duration,
+    pub caught_up_at: Option<Duration>,
+    /// The times of the record written last and of the one to be written next, in milliseconds since the epoch.
+    pub written_unix_ms: Option<i64>,
+    pub waiting_unix_ms: Option<i64>,
 }
 
 impl Partition {
-    pub fn new(assignment: Assignment, run: u64, until: Option<i64>) -> Self {
+    pub fn new(assignment: Assignment, run: u64, until: Option<i64>, now: Duration) -> Self {
+        let progress = Progress {
+            tally: Tally::starting(now),
+            end_rate: Rate::starting(now, offset(assignment.log_end)),
+            state: (PartitionState::Starting, now),
+            assigned_at: now,
+            ..Progress::default()
+        };
         Self {
             run,
             stage: Stage::Starting,
@@ -137,6 +168,7 @@ impl Partition {
             until,
             committed: assignment.committed,
             failure: None,
+            progress,
             assignment,
         }
     }
@@ -171,6 +203,113 @@ impl Partition {
         if self.started { (self.log_end - self.tracker.position()).max(0) as u64 } else { 0 }
     }
 
+    /// The log reaches so far.
+    pub fn log_reaches(&mut self, log_end: i64, now: Duration) {
+        if self.started && self.log_end <= self.tracker.position() {
+            self.progress.caught_up_at = Some(now);
+        }
+        self.log_end = self.log_end.max(log_end);
+    }
+
+    /// It is started at `position`.
+    pub fn starts(&mut self, position: i64, now: Duration) {
+        if !self.started {
+            self.progress.position_rate = Rate::starting(now, offset(position));
+        }
+        self.started = true;
+        self.progress.starved_since = Some(now);
+    }
+
+    /// Notes whether everything that came is written, and since when.
+    pub fn note_hunger(&mut self, now: Duration) {
+        let is_hungry = self.lanes.iter().all(|lane| !lane.busy && lane.backlog.is_empty());
+        self.progress.starved_since = is_hungry.then(|| self.progress.starved_since.unwrap_or(now));
+        if self.started && self.lag() == 0 {
+            self.progress.caught_up_at = Some(now);
+        }
+    }
+
+    /// Notes what rates and times are made from. Called every few seconds.
+    pub fn observe(&mut self, now: Duration) {
+        self.progress.tally.note_rates(now);
+        self.progress.end_rate.note(now, offset(self.log_end));
+        if self.started {
+            self.progress.position_rate.note(now, offset(self.tracker.position()));
+        }
+        let state = self.state();
+        if self.progress.state.0 != state {
+            self.progress.state = (state, now);
+        }
+    }
+
+    /// What it is doing.
+    fn state(&self) -> PartitionState {
+        match self.stage {
+            Stage::Stuck(_) => PartitionState::Stuck,
+            Stage::Draining => PartitionState::Draining,
+            _ if self.breaker.paused() => PartitionState::Paused,
+            _ if self.failure.is_some() => PartitionState::Retrying,
+            Stage::Starting => PartitionState::Starting,
+            Stage::Running => PartitionState::Running,
+        }
+    }
+
+    /// How old the next record to be written is. Its own time is known once it was decoded. Before that, it came after
+    /// the one written last, and after the partition was last at its end. Where nothing is known of it, it is as old as
+    /// we know of it.
+    fn lag_seconds(&self, now: Duration, now_unix_ms: i64) -> Option<f64> {
+        if !self.started {
+            return None;
+        }
+        if self.lag() == 0 {
+            return Some(0.0);
+        }
+        let since = |at: Duration| now.saturating_sub(at).as_secs_f64();
+        let age = |unix_ms: i64| now_unix_ms.saturating_sub(unix_ms).max(0) as f64 / 1e3;
+        let came_after =
+            self.progress.caught_up_at.map(since).into_iter().chain(self.progress.written_unix_ms.map(age));
+        let youngest = came_after.reduce(f64::min).unwrap_or_else(|| since(self.progress.assigned_at));
+        Some(self.progress.waiting_unix_ms.map_or(youngest, age))
+    }
+
+    /// When it will be at its end, at the rates of the last seconds.
+    fn catch_up_seconds(&self, now: Duration) -> Option<f64> {
+        let lag = self.lag();
+        let consumed = self.progress.position_rate.per_second(now, offset(self.tracker.position()));
+        let gain = consumed - self.progress.end_rate.per_second(now, offset(self.log_end));
+        match (self.started, lag, gain > 0.0) {
+            (true, 0, _) => Some(0.0),
+            (true, _, true) => Some(lag as f64 / gain),
+            _ => None,
+        }
+    }
+
+    /// A snapshot.
+    pub fn snapshot(&mut self, now: Duration, now_unix_ms: i64) -> PartitionStatistics {
+        self.observe(now);
+        let name = &self.assignment.partition;
+        let position = self.started.then(|| self.tracker.position());
+        let (state, since) = self.progress.state;
+        PartitionStatistics {
+            topic: name.topic.to_string(),
+            partition: name.partition,
+            state,
+            state_seconds: now.saturating_sub(since).as_secs_f64(),
+            pause_reasons: self.breaker.all_reasons().collect(),
+            detail: self.standstill(),
+            position,
+            log_start: self.assignment.log_start,
+            log_end: self.log_end,
+            lag_records: self.lag(),
+            lag_seconds: self.lag_seconds(now, now_unix_ms),
+            catch_up_seconds: self.catch_up_seconds(now),
+            to_retention_records: position.map(|position| position - self.assignment.log_start),
+            records_in_flight: self.lanes.iter().map(|lane| lane.backlog.decoded_records() as u64).sum(),
+            errors: self.lanes.iter().map(|lane| lane.attempts.all).max().unwrap_or(0).into(),
+            ..self.progress.tally.partition_snapshot(now)
+        }
+    }
+
     /// Why it writes nothing at the moment, for people.
     pub fn standstill(&self) -> Option<String> {
         if let Stage::Stuck(reason) = &self.stage {
@@ -183,4 +322,9 @@ impl Partition {
             (Some(failure), true) => Some(format!("{}: {failure}", self.breaker.reasons())),
         }
     }
+}
+
+/// An offset as a counter.
+fn offset(offset: i64) -> u64 {
+    offset.max(0) as u64
 }

@@ -1,70 +1,129 @@
-//! Counting what happened to records, and the snapshot that everybody reads.
+//! Counting what happened to records: for the whole run, and for each partition while it is ours.
+//!
+//! A worker reports once per batch and lane; the loop adds that up here. Nothing is counted per record.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::coordinator::LaneReport;
+use super::histogram::{Histogram, Rate, Spread};
+use super::statistics::{PartitionStatistics, Statistics};
 
-/// One snapshot of a run: the summary line, the JSON lines and the library's `stats()` are all made from it.
-///
-/// The first nine keys are those of the original system's summary; at every snapshot
-/// `records_read = records_written + dead_lettered + records_in_flight + records_released`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Statistics {
-    /// Seconds since the start.
-    pub uptime_seconds: f64,
-    /// Records written or handled.
-    pub messages_processed: u64,
-    /// Records whose last attempt failed; they are not lost but tried again, or dead-lettered.
-    pub messages_failed: u64,
-    /// Batches written or handled.
-    pub batches_processed: u64,
-    /// Partitions owned now.
-    pub partitions_assigned: usize,
-    /// Records per second since the last snapshot.
-    pub processing_rate_per_second: f64,
-    /// Mean time of a batch's write or handler call, in milliseconds, over the whole run.
-    pub average_processing_time_ms: f64,
-    /// Failed attempts in percent of all attempts.
-    pub error_rate_percent: f64,
-    /// Failed attempts per partition in a row now, where there are any: `"topic/partition": count`.
-    pub partition_errors: std::collections::BTreeMap<String, u64>,
-    /// Records decoded for us; transaction markers and aborted records are counted apart, as skipped.
-    pub records_read: u64,
-    /// Records written or handled (the same as `messages_processed`).
-    pub records_written: u64,
-    /// Of these, records that the sink already had.
-    pub records_repeated: u64,
-    /// Records sent to the dead letters.
-    pub dead_lettered: u64,
-    /// Transaction markers and records of aborted transactions.
-    pub records_skipped: u64,
-    /// Records decoded and not yet answered for.
-    pub records_in_flight: u64,
-    /// Records decoded, then left to the next owner of their partition or read again after a restart.
-    pub records_released: u64,
-    /// Bytes of keys, values and headers written.
-    pub bytes_written: u64,
-    /// Records between our positions and the ends of the logs, as last seen.
-    pub lag_records: u64,
-    /// Bytes held in memory by records.
-    pub memory_bytes: usize,
-    /// Times a partition was handed out or taken back.
-    pub rebalances: u64,
-    /// Attempts made again after a failure.
-    pub retries: u64,
-    /// Workers that have been doing one thing for longer than `message_timeout_seconds`.
-    pub workers_stuck: usize,
-    /// Workers that died and were replaced.
-    pub workers_replaced: u64,
-    /// Paused partitions and why: `"topic/partition": "errors: …"`.
-    pub paused: std::collections::BTreeMap<String, String>,
-    /// Next offset to be written, per owned partition: `"topic/partition": offset`.
-    pub positions: std::collections::BTreeMap<String, i64>,
+/// What a batch's time goes into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Everything that came was written; the partition waits for more.
+    FetchWait,
+    /// Records are there and wait for company, or for a worker.
+    Queue,
+    /// Checksums, decompression, finding the records.
+    Decode,
+    /// Making of records what the database takes. Where that is done row by row it is part of [`Execute`](Self::Execute).
+    Bind,
+    /// Statements, or the handler.
+    Execute,
+    /// The end of the transaction.
+    Commit,
 }
 
-/// The counters behind the snapshots.
+impl Phase {
+    /// All of them, in the order of a batch's way.
+    pub const ALL: [Phase; 6] =
+        [Phase::FetchWait, Phase::Queue, Phase::Decode, Phase::Bind, Phase::Execute, Phase::Commit];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::FetchWait => "fetch_wait",
+            Phase::Queue => "queue",
+            Phase::Decode => "decode",
+            Phase::Bind => "bind",
+            Phase::Execute => "execute",
+            Phase::Commit => "commit",
+        }
+    }
+}
+
+/// How long the phases of one batch took, as far as they were measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhaseTimes([Option<Duration>; Phase::ALL.len()]);
+
+impl PhaseTimes {
+    /// Adds to what a phase took.
+    pub fn add(&mut self, phase: Phase, time: Duration) {
+        *self.0[phase as usize].get_or_insert_default() += time;
+    }
+
+    /// What a phase took, if it was measured.
+    pub fn get(&self, phase: Phase) -> Option<Duration> {
+        self.0[phase as usize]
+    }
+
+    /// Takes over what `other` has measured.
+    pub fn merge(&mut self, other: &PhaseTimes) {
+        Phase::ALL.iter().for_each(|phase| other.get(*phase).into_iter().for_each(|time| self.add(*phase, time)));
+    }
+}
+
+/// How batches spread in time and size. A batch that was written together with others counts with the time of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Distributions {
+    phases: [Histogram; Phase::ALL.len()],
+    pub batch_records: Histogram,
+    pub batch_bytes: Histogram,
+}
+
+impl Distributions {
+    /// The times of a phase, in microseconds.
+    pub fn phase(&self, phase: Phase) -> &Histogram {
+        &self.phases[phase as usize]
+    }
+
+    /// The figures that a person reads.
+    pub fn spreads(&self) -> Spreads {
+        let phase = |phase| self.phase(phase).spread(1e-6);
+        Spreads {
+            fetch_wait_seconds: phase(Phase::FetchWait),
+            queue_seconds: phase(Phase::Queue),
+            decode_seconds: phase(Phase::Decode),
+            bind_seconds: phase(Phase::Bind),
+            execute_seconds: phase(Phase::Execute),
+            commit_seconds: phase(Phase::Commit),
+            batch_records: self.batch_records.spread(1.0),
+            batch_bytes: self.batch_bytes.spread(1.0),
+        }
+    }
+
+    fn phases(&mut self, times: &PhaseTimes) {
+        for phase in Phase::ALL {
+            if let Some(time) = times.get(phase) {
+                self.phases[phase as usize].record_time(time);
+            }
+        }
+    }
+}
+
+impl Serialize for Distributions {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.spreads().serialize(serializer)
+    }
+}
+
+/// [`Distributions`] in a few figures each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Spreads {
+    pub fetch_wait_seconds: Spread,
+    pub queue_seconds: Spread,
+    pub decode_seconds: Spread,
+    pub bind_seconds: Spread,
+    pub execute_seconds: Spread,
+    pub commit_seconds: Spread,
+    pub batch_records: Spread,
+    pub batch_bytes: Spread,
+}
+
+/// The counters behind a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     read: u64,
@@ -81,10 +140,18 @@ pub struct Tally {
     retries: u64,
     rebalances: u64,
     busy: Duration,
-    last: (Duration, u64),
+    written_rate: Rate,
+    bytes_rate: Rate,
+    /// Made with the first batch: idle partitions cost nothing.
+    distributions: Option<Box<Distributions>>,
 }
 
 impl Tally {
+    /// Counters that begin at zero now.
+    pub fn starting(now: Duration) -> Self {
+        Self { written_rate: Rate::starting(now, 0), bytes_rate: Rate::starting(now, 0), ..Self::default() }
+    }
+
     /// A worker answered for a lane.
     pub fn worked(&mut self, report: &LaneReport) {
         self.read += report.decoded;
@@ -93,14 +160,26 @@ impl Tally {
         self.repeated += report.repeated;
         self.dead_lettered += report.dead_lettered;
         self.bytes += report.written_bytes;
-        if report.attempted > 0 || report.failure.is_some() {
-            self.attempts += 1;
-            self.busy += report.took;
-            match report.failure {
-                Some(_) => self.failures += 1,
-                None => self.batches += 1,
+        if report.attempted == 0 && report.failure.is_none() {
+            return;
+        }
+        self.attempts += 1;
+        self.busy += report.took;
+        let distributions = self.distributions.get_or_insert_default();
+        distributions.phases(&report.phases);
+        match report.failure {
+            Some(_) => self.failures += 1,
+            None => {
+                self.batches += 1;
+                distributions.batch_records.record(report.handled());
+                distributions.batch_bytes.record(report.written_bytes);
             }
         }
+    }
+
+    /// Records came after `waited` without any.
+    pub fn fetch_waited(&mut self, waited: Duration) {
+        self.distributions.get_or_insert_default().phases[Phase::FetchWait as usize].record_time(waited);
     }
 
     /// Decoded records were let go unwritten.
@@ -128,19 +207,22 @@ impl Tally {
         self.written + self.dead_lettered
     }
 
-    /// The counters' part of a snapshot; the rate counts from the snapshot before.
-    pub fn snapshot(&mut self, now: Duration, in_flight: u64) -> Statistics {
-        let (then, written_then) = std::mem::replace(&mut self.last, (now, self.written));
+    /// Notes how far the counters are, for the rates.
+    pub fn note_rates(&mut self, now: Duration) {
+        self.written_rate.note(now, self.written);
+        self.bytes_rate.note(now, self.bytes);
+    }
+
+    /// The counters' part of the run's snapshot.
+    pub fn snapshot(&self, now: Duration, in_flight: u64) -> Statistics {
         let ratio = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        let answered = self.written + self.dead_lettered + in_flight + self.released;
         Statistics {
             uptime_seconds: now.as_secs_f64(),
             messages_processed: self.written,
             messages_failed: self.exhausted,
             batches_processed: self.batches,
-            processing_rate_per_second: ratio(
-                (self.written - written_then) as f64,
-                now.saturating_sub(then).as_secs_f64(),
-            ),
+            processing_rate_per_second: self.written_rate.per_second(now, self.written),
             average_processing_time_ms: ratio(self.busy.as_secs_f64() * 1e3, self.attempts as f64),
             error_rate_percent: ratio(100.0 * self.failures as f64, self.attempts as f64),
             records_read: self.read,
@@ -150,10 +232,30 @@ impl Tally {
             records_skipped: self.skipped,
             records_in_flight: in_flight,
             records_released: self.released,
+            records_unaccounted: self.read as i64 - answered as i64,
             bytes_written: self.bytes,
+            bytes_per_second: self.bytes_rate.per_second(now, self.bytes),
             rebalances: self.rebalances,
             retries: self.retries,
+            distributions: self.distributions.as_deref().cloned().unwrap_or_default(),
             ..Statistics::default()
+        }
+    }
+
+    /// The counters' part of a partition's snapshot.
+    pub fn partition_snapshot(&self, now: Duration) -> PartitionStatistics {
+        PartitionStatistics {
+            records_read: self.read,
+            records_written: self.written,
+            dead_lettered: self.dead_lettered,
+            records_skipped: self.skipped,
+            bytes_written: self.bytes,
+            batches_processed: self.batches,
+            retries: self.retries,
+            processing_rate_per_second: self.written_rate.per_second(now, self.written),
+            bytes_per_second: self.bytes_rate.per_second(now, self.bytes),
+            distributions: self.distributions.as_deref().map(Distributions::spreads),
+            ..PartitionStatistics::default()
         }
     }
 }

@@ -21,7 +21,7 @@ use super::lane::Lane;
 use crate::core::assignment::{Claim, Claimed};
 use crate::core::coordinator::{LaneReport, Orders};
 use crate::core::record::TopicPartition;
-use crate::core::tally::Statistics;
+use crate::core::statistics::Statistics;
 use crate::core::verdict::Failure;
 use crate::port::SourceEvent;
 

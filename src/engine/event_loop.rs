@@ -4,11 +4,12 @@
 //! follows, and performs that. [`EventLoop::turn`] is bounded and never waits; only [`EventLoop::run`] does. No error
 //! leaves the loop: an error is an event. After a fatal one nothing new starts, and it goes on until nothing is in flight.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Select, Sender, unbounded};
+use log::Level;
 
 use super::channels::{Command, Control, Job, Outcome, Report, SharedChunk};
 use super::lane::{Lane, LaneSeed};
@@ -19,8 +20,8 @@ use crate::core::coordinator::{Action, Arrival, Coordinator, Event, LaneReport, 
 use crate::core::identity::RecordIds;
 use crate::core::partition::LaneId;
 use crate::core::record::TopicPartition;
-use crate::core::tally::Statistics;
-use crate::port::{Chunk, Clock, SourceError, SourceEvent};
+use crate::core::statistics::{Problem, Statistics};
+use crate::port::{Chunk, Clock, Sink, SourceError, SourceEvent};
 
 /// Reports of the source taken per turn, so that control and outcomes never wait behind data for long.
 const REPORTS_PER_TURN: usize = 32;
@@ -31,6 +32,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 const LIFE_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between looks at the workers, however short their time-out.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// So many problems are remembered.
+const PROBLEMS_MAX: usize = 20;
 
 /// The channels the loop listens to and speaks into, and the workers it watches.
 pub(super) struct Lines {
@@ -69,6 +73,12 @@ pub(super) struct EventLoop {
     /// When the next sign of life is due, and the next look at the workers.
     alive_at: Duration,
     look_at: Duration,
+    /// What went wrong last.
+    problems: VecDeque<Problem>,
+    /// A person was told that records are not accounted for.
+    told_unaccounted: bool,
+    /// The sink, for its name and its pool's figures.
+    sink: Option<Arc<dyn Sink>>,
 }
 
 impl EventLoop {
@@ -96,7 +106,15 @@ impl EventLoop {
             statistics_at,
             alive_at: Duration::ZERO,
             look_at: Duration::ZERO,
+            problems: VecDeque::new(),
+            told_unaccounted: false,
+            sink: None,
         }
+    }
+
+    /// Tells of this sink in its statistics.
+    pub fn told_of(self, sink: &Arc<dyn Sink>) -> Self {
+        Self { sink: Some(Arc::clone(sink)), ..self }
     }
 
     /// Runs to the end. Dropping the loop then closes all channels, and that ends the other threads.
@@ -195,7 +213,7 @@ impl EventLoop {
             Report::Closed(result) => {
                 self.closed = true;
                 if let Err(error) = result {
-                    log::warn!("while leaving: {error}");
+                    self.say(Level::Warn, format!("while leaving: {error}"));
                 }
             }
         }
@@ -219,9 +237,9 @@ impl EventLoop {
             SourceEvent::PartitionFailed { partition, error } => {
                 self.handle(Event::PartitionFailed { partition, message: error.message });
             }
-            SourceEvent::Trouble(error) => log::warn!("{error}"),
+            SourceEvent::Trouble(error) => self.say(Level::Warn, error.to_string()),
             SourceEvent::Failed(error) => {
-                log::error!("{error}");
+                self.say(Level::Error, error.to_string());
                 self.failure.get_or_insert(error);
                 self.handle(Event::Stop);
             }
@@ -265,7 +283,22 @@ impl EventLoop {
             Action::Finish { positions } => self.finish(positions),
             Action::OnAssign(partitions) => call(&mut self.callbacks.on_assign, &partitions),
             Action::OnRevoke(partitions) => call(&mut self.callbacks.on_revoke, &partitions),
-            Action::Note(level, text) => log::log!(level, "{text}"),
+            Action::Note(level, text) => self.say(level, text),
+        }
+    }
+
+    /// The one place that logs what happens and remembers what went wrong.
+    fn say(&mut self, level: Level, text: String) {
+        log::log!(level, "{text}");
+        if level <= Level::Warn {
+            if self.problems.len() == PROBLEMS_MAX {
+                self.problems.pop_front();
+            }
+            self.problems.push_back(Problem {
+                at_unix_ms: self.clock.unix_ms(),
+                is_error: level == Level::Error,
+                text,
+            });
         }
     }
 
@@ -319,24 +352,43 @@ impl EventLoop {
 
     fn statistics(&mut self) -> Statistics {
         let now = self.clock.elapsed();
-        Statistics {
-            workers_stuck: self.look(now),
-            workers_replaced: self.lines.crew.replaced(),
-            ..self.coordinator.statistics(now, self.config.memory.used())
+        let memory = &self.config.memory;
+        let mut statistics = self.coordinator.statistics(now, self.clock.unix_ms(), memory.used());
+        statistics.memory.limit_bytes = memory.limit();
+        statistics.workers_stuck = self.look(now);
+        let crew = &mut self.lines.crew;
+        statistics.workers_replaced = crew.replaced();
+        statistics.source_silent_seconds = crew.poller_silence(now).as_secs_f64();
+        (statistics.workers, statistics.workers_busy) = crew.count();
+        if let Some(sink) = &self.sink {
+            statistics.sink.name = sink.traits().name;
+            statistics.pool = sink.pool();
         }
+        if statistics.records_unaccounted != 0 && !std::mem::replace(&mut self.told_unaccounted, true) {
+            let text = format!(
+                "{} records that were read are neither written nor dead-lettered, in flight or released; this is a \
+                 defect, please report it",
+                statistics.records_unaccounted
+            );
+            self.say(Level::Error, text);
+        }
+        statistics.problems = self.problems.iter().cloned().collect();
+        statistics
     }
 
     /// Says which workers hang, and counts them.
     fn look(&mut self, now: Duration) -> usize {
         let stuck = self.lines.crew.stuck(now);
-        stuck.iter().filter_map(|(_, sentence)| sentence.as_ref()).for_each(|sentence| log::error!("{sentence}"));
-        stuck.len()
+        let count = stuck.len();
+        stuck.into_iter().filter_map(|(_, sentence)| sentence).for_each(|sentence| self.say(Level::Error, sentence));
+        count
     }
 
     fn watch(&mut self) {
         let now = self.clock.elapsed();
         if now >= self.look_at {
             self.look(now);
+            self.lines.crew.poller_silence(now);
             // Late by a quarter at most.
             self.look_at = now + (self.lines.crew.timeout() / 4).max(LOOK_INTERVAL_MIN);
         }

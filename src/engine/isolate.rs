@@ -11,7 +11,7 @@ use super::DeadLetterPlaces;
 use super::worker::{Held, Way};
 use crate::core::bisect::{Halving, Step};
 use crate::core::verdict::ErrorClass;
-use crate::port::{Aside, Letter, SinkError, Write, Written};
+use crate::port::{Aside, Letter, PutAsideListener, SinkError, Write, Written};
 
 impl Held {
     /// Works through the batch in pieces. Its failure afterwards is what ended that early, if anything did.
@@ -22,7 +22,7 @@ impl Held {
         loop {
             let step = match search.next() {
                 Step::Done => return,
-                Step::PutAside => self.put_aside(&error, way, places).map(|()| search.put_aside()),
+                Step::PutAside => self.put_first_aside(&error, way, places).map(|()| search.put_aside()),
                 Step::Try(count) => match way.write(self.lane.write(count)) {
                     Err(refusal) if self.blames_a_record(&refusal) => {
                         search.refused(count, self.hint(&refusal));
@@ -51,7 +51,12 @@ impl Held {
     }
 
     /// The first record becomes a dead letter, and the position moves past it.
-    fn put_aside(&mut self, error: &SinkError, way: &mut Way, places: &DeadLetterPlaces) -> Result<(), SinkError> {
+    fn put_first_aside(
+        &mut self,
+        error: &SinkError,
+        way: &mut Way,
+        places: &DeadLetterPlaces,
+    ) -> Result<(), SinkError> {
         // Bad luck must not become a record's fault: it is to stand first, and to fail as often as one may try.
         if error.class == ErrorClass::Unclassified && self.written != Written::default() {
             return Err(error.clone());
@@ -68,6 +73,7 @@ impl Held {
         let Some(letters) = &places.letters else {
             return Err(no_place(error, record.offset));
         };
+        let offset = record.offset;
         let table = &*way.sink.traits().name;
         letters.put(&[Letter { partition, record, error, attempts: self.orders.attempt, table }])?;
         if let Some(past) = self.lane.write_past_first() {
@@ -75,6 +81,7 @@ impl Held {
         }
         self.lane.wrote(1);
         self.written.dead_lettered += 1;
+        self.put_aside(offset, error);
         Ok(())
     }
 

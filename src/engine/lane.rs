@@ -35,6 +35,8 @@ pub(super) struct Lane {
     skipped: u64,
     memory: Arc<MemoryBudget>,
     charged: usize,
+    /// The time of the record written last, in milliseconds since the epoch.
+    pub written_unix_ms: Option<i64>,
 }
 
 /// A chunk of which a part is decoded.
@@ -90,6 +92,7 @@ impl Lane {
             skipped: 0,
             memory: seed.memory,
             charged: 0,
+            written_unix_ms: None,
         }
     }
 
@@ -173,6 +176,9 @@ impl Lane {
 
     /// The first `count` records are written, or put aside.
     pub fn wrote(&mut self, count: usize) {
+        if let Some(last) = count.checked_sub(1) {
+            self.written_unix_ms = Some(self.records.get(last).timestamp_ms).filter(|time| *time >= 0);
+        }
         let next = self.position_behind(count);
         self.through = next;
         self.skipped = 0;
@@ -216,6 +222,16 @@ impl Lane {
     /// Whether chunks were taken that the position is not behind yet.
     pub fn owes_position(&self) -> bool {
         self.open.is_some() || !self.ends.is_empty()
+    }
+
+    /// The time of the first record that is not written, in milliseconds since the epoch.
+    pub fn waiting_unix_ms(&self) -> Option<i64> {
+        (self.records.len() > 0).then(|| self.records.get(0).timestamp_ms).filter(|time| *time >= 0)
+    }
+
+    /// Bytes that decompression made.
+    pub fn inflated_bytes(&self) -> usize {
+        self.charged
     }
 
     /// At most so much is left of the chunk that is decoded in part.

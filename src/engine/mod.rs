@@ -29,13 +29,13 @@ use crossbeam::channel::{Sender, bounded, unbounded};
 use self::channels::{Bell, Control, Outcomes, REPORTS_MAX};
 use self::event_loop::{EventLoop, Lines};
 use self::poller::{Poller, SourceLine};
-use self::watch::Crew;
+use self::watch::{Crew, Pulse};
 use self::worker::{Outfit, Worker};
 use crate::core::batcher::BatchLimits;
 pub use crate::core::coordinator::OffsetReset;
 use crate::core::coordinator::{Coordinator, Rules};
 use crate::core::record::TopicPartition;
-use crate::core::tally::Statistics;
+use crate::core::statistics::Statistics;
 use crate::core::verdict::Patience;
 use crate::door;
 use crate::port::{Clock, DeadLetters, MemoryBudget, Sink, Source};
@@ -162,6 +162,8 @@ impl Handle {
     }
 }
 
+/// The brokers are not asked more often where the logs begin and end.
+const SURVEY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The loop answers within microseconds unless a callback holds it up.
 const STATISTICS_WAIT: Duration = Duration::from_secs(5);
 
@@ -213,10 +215,11 @@ impl Engine {
         let (reports, report_receiver) = bounded(REPORTS_MAX);
 
         let waker = source.waker();
-        let poller = Poller::new(source, command_receiver, reports);
+        let pulse = Pulse::default();
+        let poller = Poller::new(source, command_receiver, reports).with_pulse(pulse.clone());
         let poller = door::spawn("konekt-poll", move || poller.run());
         let count = config.max_workers.clamp(1, traits.writers_max.max(1));
-        let crew = Crew::new(count, config.message_timeout);
+        let crew = Crew::new(count, config.message_timeout).watching(pulse);
         let workers = (0..count).map(|number| {
             let (sink, clock, jobs, outcomes) = (sink.clone(), clock.clone(), job_receiver.clone(), outcomes.clone());
             let (places, bytes_max) = (config.dead_letters.clone(), config.batch_bytes_max);
@@ -238,7 +241,7 @@ impl Engine {
             source: SourceLine { commands, waker },
             jobs,
         };
-        let event_loop = EventLoop::new(config, coordinator, lines, clock, callbacks);
+        let event_loop = EventLoop::new(config, coordinator, lines, clock, callbacks).told_of(&sink);
         let event_loop = door::spawn("konekt-loop", move || event_loop.run());
         let handle = Handle { control, last: Arc::default() };
         Engine { handle, event_loop, poller, workers }
@@ -317,5 +320,6 @@ fn rules(config: &EngineConfig, sink_is_transactional: bool) -> Rules {
         drain_timeout: config.shutdown_timeout,
         until_end: config.until_end,
         max_messages: config.max_messages,
+        survey_interval: config.stats_interval.max(SURVEY_INTERVAL_MIN),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 
 use super::channels::{Command, Report};
+use super::watch::Pulse;
 use crate::port::{Source, SourceError, SourceEvent};
 
 /// The longest wait in one poll. Commands wake the source, so this only bounds how late a lost wake-up is noticed.
@@ -17,6 +18,7 @@ pub(super) struct Poller {
     commands: Receiver<Command>,
     reports: Sender<Report>,
     events: Vec<SourceEvent>,
+    pulse: Pulse,
 }
 
 /// How a turn ended.
@@ -29,7 +31,12 @@ pub(super) enum Turn {
 
 impl Poller {
     pub fn new(source: Box<dyn Source>, commands: Receiver<Command>, reports: Sender<Report>) -> Self {
-        Self { source, commands, reports, events: Vec::new() }
+        Self { source, commands, reports, events: Vec::new(), pulse: Pulse::default() }
+    }
+
+    /// Shows life with this pulse.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// Polls until the source is closed or the loop is gone.
@@ -39,6 +46,7 @@ impl Poller {
 
     /// Carries out the commands that wait, then polls once for at most `wait`.
     pub fn turn(&mut self, wait: Duration) -> Turn {
+        self.pulse.beat();
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Close { positions, deadline }) => return self.close(positions, deadline),

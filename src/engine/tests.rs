@@ -460,7 +460,7 @@ impl Sim {
         (summary, store)
     }
 
-    fn ask(&mut self) -> crate::core::tally::Statistics {
+    fn ask(&mut self) -> crate::core::statistics::Statistics {
         let (reply, answer) = bounded(1);
         self.control.send(Control::Statistics(reply)).unwrap();
         self.event_loop.turn();

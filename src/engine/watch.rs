@@ -58,20 +58,54 @@ impl Drop for AtWork {
     }
 }
 
-/// All workers, as the loop sees them.
+/// Life shown by a thread that is never idle for long.
+#[derive(Clone, Default)]
+pub(super) struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    /// It lives.
+    pub fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// All workers and the poller, as the loop sees them.
 pub(super) struct Crew {
     desks: Vec<Desk>,
     /// Since when each one is doing what was last reported.
     reported: Vec<Option<Duration>>,
     replaced: Arc<AtomicU64>,
     timeout: Duration,
+    poller: Pulse,
+    /// The poller's beats when they were last counted, and when they had last become more.
+    poller_seen: (u64, Duration),
 }
 
 impl Crew {
     /// So many workers, who may do one thing for `timeout`.
     pub fn new(count: usize, timeout: Duration) -> Self {
         let desks = (0..count).map(|_| Desk::default()).collect();
-        Self { desks, reported: vec![None; count], replaced: Arc::default(), timeout }
+        let (poller, poller_seen) = (Pulse::default(), (0, Duration::ZERO));
+        Self { desks, reported: vec![None; count], replaced: Arc::default(), timeout, poller, poller_seen }
+    }
+
+    /// Watches the poller as well.
+    pub fn watching(self, poller: Pulse) -> Self {
+        Self { poller, ..self }
+    }
+
+    /// How long the poller has shown no life.
+    pub fn poller_silence(&mut self, now: Duration) -> Duration {
+        let beats = self.poller.0.load(Ordering::Relaxed);
+        if beats != self.poller_seen.0 {
+            self.poller_seen = (beats, now);
+        }
+        now.saturating_sub(self.poller_seen.1)
+    }
+
+    /// How many workers there are, and how many are at work.
+    pub fn count(&self) -> (usize, usize) {
+        (self.desks.len(), self.desks.iter().filter(|desk| desk.0.lock().is_some()).count())
     }
 
     /// A worker's desk.

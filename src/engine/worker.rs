@@ -5,6 +5,7 @@
 //! it aside with a deadline, so waiting never holds a worker.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,9 @@ use crate::core::batcher::Amount;
 use crate::core::coordinator::{LaneReport, Orders};
 use crate::core::partition::LaneId;
 use crate::core::record::TopicPartition;
+use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::{ErrorClass, Failure};
-use crate::port::{Aside, Clock, Sink, SinkError, Write, Writer, Written};
+use crate::port::{Aside, Clock, PutAsideListener, Sink, SinkError, Write, Writer, Written};
 
 /// From so many lanes with something to decode on, decoding is spread over rayon's threads; below, handing it over costs
 /// more than it saves (`benches/engine.rs`).
@@ -68,7 +70,12 @@ pub(super) struct Held {
     pub written_bytes: u64,
     pub failure: Option<SinkError>,
     ruined: bool,
+    /// Some of the records that were put aside, and why.
+    letters: RefCell<Vec<(i64, String)>>,
 }
+
+/// So many of a batch's dead letters are reported one by one.
+const LETTERS_REPORTED: usize = 5;
 
 impl Worker {
     pub fn new(outfit: Outfit, jobs: Receiver<Job>, outcomes: Outcomes, batch_bytes_max: usize) -> Self {
@@ -127,8 +134,11 @@ impl Worker {
 
     fn write(&mut self, held: Vec<Held>) {
         let mut guard = Guard { held, outcomes: &self.outcomes };
+        // What a claim took is not this write's.
+        self.way.phases(Duration::ZERO);
         let started = self.clock.elapsed();
         decode(&mut guard.held, self.batch_bytes_max);
+        let decoded = self.clock.elapsed();
         let parts = guard.held.iter().map(|held| (held.lane.partition.clone(), held.offsets())).collect();
         let at_work = self.desk.busy_with(Doing { call: "writing", parts, since: started });
         let mut results = write_all(&mut self.way, &self.places, &guard.held).into_iter();
@@ -141,9 +151,11 @@ impl Worker {
             }
         }
         drop(at_work);
-        let took = self.clock.elapsed().saturating_sub(started);
+        let ended = self.clock.elapsed();
+        let mut phases = self.way.phases(ended.saturating_sub(decoded));
+        phases.add(Phase::Decode, decoded.saturating_sub(started));
         for held in std::mem::take(&mut guard.held) {
-            self.outcomes.put(held.report(took));
+            self.outcomes.put(held.report(started, ended.saturating_sub(started), phases));
         }
     }
 
@@ -212,6 +224,15 @@ impl Way {
         result
     }
 
+    /// What the writes since the last call took, by the writer's own account; all of it is executing where it keeps none.
+    fn phases(&mut self, wrote: Duration) -> PhaseTimes {
+        let mut phases = self.writer.as_mut().map_or(PhaseTimes::default(), |writer| writer.phases());
+        if phases == PhaseTimes::default() {
+            phases.add(Phase::Execute, wrote);
+        }
+        phases
+    }
+
     /// Makes one write.
     pub fn write(&mut self, write: Write<'_>) -> Result<Written, SinkError> {
         let answer = self.with_writer(|writer| writer.write(&[write]).pop().transpose())?;
@@ -251,7 +272,8 @@ impl From<SinkError> for Failure {
 impl Held {
     fn new(lane: Box<Lane>, orders: Orders) -> Self {
         let (filled, written) = (Filled::default(), Written::default());
-        Self { lane, orders, filled, count: 0, written, written_bytes: 0, failure: None, ruined: false }
+        let letters = RefCell::default();
+        Self { lane, orders, filled, count: 0, written, written_bytes: 0, failure: None, ruined: false, letters }
     }
 
     fn fill(&mut self, bytes_max: usize) {
@@ -280,13 +302,14 @@ impl Held {
     }
 
     /// Where this batch's bad records may go.
-    pub fn aside<'a>(&self, places: &'a DeadLetterPlaces) -> Option<Aside<'a>> {
+    pub fn aside<'a>(&'a self, places: &'a DeadLetterPlaces) -> Option<Aside<'a>> {
         (places.rows || places.letters.is_some()).then(|| Aside {
             rows: places.rows,
             letters: places.letters.as_deref(),
             bad_max: self.orders.bad_max(self.count),
             unclassified: self.orders.unclassified,
             attempts: self.orders.attempt,
+            told: Some(self),
         })
     }
 
@@ -316,8 +339,11 @@ impl Held {
         }
     }
 
-    fn report(self, took: Duration) -> Outcome {
+    fn report(self, started: Duration, took: Duration, mut phases: PhaseTimes) -> Outcome {
         let attempted = if self.ruined { 0 } else { self.count as u64 };
+        if let Some(since) = self.orders.waiting_since {
+            phases.add(Phase::Queue, started.saturating_sub(since));
+        }
         let report = LaneReport {
             lane: self.lane.id,
             through: self.lane.through(),
@@ -334,10 +360,24 @@ impl Held {
             dead_lettered: self.written.dead_lettered,
             written_bytes: self.written_bytes,
             took,
+            phases,
+            inflated_bytes: self.lane.inflated_bytes(),
+            written_unix_ms: self.lane.written_unix_ms,
+            waiting_unix_ms: self.lane.waiting_unix_ms(),
+            letters: self.letters.into_inner(),
             failure: self.failure.map(Failure::from),
             ruined: self.ruined,
         };
         Outcome::Worked { lane: Some(self.lane), report }
+    }
+}
+
+impl PutAsideListener for Held {
+    fn put_aside(&self, offset: i64, error: &SinkError) {
+        let mut letters = self.letters.borrow_mut();
+        if letters.len() < LETTERS_REPORTED {
+            letters.push((offset, error.message.clone()));
+        }
     }
 }
 
@@ -373,6 +413,11 @@ fn lost_lane(lane: LaneId, through: i64, filled: &Filled, waiting_records: usize
         dead_lettered: 0,
         written_bytes: 0,
         took: Duration::ZERO,
+        phases: PhaseTimes::default(),
+        inflated_bytes: 0,
+        written_unix_ms: None,
+        waiting_unix_ms: None,
+        letters: Vec::new(),
         failure: Some(worker_died()),
         ruined: true,
     }

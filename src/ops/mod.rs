@@ -1,8 +1,10 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
+pub mod bench;
 pub mod demo;
 pub mod dlq;
 pub mod drivers;
+pub mod http;
 pub mod lag;
 pub mod messages;
 pub mod orders;

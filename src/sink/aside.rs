@@ -25,8 +25,12 @@ pub fn put_aside<E: From<SinkError>>(
         }
     }
     match (letters.first(), aside.letters) {
-        (None, _) => Ok(()),
-        (Some(_), Some(keeper)) => Ok(keeper.put(&letters)?),
-        (Some(first), None) => Err(first.error.clone().into()),
+        (None, _) => {}
+        (Some(_), Some(keeper)) => keeper.put(&letters)?,
+        (Some(first), None) => return Err(first.error.clone().into()),
     }
+    if let Some(told) = aside.told {
+        bad.iter().for_each(|(index, error)| told.put_aside(batch.get(*index).offset, error));
+    }
+    Ok(())
 }

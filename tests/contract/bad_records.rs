@@ -40,7 +40,7 @@ impl DeadLetters for Letters {
 
 /// Leave to put aside up to ten records.
 pub fn aside(rows: bool, letters: Option<&dyn DeadLetters>) -> Aside<'_> {
-    Aside { rows, letters, bad_max: 10, unclassified: false, attempts: 1 }
+    Aside { rows, letters, bad_max: 10, unclassified: false, attempts: 1, told: None }
 }
 
 /// `count` records of which these are bad.

@@ -13,6 +13,7 @@
 pub mod audit;
 pub mod databases;
 pub mod helper;
+pub mod http;
 pub mod issuer;
 pub mod kafka;
 pub mod konekt;

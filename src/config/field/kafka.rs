@@ -26,7 +26,7 @@ pub(super) const FIELDS: &[Field] = &[
         .variables(&["KAFKA_CLIENT"]),
     field("client_id", Kind::Text, Default::Is("konekt"), "The name that brokers see in their logs and quotas.")
         .variables(&["KAFKA_CLIENT_ID"])
-        .commands(ON_KAFKA),
+        .commands(TO_BROKERS),
     field(
         "client_rack",
         Kind::Text,
@@ -76,7 +76,7 @@ pub(super) const FIELDS: &[Field] = &[
         "How long one address may take to accept a connection.",
     )
     .variables(&["KAFKA_CONNECT_TIMEOUT_MS"])
-    .commands(ON_KAFKA),
+    .commands(TO_BROKERS),
     field(
         "request_timeout_ms",
         milliseconds(1_000, 600_000),
@@ -84,7 +84,7 @@ pub(super) const FIELDS: &[Field] = &[
         "How long a broker may take to answer before the connection counts as dead.",
     )
     .variables(&["KAFKA_REQUEST_TIMEOUT_MS"])
-    .commands(ON_KAFKA),
+    .commands(TO_BROKERS),
     field(
         "metadata_max_age_ms",
         milliseconds(100, 86_400_000),

@@ -5,6 +5,7 @@
 //! (`table.rs`). Names are those of the original Python system where it had the setting.
 
 mod admin;
+mod bench;
 mod delivery;
 mod drivers;
 mod failure;
@@ -60,6 +61,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
+        bench::FIELDS,
         admin::FIELDS,
         drivers::FIELDS,
     ]
@@ -172,13 +174,15 @@ pub enum Section {
     Sink,
     Run,
     Produce,
+    Bench,
     Admin,
 }
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 9] = [
+    pub const ALL: [Section; 10] = [
         Section::Produce,
+        Section::Bench,
         Section::Admin,
         Section::Kafka,
         Section::Security,
@@ -200,6 +204,7 @@ impl Section {
             Section::Sink => "Sink",
             Section::Run => "Run",
             Section::Produce => "Producing",
+            Section::Bench => "What to measure",
             Section::Admin => "What to show or change",
         }
     }
@@ -249,9 +254,18 @@ const ADMIN: &[Command] = &[
 /// Commands that speak to brokers.
 const ON_KAFKA: &[Command] =
     &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + 3 }>(&[
+/// Commands that measure.
+const BENCH: &[Command] = &[Command::BenchDecode, Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd];
+/// Of these, those that read from brokers: their own, or a given cluster's…
+const BENCH_ON_KAFKA: &[Command] = &[Command::BenchConsume, Command::BenchEndToEnd];
+/// …and those that write into a sink.
+const BENCH_ON_SINK: &[Command] = &[Command::BenchSink, Command::BenchEndToEnd];
+/// Commands that know how brokers are reached.
+const TO_BROKERS: &[Command] = &joined::<{ ON_KAFKA.len() + BENCH_ON_KAFKA.len() }>(&[ON_KAFKA, BENCH_ON_KAFKA]);
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 3 }>(&[
     ON_KAFKA,
     MESSAGES,
+    BENCH,
     &[Command::Demo, Command::Broker, Command::CheckDrivers],
 ]);
 

@@ -2,12 +2,26 @@
 
 use super::*;
 
-const TO_SQL_SERVER: &[Command] =
-    &joined::<{ LOOKING.len() + 3 }>(&[&[Command::SqlServer, Command::CheckDrivers], LOOKING, &[Command::Config]]);
+const TO_SQL_SERVER: &[Command] = &joined::<{ LOOKING.len() + BENCH_ON_SINK.len() + 3 }>(&[
+    &[Command::SqlServer, Command::CheckDrivers],
+    LOOKING,
+    BENCH_ON_SINK,
+    &[Command::Config],
+]);
 const TO_ODBC: &[Command] = &joined::<{ TO_SQL_SERVER.len() + 1 }>(&[TO_SQL_SERVER, &[Command::Odbc]]);
 /// Without SQL Server's own commands, which know their dialect.
-const TO_ANY_DIALECT: &[Command] =
-    &joined::<{ LOOKING.len() + 3 }>(&[&[Command::Odbc, Command::CheckDrivers], LOOKING, &[Command::Config]]);
+const TO_ANY_DIALECT: &[Command] = &joined::<{ LOOKING.len() + BENCH_ON_SINK.len() + 3 }>(&[
+    &[Command::Odbc, Command::CheckDrivers],
+    LOOKING,
+    BENCH_ON_SINK,
+    &[Command::Config],
+]);
+/// A bench has as many connections as workers.
+const POOLED: &[Command] = &joined::<{ LOOKING.len() + 4 }>(&[
+    &[Command::SqlServer, Command::Odbc, Command::CheckDrivers],
+    LOOKING,
+    &[Command::Config],
+]);
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::Sink, name, kind, default, doc).commands(TO_ODBC)
@@ -87,7 +101,8 @@ pub(super) const FIELDS: &[Field] = &[
     .variables(&["SQLSERVER_TRUST_SERVER_CERTIFICATE"])
     .commands(TO_SQL_SERVER),
     field("pool_size", count(1, 1000), Default::Is("5"), "Connections to the database at the same time.")
-        .variables(&["SQLSERVER_POOL_SIZE", "ODBC_POOL_SIZE"]),
+        .variables(&["SQLSERVER_POOL_SIZE", "ODBC_POOL_SIZE"])
+        .commands(POOLED),
     field("connection_timeout", seconds(1, 3600), Default::Is("30"), "How long a connection may take to open.")
         .variables(&["SQLSERVER_CONNECTION_TIMEOUT", "ODBC_CONNECTION_TIMEOUT"]),
     field(

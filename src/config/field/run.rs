@@ -46,6 +46,29 @@ pub(super) const FIELDS: &[Field] = &[
     .variables(&["KONEKT_LOG"])
     .commands(LOGGING),
     field(
+        "log_format",
+        Kind::Choice(&["human", "json"]),
+        Default::Is("human"),
+        "What lines on stderr look like; json is one object a line: time, level, thread, target, message.",
+    )
+    .variables(&["KONEKT_LOG_FORMAT"])
+    .commands(LOGGING),
+    field(
+        "http",
+        Kind::Address,
+        Default::Nothing,
+        "Address to show health, metrics and a status page at, as 127.0.0.1:8080; off without one.",
+    )
+    .variables(&["KONEKT_HTTP"]),
+    field(
+        "http_token",
+        Kind::Text,
+        Default::Nothing,
+        "What whoever pauses or resumes over HTTP must know; needed on any address but loopback.",
+    )
+    .variables(&["KONEKT_HTTP_TOKEN"])
+    .secret(),
+    field(
         "until_end",
         Kind::Switch,
         Default::Is("false"),

@@ -3,7 +3,7 @@
 use super::*;
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    Field::new(Section::Security, name, kind, default, doc).commands(ON_KAFKA)
+    Field::new(Section::Security, name, kind, default, doc).commands(TO_BROKERS)
 }
 
 pub(super) const FIELDS: &[Field] = &[

@@ -119,6 +119,7 @@ impl Coordinator {
     pub(super) fn surveyed(&mut self, assignments: &[Assignment]) {
         let mut behind = Vec::new();
         for assignment in assignments {
+            self.note_log_bounds(assignment);
             let end = *self.ends.entry(assignment.partition.clone()).or_insert(assignment.log_end);
             let position = assignment.committed.unwrap_or(assignment.log_start);
             if position < end && !self.partitions.contains_key(&assignment.partition) {
@@ -126,7 +127,7 @@ impl Coordinator {
             }
         }
         self.survey.others_done = behind.is_empty();
-        if !self.survey.told && !behind.is_empty() {
+        if self.survey.asked && !self.survey.told && !behind.is_empty() {
             self.survey.told = true;
             let text = format!("our partitions are at their ends; waiting for other members: {}", behind.join(", "));
             self.note(Level::Info, text);

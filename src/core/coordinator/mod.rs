@@ -7,24 +7,28 @@
 //! - `starting` — assigned, claimed, started again, revoked, lost
 //! - `working` — fetched, dispatched, answered for
 //! - `ending` — commits, stops, and knowing when all is done
+//! - `reporting` — what is told about all this
 
 mod ending;
+mod reporting;
 mod starting;
 #[cfg(test)]
 mod tests;
 mod working;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::assignment::{Assignment, Claim, Claimed};
 use super::backoff::Chance;
 use super::batcher::{Amount, Backlog, BatchLimits};
 use super::breaker::{BadShare, Breaker};
+use super::histogram::Rate;
 use super::partition::{LaneId, Partition, Stage};
 use super::record::TopicPartition;
-use super::tally::{Statistics, Tally};
+use super::statistics::PutAside;
+use super::tally::{PhaseTimes, Tally};
 use super::verdict::{Failure, Patience};
 
 /// Where to start a partition that has no position yet.
@@ -56,6 +60,8 @@ pub struct Rules {
     pub drain_timeout: Duration,
     pub until_end: bool,
     pub max_messages: Option<u64>,
+    /// How often the logs' beginnings and ends are asked for.
+    pub survey_interval: Duration,
 }
 
 /// A chunk that arrived, without its bytes.
@@ -75,6 +81,8 @@ pub struct Orders {
     pub rows_max: usize,
     /// Which attempt this is; 1 is the first.
     pub attempt: u32,
+    /// When the oldest record of a first attempt arrived.
+    pub waiting_since: Option<Duration>,
     /// Whether a failure without a class counts as a bad record by now.
     pub unclassified: bool,
     /// What was put aside before…
@@ -115,6 +123,15 @@ pub struct LaneReport {
     pub dead_lettered: u64,
     pub written_bytes: u64,
     pub took: Duration,
+    /// What it took for.
+    pub phases: PhaseTimes,
+    /// Bytes that its decoded records were inflated to.
+    pub inflated_bytes: usize,
+    /// The times of the last record done with and of the first one that is not, in milliseconds since the epoch.
+    pub written_unix_ms: Option<i64>,
+    pub waiting_unix_ms: Option<i64>,
+    /// Some of the records that were put aside: their offsets and what was wrong.
+    pub letters: Vec<(i64, String)>,
     pub failure: Option<Failure>,
     /// The lane's bytes cannot be decoded, or its worker died: it is of no use any more.
     pub ruined: bool,
@@ -237,6 +254,8 @@ enum Timer {
     Survey,
     Handover,
     Stop,
+    Observe,
+    LogBounds,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,14 +309,30 @@ pub struct Coordinator {
     limbo: HashMap<LaneId, (u64, u64)>,
     chance: Chance,
     tally: Tally,
+    sink: SinkHealth,
+    /// What was put aside last.
+    letters: VecDeque<PutAside>,
     out: Vec<Action>,
 }
+
+/// What the sink's answers say about it.
+#[derive(Debug, Default)]
+struct SinkHealth {
+    reachable: Option<bool>,
+    since: Duration,
+    failure: Option<String>,
+}
+
+/// So many records that were put aside are remembered.
+const LETTERS_MAX: usize = 20;
 
 impl Coordinator {
     /// A coordinator without partitions; `seed` is for the jitter of its waits.
     pub fn new(rules: Rules, seed: u64) -> Self {
         let mut timers = BinaryHeap::new();
         timers.push(Reverse((rules.commit_interval, Timer::Commit)));
+        timers.push(Reverse((Rate::SPAN, Timer::Observe)));
+        timers.push(Reverse((rules.survey_interval, Timer::LogBounds)));
         Self {
             allowance: rules.max_messages,
             rules,
@@ -315,7 +350,9 @@ impl Coordinator {
             timers,
             limbo: HashMap::new(),
             chance: Chance::seeded(seed),
-            tally: Tally::default(),
+            tally: Tally::starting(Duration::ZERO),
+            sink: SinkHealth::default(),
+            letters: VecDeque::new(),
             out: Vec::new(),
         }
     }
@@ -372,30 +409,6 @@ impl Coordinator {
         self.partitions.iter().filter_map(stuck).collect()
     }
 
-    /// A snapshot at `now`.
-    pub fn statistics(&mut self, now: Duration, memory_bytes: usize) -> Statistics {
-        let lanes = self.partitions.values().flat_map(|partition| &partition.lanes);
-        let held: usize = lanes.map(|lane| lane.backlog.decoded_records()).sum();
-        let in_limbo: u64 = self.limbo.values().map(|(decoded, _)| decoded).sum();
-        let mut statistics = self.tally.snapshot(now, held as u64 + in_limbo);
-        statistics.partitions_assigned = self.partitions.len();
-        statistics.memory_bytes = memory_bytes;
-        for (name, partition) in &self.partitions {
-            statistics.lag_records += partition.lag();
-            if partition.started {
-                statistics.positions.insert(name.to_string(), partition.tracker.position());
-            }
-            if let Some(why) = partition.standstill() {
-                statistics.paused.insert(name.to_string(), why);
-            }
-            let errors = partition.lanes.iter().map(|lane| lane.attempts.all).max().unwrap_or(0);
-            if errors > 0 {
-                statistics.partition_errors.insert(name.to_string(), u64::from(errors));
-            }
-        }
-        statistics
-    }
-
     fn fire_timers(&mut self) {
         while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= self.now) {
             let Some(Reverse((_, timer))) = self.timers.pop() else {
@@ -406,6 +419,8 @@ impl Coordinator {
                 Timer::Start(run) => self.begin_run(run),
                 Timer::Commit => self.commit(),
                 Timer::Survey => self.survey.asked = false,
+                Timer::Observe => self.observe(),
+                Timer::LogBounds => self.ask_for_log_bounds(),
                 // Deadlines of handovers and of the stop are looked at in `settle`.
                 Timer::Handover | Timer::Stop => {}
             }

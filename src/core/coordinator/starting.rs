@@ -20,7 +20,7 @@ impl Coordinator {
             self.close_run(&name);
             let seen = *self.ends.entry(name.clone()).or_insert(assignment.log_end);
             let run = self.new_run(&name);
-            let mut partition = Partition::new(assignment, run, self.rules.until_end.then_some(seen));
+            let mut partition = Partition::new(assignment, run, self.rules.until_end.then_some(seen), self.now);
             partition.breaker = self.breakers.remove(&name).unwrap_or_default();
             self.partitions.insert(name, partition);
             runs.push(run);
@@ -84,6 +84,7 @@ impl Coordinator {
     }
 
     pub(super) fn claimed(&mut self, runs: &[u64], result: Result<Vec<Claimed>, Failure>) {
+        self.note_sink(result.as_ref().err());
         match result {
             Ok(rows) => {
                 for (&run, row) in runs.iter().zip(&rows) {
@@ -165,13 +166,13 @@ impl Coordinator {
     }
 
     fn open(&mut self, run: u64, position: i64, claimed: Option<(i64, i64)>) {
-        let lanes = self.rules.lanes.max(1);
+        let (lanes, now) = (self.rules.lanes.max(1), self.now);
         let Some(partition) = self.by_run(run) else {
             return;
         };
         partition.stage = Stage::Running;
         partition.tracker = Tracker::new(position, lanes);
-        partition.started = true;
+        partition.starts(position, now);
         // It begins with a probe where the circuit was open.
         partition.breaker.half_open();
         let attempts = |index| partition.attempts.get(index).copied().unwrap_or_default();
@@ -224,7 +225,7 @@ impl Coordinator {
             let (partition, cluster_id) = (name.clone(), None);
             let unknown =
                 Assignment { partition, committed: None, log_start: 0, log_end: 0, cluster_id, topic_id: None };
-            self.partitions.insert(name.clone(), Partition::new(unknown, run, None));
+            self.partitions.insert(name.clone(), Partition::new(unknown, run, None, self.now));
         }
         self.stuck(name, reason);
     }

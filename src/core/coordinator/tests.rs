@@ -1,6 +1,7 @@
 //! The coordinator on its own: events in, actions out.
 
 use super::*;
+use crate::core::statistics::Statistics;
 use crate::core::verdict::ErrorClass;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ fn rules() -> Rules {
         drain_timeout: Duration::from_secs(30),
         until_end: false,
         max_messages: None,
+        survey_interval: Duration::from_secs(3600),
     }
 }
 
@@ -67,6 +69,15 @@ impl Bench {
         self.on(Event::PauseNoted { partition: name(partition), paused, error: None })
     }
 
+    fn statistics(&mut self, now_unix_ms: i64) -> Statistics {
+        self.coordinator.statistics(self.now, now_unix_ms, 0)
+    }
+
+    /// Why a partition stands still.
+    fn standing(&mut self) -> Option<String> {
+        self.statistics(0).standing().next().and_then(|partition| partition.detail.clone())
+    }
+
     fn stuck(&self) -> Vec<String> {
         self.coordinator.stuck_partitions().into_values().collect()
     }
@@ -108,6 +119,11 @@ fn done(run: u64, through: i64, written: u64) -> LaneReport {
         dead_lettered: 0,
         written_bytes: written * 10,
         took: SECOND,
+        phases: PhaseTimes::default(),
+        inflated_bytes: 0,
+        written_unix_ms: None,
+        waiting_unix_ms: None,
+        letters: Vec::new(),
         failure: None,
         ruined: false,
     }
@@ -245,8 +261,7 @@ fn failures_wait_outside_the_workers_and_the_circuit_probes_with_one_record() {
     assert_eq!(dispatched(&bench.on(Event::Worked(failed(1, 5, ErrorClass::Unclassified)))), []);
     assert_eq!(dispatched(&bench.after(SECOND)), [(1, 10)], "the same batch again");
     bench.on(Event::Worked(LaneReport { chunks: 0, decoded: 0, ..failed(1, 5, ErrorClass::Unclassified) }));
-    let statistics = bench.coordinator.statistics(bench.now, 0);
-    assert_eq!(statistics.paused["t/0"], "errors: no");
+    assert_eq!(bench.standing().as_deref(), Some("errors: no"));
     assert_eq!(bench.fetch(1, 30, 40), [], "while it is paused it holds no records");
     assert_eq!(bench.after(Duration::from_secs(59)).len(), 1, "a commit, and nothing else");
     assert!(matches!(&bench.after(SECOND)[..], [Action::Claim { runs, .. }] if runs == &[2]));
@@ -254,7 +269,7 @@ fn failures_wait_outside_the_workers_and_the_circuit_probes_with_one_record() {
     assert_eq!(dispatched(&bench.fetch(2, 5, 30)), [(2, 1)], "one record is the probe");
     let probe = LaneReport { waiting_records: 24, ..done(2, 6, 1) };
     assert_eq!(dispatched(&bench.on(Event::Worked(probe))), [(2, 10)], "and then it goes on");
-    assert!(bench.coordinator.statistics(bench.now, 0).paused.is_empty());
+    assert_eq!(bench.standing(), None);
 }
 
 #[test]
@@ -282,7 +297,7 @@ fn an_operators_pause_is_known_to_the_next_owner() {
     bench.on(Event::Assigned(vec![assignment(0, None)]));
     let paused = Claimed { paused: true, ..row(Some(60), true) };
     assert_eq!(bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![paused]) }), []);
-    assert_eq!(bench.coordinator.statistics(bench.now, 0).paused["t/0"], "operator");
+    assert_eq!(bench.standing().as_deref(), Some("operator"));
     bench.on(Event::Resume(name(0)));
     let actions = bench.noted(0, false);
     assert!(matches!(&actions[..], [Action::Claim { runs, .. }] if runs == &[1]), "{actions:?}");
@@ -345,10 +360,10 @@ fn a_flood_of_bad_records_opens_the_circuit() {
     assert_eq!(bad_max(bench.fetch(1, 5, 40)), 10, "a few are always let through");
     let put_aside = LaneReport { dead_lettered: 10, decoded: 35, waiting_records: 25, ..done(1, 15, 0) };
     assert_eq!(bad_max(bench.on(Event::Worked(put_aside))), 0);
-    let statistics = bench.coordinator.statistics(bench.now, 0);
+    let statistics = bench.statistics(0);
     assert_eq!((statistics.dead_lettered, statistics.records_in_flight, statistics.records_read), (10, 25, 35));
     bench.on(Event::Worked(failed(1, 15, ErrorClass::Schema)));
-    assert_eq!(bench.coordinator.statistics(bench.now, 0).paused["t/0"], "schema: no");
+    assert_eq!(bench.standing().as_deref(), Some("schema: no"));
 }
 
 #[test]
@@ -454,4 +469,67 @@ fn an_operators_pause_lets_the_batch_in_flight_finish_and_resumes_behind_it() {
     assert_eq!(actions, [Action::Close { run: 1 }, Action::StopFetching(vec![name(0)])]);
     let actions = bench.on(Event::Resume(name(0)));
     assert_eq!(actions.last(), Some(&Action::Fetch { partition: name(0), run: 2, offset: 15 }));
+}
+
+#[test]
+fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    let statistics = |bench: &mut Bench| bench.statistics(1_000_000);
+    let first = statistics(&mut bench);
+    assert_eq!(
+        (first.lag_records, first.lag_seconds, first.catch_up_seconds),
+        (95, Some(0.0), None),
+        "known of since now"
+    );
+
+    bench.now = SECOND;
+    bench.fetch(1, 5, 45);
+    let written_unix_ms = Some(940_000);
+    bench.on(Event::Worked(LaneReport { waiting_records: 30, decoded: 40, written_unix_ms, ..done(1, 15, 10) }));
+    let behind = statistics(&mut bench);
+    assert_eq!((behind.lag_records, behind.lag_seconds), (85, Some(60.0)), "as old as what was written last");
+    assert_eq!(behind.catch_up_seconds, Some(8.5), "10 records in the first second");
+    let of = &behind.partitions[0];
+    assert_eq!((of.records_in_flight, of.to_retention_records, behind.records_unaccounted), (30, Some(10), 0));
+    assert_eq!(of.distributions.as_ref().map(|spreads| spreads.fetch_wait_seconds.max), Some(1.0));
+
+    let waiting_unix_ms = Some(990_000);
+    bench.on(Event::Worked(LaneReport { decoded: 0, waiting_unix_ms, ..done(1, 45, 30) }));
+    assert_eq!(statistics(&mut bench).lag_seconds, Some(10.0), "the next record's own age");
+    bench.fetch(1, 45, 100);
+    bench.on(Event::Worked(LaneReport { written_unix_ms, ..done(1, 100, 55) }));
+    let through = statistics(&mut bench);
+    assert_eq!((through.lag_records, through.lag_seconds, through.catch_up_seconds), (0, Some(0.0), Some(0.0)));
+
+    bench.after(Duration::from_secs(100));
+    bench.on(Event::Surveyed(vec![Assignment { log_start: 120, log_end: 150, ..assignment(0, None) }]));
+    bench.after(2 * SECOND);
+    let later = statistics(&mut bench);
+    assert_eq!((later.lag_records, later.lag_seconds), (50, Some(2.0)), "it was at its end two seconds ago");
+    assert_eq!(later.partitions[0].to_retention_records, Some(-20), "retention took what was not read");
+}
+
+#[test]
+fn a_snapshot_tells_how_the_sink_is_and_what_was_put_aside() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    let sink = |bench: &mut Bench| bench.statistics(0).sink.reachable;
+    assert_eq!(sink(&mut bench), None);
+    let away = Failure { class: ErrorClass::Transient, message: "refused".into(), offset: None };
+    bench.on(Event::Claimed { runs: vec![1], result: Err(away) });
+    assert_eq!(sink(&mut bench), Some(false));
+    bench.after(60 * SECOND);
+    bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![row(Some(5), true)]) });
+    assert_eq!(sink(&mut bench), Some(true));
+    bench.fetch(1, 5, 15);
+    let letters = vec![(7, "too long".to_owned())];
+    bench.on(Event::Worked(LaneReport { dead_lettered: 1, decoded: 10, letters, ..done(1, 15, 9) }));
+    let statistics = bench.statistics(0);
+    let [letter] = &statistics.letters[..] else { panic!("{:?}", statistics.letters) };
+    assert_eq!((letter.at_seconds, letter.offset, &*letter.reason), (60, 7, "too long"));
+    let failure = Failure { class: ErrorClass::Data, message: "bad".into(), offset: None };
+    bench.fetch(1, 15, 25);
+    bench.on(Event::Worked(LaneReport { failure: Some(failure), ..failed(1, 15, ErrorClass::Data) }));
+    assert_eq!(sink(&mut bench), Some(true), "only a database that is there refuses a record");
 }

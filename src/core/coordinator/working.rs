@@ -17,11 +17,18 @@ impl Coordinator {
         if partition.stage != Stage::Running || !partition.tracker.enter(arrival.first, arrival.next) {
             return;
         }
-        partition.log_end = partition.log_end.max(arrival.log_end).max(arrival.next);
+        let waited = partition.progress.starved_since.take().map(|since| now.saturating_sub(since));
+        if let Some(waited) = waited {
+            partition.progress.tally.fetch_waited(waited);
+        }
+        partition.log_reaches(arrival.log_end.max(arrival.next), now);
         for lane in &mut partition.lanes {
             lane.backlog.push(arrival.records_max, arrival.bytes, now);
         }
         let lanes = partition.lanes.len();
+        if let Some(waited) = waited {
+            self.tally.fetch_waited(waited);
+        }
         self.out.push(Action::Enqueue { run: arrival.run });
         for index in 0..lanes {
             self.consider(LaneId { run: arrival.run, index });
@@ -70,6 +77,7 @@ impl Coordinator {
             Due::Now => {
                 let (attempt, unclassified) =
                     (lane.attempts.all + 1, lane.attempts.unclassified >= patience.max_retries);
+                let waiting_since = (attempt == 1).then(|| lane.backlog.oldest());
                 lane.busy = true;
                 lane.retry_at = None;
                 // Behind an open circuit one record is the probe.
@@ -79,14 +87,18 @@ impl Coordinator {
                     lane.reserved = rows_max as u64;
                     self.allowance = Some(left - rows_max as u64);
                 }
-                let orders = Orders { rows_max, attempt, unclassified, share, percent_max };
+                let orders = Orders { rows_max, attempt, waiting_since, unclassified, share, percent_max };
                 self.out.push(Action::Dispatch { lane: id, orders });
             }
         }
     }
 
     pub(super) fn worked(&mut self, report: &LaneReport) {
+        let now = self.now;
         self.tally.worked(report);
+        if report.attempted > 0 {
+            self.note_sink(report.failure.as_ref());
+        }
         let Some(partition) = self.by_run(report.lane.run) else {
             // Its partition is gone; what it decoded and did not write will be read again by whoever has it now.
             if let Some((_, reserved)) = self.limbo.remove(&report.lane) {
@@ -100,6 +112,10 @@ impl Coordinator {
             return;
         };
         lane.busy = false;
+        lane.inflated_bytes = report.inflated_bytes;
+        partition.progress.tally.worked(report);
+        partition.progress.written_unix_ms = report.written_unix_ms.or(partition.progress.written_unix_ms);
+        partition.progress.waiting_unix_ms = report.waiting_unix_ms;
         let decoded = Amount { records: report.waiting_records, bytes: report.waiting_bytes };
         lane.backlog.worked(report.chunks, decoded, report.open, report.owes_position);
         let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.handled());
@@ -110,6 +126,8 @@ impl Coordinator {
             partition.ruins = 0;
         }
         let progress = partition.tracker.done(report.lane.index, report.through);
+        partition.note_hunger(now);
+        self.note_letters(&name, report);
         self.give_back(unused);
         if let Err(impossible) = progress {
             return self.stuck(&name, format!("internal error, please report it: {impossible}"));
@@ -162,6 +180,9 @@ impl Coordinator {
         }
         self.chance = chance;
         self.tally.retried();
+        if let Some(partition) = self.partitions.get_mut(name) {
+            partition.progress.tally.retried();
+        }
         if attempts == patience.max_retries + 1 && matches!(failure.class, ErrorClass::Data | ErrorClass::Unclassified)
         {
             self.tally.exhausted(report.attempted);

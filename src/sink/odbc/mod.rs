@@ -13,4 +13,4 @@ pub mod sqlstate;
 pub mod trial;
 
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
-pub use self::database::{OdbcMessages, OdbcOptions, OdbcSink, PoolStatistics, Unusable, load};
+pub use self::database::{OdbcMessages, OdbcOptions, OdbcSink, Unusable, load};

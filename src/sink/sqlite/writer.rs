@@ -13,7 +13,9 @@ use super::open::Database;
 use super::transaction::{Work, failure_of, read_position};
 use crate::core::civil::utc_text;
 use crate::core::record::TopicPartition;
+use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
@@ -24,6 +26,7 @@ pub struct SqliteWriter {
     database: Database,
     rows: RowBuffer,
     broken: bool,
+    phases: PhaseTimes,
 }
 
 impl Writer for SqliteWriter {
@@ -45,6 +48,10 @@ impl Writer for SqliteWriter {
         noted.map_err(|failure| self.remember(failure))
     }
 
+    fn phases(&mut self) -> PhaseTimes {
+        std::mem::take(&mut self.phases)
+    }
+
     fn broken(&self) -> bool {
         self.broken
     }
@@ -53,7 +60,7 @@ impl Writer for SqliteWriter {
 impl SqliteWriter {
     /// A writer over an open file.
     pub fn new(options: Arc<SqliteOptions>, database: Database) -> Self {
-        Self { options, database, rows: RowBuffer::default(), broken: false }
+        Self { options, database, rows: RowBuffer::default(), broken: false, phases: PhaseTimes::default() }
     }
 
     /// Refuses to write to a file that was removed or replaced under us.
@@ -73,13 +80,17 @@ impl SqliteWriter {
 
     /// Does `body` in one transaction that has the write lock from its start, so that it cannot fail half-way for it.
     fn transact<T>(&mut self, body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let Self { options, database: Database { connection, statements, .. }, rows, .. } = self;
+        let Self { options, database: Database { connection, statements, .. }, rows, phases, .. } = self;
+        let begun = door::now();
         let path = &options.path;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| failure_of(path, "begin a transaction", &error))?;
         let now = utc_text(options.clock.unix_ms());
         let done = body(&mut Work { transaction: &transaction, options, statements, rows, now });
+        // Rows are bound one by one, as part of their execution.
+        phases.add(Phase::Execute, begun.elapsed());
+        let executed = door::now();
         let result = match done {
             Ok(done) => {
                 transaction.commit().map(|()| done).map_err(|error| failure_of(path, "commit", &error).of_commit())
@@ -89,6 +100,7 @@ impl SqliteWriter {
                 Err(failure)
             }
         };
+        phases.add(Phase::Commit, executed.elapsed());
         match result {
             // Even rolling back failed.
             Err(failure) if !connection.is_autocommit() => Err(Failure { close: true, ..failure }),

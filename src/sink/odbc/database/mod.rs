@@ -25,7 +25,6 @@ mod transaction;
 mod trial;
 mod writer;
 
-pub use self::pool::PoolStatistics;
 pub use self::query::OdbcMessages;
 pub use self::sink::{OdbcOptions, OdbcSink, Unusable};
 pub use self::trial::load;

@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::fault::Fault;
 use super::link::{Abandoned, Link, Target};
 use super::session::Greeting;
+use crate::core::statistics::PoolStatistics;
 use crate::core::verdict::ErrorClass;
 use crate::door;
 
@@ -25,21 +26,6 @@ pub struct PoolLimits {
     pub connections: usize,
     /// Connections left behind at the same time.
     pub abandoned: usize,
-}
-
-/// What the pool has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct PoolStatistics {
-    /// Connections open now.
-    pub open: usize,
-    /// Connections made since the start.
-    pub opened: u64,
-    /// Connections left behind now, with a driver that does not answer.
-    pub abandoned: usize,
-    /// Times that a connection was asked for.
-    pub taken: u64,
-    /// Microseconds waited for one, together.
-    pub waited_us: u64,
 }
 
 /// See the module.

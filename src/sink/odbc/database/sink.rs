@@ -8,9 +8,10 @@ use parking_lot::Mutex;
 use super::fault::Fault;
 use super::link::Target;
 use super::plan::{Plan, with_driver_settings};
-use super::pool::{Pool, PoolLimits, PoolStatistics, Pooled};
+use super::pool::{Pool, PoolLimits, Pooled};
 use super::tables::Tables;
 use super::writer::OdbcWriter;
+use crate::core::statistics::PoolStatistics;
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
@@ -170,6 +171,10 @@ impl Sink for OdbcSink {
     fn writer(&self) -> Result<Box<dyn Writer>, SinkError> {
         let plan = self.shared.ready(false).map_err(|unusable| unusable.error)?;
         Ok(Box::new(OdbcWriter::new(Arc::clone(&self.shared), plan)))
+    }
+
+    fn pool(&self) -> Option<PoolStatistics> {
+        Some(self.statistics())
     }
 }
 

@@ -23,6 +23,7 @@ use crate::core::bisect::{Halving, Refusal, bisect};
 use crate::core::identity::RecordIds;
 use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
 use crate::sink::aside::put_aside;
 use crate::sink::position::{Position, fenced};
@@ -46,6 +47,8 @@ pub struct Work<'a> {
     pub unix_ms: i64,
     /// Whether bad records are looked for, with savepoints.
     pub careful: bool,
+    /// What making rows of records took so far.
+    pub bound: Duration,
 }
 
 impl Work<'_> {
@@ -243,7 +246,9 @@ impl Work<'_> {
         };
         let (mut from, mut inserted) = (range.start, 0);
         while from < range.end {
+            let begun = door::now();
             let next = self.rows.fill(batch, from..range.end, ids, self.plan.rows_max, self.buffer);
+            self.bound += begun.elapsed();
             let (plan, head, mut rows) = (Arc::clone(self.plan), head.clone(), std::mem::take(self.rows));
             let careful = self.careful;
             let (rows, result) = self

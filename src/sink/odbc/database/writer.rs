@@ -11,13 +11,16 @@
 //! [`together`]: crate::sink::together
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::plan::Plan;
 use super::rows::Rows;
 use super::sink::Shared;
 use super::transaction::{Work, failure_of};
 use crate::core::record::{MessageBatch, Record, TopicPartition};
+use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
@@ -30,6 +33,7 @@ pub struct OdbcWriter {
     buffer: RowBuffer,
     /// The tables must be looked at again.
     broken: bool,
+    phases: PhaseTimes,
 }
 
 impl Writer for OdbcWriter {
@@ -52,6 +56,10 @@ impl Writer for OdbcWriter {
     fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), SinkError> {
         let noted = self.transact(false, |work| work.note_pause(partition, paused));
         noted.map_err(|failure| self.remember(failure))
+    }
+
+    fn phases(&mut self) -> PhaseTimes {
+        std::mem::take(&mut self.phases)
     }
 
     fn broken(&self) -> bool {
@@ -90,7 +98,7 @@ impl OdbcWriter {
     /// A writer over the shared pool.
     pub fn new(shared: Arc<Shared>, plan: Arc<Plan>) -> Self {
         let buffer = if plan.stores_nul { RowBuffer::default() } else { RowBuffer::without_nul() };
-        Self { shared, plan, rows: Rows::default(), buffer, broken: false }
+        Self { shared, plan, rows: Rows::default(), buffer, broken: false, phases: PhaseTimes::default() }
     }
 
     fn write_group(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
@@ -105,17 +113,25 @@ impl OdbcWriter {
         careful: bool,
         body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let Self { shared, plan, rows, buffer, .. } = self;
+        let Self { shared, plan, rows, buffer, phases, .. } = self;
         let (options, patience) = (&shared.options, shared.pool.patience());
         let failed = |what: &str, fault| failure_of(options, plan, what, &fault);
         let (mut pooled, _) = shared.pool.take().map_err(|fault| failed("get a connection", fault))?;
         let unix_ms = options.clock.unix_ms();
-        let done = body(&mut Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful });
+        let begun = door::now();
+        let mut work =
+            Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful, bound: Duration::ZERO };
+        let done = body(&mut work);
+        let bound = work.bound;
+        phases.add(Phase::Bind, bound);
+        phases.add(Phase::Execute, begun.elapsed().saturating_sub(bound));
+        let executed = door::now();
         let ended = match &done {
             Ok(_) => pooled.call(patience, |session| session.commit()),
             Err(failure) if failure.close => Ok(Ok(())),
             Err(_) => pooled.call(patience, |session| session.rollback()),
         };
+        phases.add(Phase::Commit, executed.elapsed());
         match (done, ended.and_then(|ended| ended)) {
             (Ok(done), Ok(())) => Ok(done),
             (Ok(_), Err(fault)) => {

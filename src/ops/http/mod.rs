@@ -1,0 +1,297 @@
+//! A run seen from outside: health, metrics, its state as JSON, a page for people, and two commands.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | the page (`page.html`), one file without anything from elsewhere |
+//! | `GET /livez` | 200 as long as the threads show life, else 503 ([`health`]) |
+//! | `GET /readyz` | 200 once the group has said which partitions are ours, and until the run ends; and how the sink is |
+//! | `GET /metrics` | Prometheus text ([`metrics`]) |
+//! | `GET /status` | the statistics, the last half hour, as JSON |
+//! | `POST /partitions/{topic}/{partition}/pause`, `…/resume` | 202; who may: [`guard`] |
+//!
+//! A blocking server: two threads answer, so that a question about life is answered while another waits for the loop; one
+//! more remembers the last half hour, for whoever opens the page at three in the morning.
+
+mod guard;
+pub mod health;
+mod history;
+pub mod metrics;
+
+use std::io::Cursor;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::json;
+use tiny_http::{Header, Method, Request, Response, Server};
+
+use self::guard::Guard;
+use self::health::{Heart, Verdict};
+use self::history::{History, STEP};
+use crate::core::record::TopicPartition;
+use crate::core::secret::Secret;
+use crate::core::statistics::Statistics;
+use crate::door;
+
+/// The run that is shown and steered.
+pub trait Run: Send + Sync {
+    /// A snapshot made now, or the last one when none can be made.
+    fn statistics(&self) -> Statistics;
+    /// Starts no further write of a partition.
+    fn pause(&self, partition: &TopicPartition);
+    /// Lifts that.
+    fn resume(&self, partition: &TopicPartition);
+}
+
+/// Where to listen, and who may steer.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// `host:port`; port 0 takes a free one.
+    pub address: String,
+    /// What whoever steers must know; needed where the address is not this machine's own.
+    pub token: Option<Secret>,
+}
+
+/// An address that is listened on, before there is a run to show: so a port that is taken ends the program at once.
+pub struct Listening {
+    server: Server,
+    address: SocketAddr,
+    guard: Guard,
+}
+
+/// The server at work; dropped, it ends.
+pub struct HttpServer {
+    server: Arc<Server>,
+    /// Disconnected, it ends the thread that remembers.
+    closing: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+const ANSWERING_THREADS: usize = 2;
+const PAGE: &str = include_str!("page.html");
+
+impl Listening {
+    /// Listens.
+    ///
+    /// # Errors
+    /// What stands in the way, with what to do.
+    pub fn open(options: &HttpOptions) -> Result<Self, String> {
+        let HttpOptions { address, token } = options;
+        let failed = |error: &dyn std::fmt::Display| format!("--http {address}: cannot listen there: {error}");
+        let found = address.to_socket_addrs().map_err(|error| failed(&error))?.next();
+        let found = found.ok_or_else(|| failed(&"the name has no address"))?;
+        let server = Server::http(found).map_err(|error| failed(&error))?;
+        let address = server.server_addr().to_ip().unwrap_or(found);
+        let guard = Guard::new(address.ip().is_loopback(), token.clone());
+        Ok(Self { server, address, guard })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether steering is possible at all: not from other machines without a token.
+    pub fn can_steer(&self) -> bool {
+        self.guard.can_steer()
+    }
+
+    /// Starts to answer: `konekt-http-N`, and `konekt-history`.
+    pub fn serve(self, run: Arc<dyn Run>, heart: Arc<Heart>) -> HttpServer {
+        let server = Arc::new(self.server);
+        let history = Arc::new(History::default());
+        let (closing, closed) = bounded(0);
+        let mut threads = Vec::with_capacity(ANSWERING_THREADS + 1);
+        let (seen, remembered, told) = (Arc::clone(&run), Arc::clone(&history), Arc::clone(&heart));
+        threads.push(door::spawn("konekt-history", move || remember(&*seen, &remembered, &told, &closed)));
+        let site = Arc::new(Site { run, heart, history, guard: self.guard, policy: guard::policy_of(PAGE) });
+        for number in 0..ANSWERING_THREADS {
+            let (server, site) = (Arc::clone(&server), Arc::clone(&site));
+            threads.push(door::spawn(format!("konekt-http-{number}"), move || {
+                // Ends when the server is told to let go.
+                while let Ok(request) = server.recv() {
+                    site.answer(request);
+                }
+            }));
+        }
+        HttpServer { server, closing: Some(closing), threads }
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.closing = None;
+        (0..ANSWERING_THREADS).for_each(|_| self.server.unblock());
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread of the HTTP server panicked; this is a defect, please report it");
+            }
+        }
+    }
+}
+
+fn remember(run: &dyn Run, history: &History, heart: &Heart, closed: &Receiver<()>) {
+    loop {
+        let statistics = run.statistics();
+        heart.note_source(statistics.source_silent_seconds);
+        history.add(&statistics);
+        if closed.recv_timeout(STEP) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+/// What is served.
+struct Site {
+    run: Arc<dyn Run>,
+    heart: Arc<Heart>,
+    history: Arc<History>,
+    guard: Guard,
+    /// The page's Content-Security-Policy.
+    policy: String,
+}
+
+/// An answer before it is sent.
+struct Answer {
+    status: u16,
+    kind: &'static str,
+    body: String,
+}
+
+impl Answer {
+    fn text(status: u16, body: impl Into<String>) -> Self {
+        Self { status, kind: "text/plain; charset=utf-8", body: body.into() + "\n" }
+    }
+
+    fn json(status: u16, body: &impl serde::Serialize) -> Self {
+        match serde_json::to_string(body) {
+            Ok(text) => Self { status, kind: "application/json", body: text + "\n" },
+            Err(error) => Self::text(500, format!("cannot be written as JSON: {error}")),
+        }
+    }
+}
+
+impl Site {
+    fn answer(&self, request: Request) {
+        let answer = match self.guard.refuses(&request) {
+            Some(why) => Answer::text(403, why),
+            None => self.route(&request),
+        };
+        let mut response = Response::new(
+            answer.status.into(),
+            vec![header("Content-Type", answer.kind)],
+            Cursor::new(answer.body.as_bytes()),
+            Some(answer.body.len()),
+            None,
+        );
+        let page = if answer.kind.starts_with("text/html") { self.policy.as_str() } else { "default-src 'none'" };
+        for (name, value) in [
+            ("Content-Security-Policy", page),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+        ] {
+            response.add_header(header(name, value));
+        }
+        // Whoever asked may be gone.
+        let _ = request.respond(response);
+    }
+
+    fn route(&self, request: &Request) -> Answer {
+        let path = request.url().split(['?', '#']).next().unwrap_or_default();
+        match (request.method(), path) {
+            (Method::Get | Method::Head, "/") => {
+                Answer { status: 200, kind: "text/html; charset=utf-8", body: PAGE.to_owned() }
+            }
+            (Method::Get | Method::Head, "/livez") => self.health(health::liveness(&self.heart)),
+            (Method::Get | Method::Head, "/readyz") => self.health(health::readiness(&self.run.statistics())),
+            (Method::Get | Method::Head, "/metrics") => {
+                let body = metrics::text(&self.run.statistics());
+                Answer { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body }
+            }
+            (Method::Get | Method::Head, "/status") => self.status(),
+            (Method::Post, path) => self.steer(request, path),
+            _ => Answer::text(404, "there is /, /livez, /readyz, /metrics, /status"),
+        }
+    }
+
+    fn health(&self, verdict: Verdict) -> Answer {
+        Answer::json(if verdict.well { 200 } else { 503 }, &verdict)
+    }
+
+    fn status(&self) -> Answer {
+        let statistics = self.run.statistics();
+        Answer::json(
+            200,
+            &json!({
+                "konekt": env!("CARGO_PKG_VERSION"),
+                "live": health::liveness(&self.heart),
+                "ready": health::readiness(&statistics),
+                "steering": self.guard.steering(),
+                "history": { "step_seconds": STEP.as_secs(), "samples": self.history.samples() },
+                "statistics": statistics,
+            }),
+        )
+    }
+
+    fn steer(&self, request: &Request, path: &str) -> Answer {
+        let Some((partition, is_pause)) = steering(path) else {
+            return Answer::text(404, "there is POST /partitions/{topic}/{partition}/pause, and …/resume");
+        };
+        if let Err((status, why)) = self.guard.lets_steer(request) {
+            return Answer::text(status, why);
+        }
+        let what = if is_pause { "pause" } else { "resume" };
+        log::info!("{partition}: {what} asked for over HTTP");
+        match is_pause {
+            true => self.run.pause(&partition),
+            false => self.run.resume(&partition),
+        }
+        Answer::json(202, &json!({ "partition": partition.to_string(), "asked": what }))
+    }
+}
+
+/// The partition and whether it is to be paused, of `/partitions/{topic}/{partition}/pause` and `…/resume`. A topic's
+/// name has no character that would be encoded.
+fn steering(path: &str) -> Option<(TopicPartition, bool)> {
+    let (topic, rest) = path.strip_prefix("/partitions/")?.split_once('/')?;
+    let (partition, what) = rest.split_once('/')?;
+    let partition: i32 = partition.parse().ok().filter(|number| *number >= 0)?;
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_pause = match what {
+        "pause" => true,
+        "resume" => false,
+        _ => return None,
+    };
+    let named = (1..=249).contains(&topic.len()) && topic.bytes().all(is_name);
+    named.then(|| (TopicPartition::new(topic, partition), is_pause))
+}
+
+fn header(name: &str, value: &str) -> Header {
+    Header::from_bytes(name, value).expect("the names and values above are ASCII without line ends")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_partition_and_one_of_two_words_steer() {
+        let cases = [
+            ("/partitions/orders/3/pause", Some(("orders/3", true))),
+            ("/partitions/a.b_c-D9/0/resume", Some(("a.b_c-D9/0", false))),
+            ("/partitions/orders/-1/pause", None),
+            ("/partitions/orders/3/stop", None),
+            ("/partitions/orders/3", None),
+            ("/partitions//3/pause", None),
+            ("/partitions/a%2Fb/3/pause", None),
+            ("/partitions/a\u{e4}/3/pause", None),
+            ("/partitions/orders/3/pause/", None),
+        ];
+        for (path, expected) in cases {
+            let found = steering(path).map(|(partition, is_pause)| (partition.to_string(), is_pause));
+            assert_eq!(found, expected.map(|(name, is_pause)| (name.to_owned(), is_pause)), "{path}");
+        }
+    }
+}
