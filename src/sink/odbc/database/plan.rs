@@ -22,6 +22,9 @@
 //! | SQLite 3, sqliteodbc 0.9998 | **row by row** | 38,600 | |
 //! | | array of rows | 26,800 | |
 //!
+//! Looking for existing ids once per statement, and not for each row by `ON CONFLICT`, took PostgreSQL's own CPU time from
+//! 7.5 to 6.5 µs per row (100,000 rows, median of three).
+//!
 //! On an idle machine the forms in bold made 60,000 and 105,000 (PostgreSQL), 56,000 and 100,000 (MariaDB) and 67,000
 //! (SQLite). SQL Server's own side was never measured; Microsoft's driver sends an array as one message of executions of
 //! a statement that is prepared once per connection, so a batch is four round trips.
