@@ -27,7 +27,9 @@
 //!
 //! On an idle machine the forms in bold made 60,000 and 105,000 (PostgreSQL), 56,000 and 100,000 (MariaDB) and 67,000
 //! (SQLite). SQL Server's own side was never measured; Microsoft's driver sends an array as one message of executions of
-//! a statement that is prepared once per connection, so a batch is four round trips.
+//! a statement that is prepared once per connection, so a batch is four round trips. On this side it costs 2.9 µs of CPU time
+//! per row at 1,000 rows per transaction (4.8 at 100, 2.5 at 5,000); row by row through FreeTDS 15 to 16
+//! (`cargo bench --bench odbc -- sqlserver 80000 1`, against the tests' TDS double in a process of its own).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
