@@ -139,7 +139,9 @@ impl<'c> Session<'c> {
         match (&plan.unnest, rows.iter().next()) {
             (_, None) => Ok(0),
             (_, Some(row)) if rows.is_long() => {
-                let inserted = self.insert_long(&plan.insert, &bound_row(head, &row, plan.wide))?;
+                let value = plan.parts_of(row.texts[1].unwrap_or_default());
+                let inserted =
+                    self.insert_long(&plan.insert_of_parts(value.len()), &bound_row(head, &row, &value, plan.wide))?;
                 Ok(if plan.system == System::Postgres { inserted } else { count })
             }
             (Some(unnest), _) => {

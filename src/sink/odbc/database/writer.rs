@@ -5,7 +5,8 @@
 //!
 //! Memory beside what the engine accounts for: a writer holds one statement's rows (4 MiB of text), its connection bind
 //! buffers for them (another 4 MiB, twice that in UTF-16). A longer value is held whole, and a driver makes copies of it,
-//! so batches with such a value are written one at a time, whatever the number of connections.
+//! so batches with such a value are written one at a time, whatever the number of connections. 1,000 documents of 1 to 30 MB
+//! into PostgreSQL, with the default budget of 256 MiB: at most 317 MiB resident (`tests/databases/live.rs`).
 //!
 //! [`together`]: crate::sink::together
 
