@@ -374,6 +374,17 @@ fn a_fenced_partition_is_dropped_and_asked_for_again() {
 }
 
 #[test]
+fn a_batch_that_is_refused_after_its_partition_went_elsewhere_is_told() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    bench.on(Event::Lost(vec![name(0)]));
+    let mut actions = Vec::new();
+    bench.coordinator.handle(bench.now, Event::Worked(failed(1, 5, ErrorClass::Fenced)), &mut actions);
+    assert!(matches!(&actions[..], [Action::Note(log::Level::Warn, text)] if text.contains("(fenced)")), "{actions:?}");
+}
+
+#[test]
 fn corrupt_bytes_are_fetched_again_and_stop_the_partition_when_they_stay_corrupt() {
     let mut bench = Bench::new(Rules { transactional: false, ..rules() });
     bench.on(Event::Assigned(vec![assignment(0, Some(5))]));

@@ -105,6 +105,12 @@ impl Coordinator {
                 self.give_back(reserved.saturating_sub(report.handled()));
                 self.consider_all();
             }
+            if let Some(Failure { class, message, .. }) = &report.failure {
+                self.note(
+                    Level::Warn,
+                    format!("a batch of what is no longer ours was not written ({class}): {message}"),
+                );
+            }
             return self.tally.released(report.waiting_records as u64);
         };
         let name = partition.assignment.partition.clone();
