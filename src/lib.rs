@@ -32,14 +32,14 @@
 //!
 //! | | invariant | tests |
 //! |---|---|---|
-//! | 1 | no position, in the database or in Kafka, passes a record that is neither written nor dead-lettered | `engine/tests.rs`, `tests/failure.rs`, `tests/recovery.rs` |
-//! | 2 | rows of a partition (of a key, with sub-lanes) are written in offset order | `engine/tests.rs`, `tests/live.rs` |
-//! | 3 | after a partition is given back nothing is written for it | `core/coordinator/tests.rs`, `tests/sinks` (fencing) |
-//! | 4 | exactly once: as many rows as records, whatever is killed, frozen or cut, whenever | `tests/recovery.rs`, `tests/chaos` |
-//! | 5 | bytes held stay within the limit, beside what workers decode at the moment | `kafka/buffer.rs`, `tests/live.rs`, `tests/chaos` |
-//! | 6 | read = written + dead-lettered + in flight + released, at every snapshot | `engine/tests.rs`, `tests/http.rs` |
-//! | 7 | a paused partition starts no write and holds no records; the others do not notice | `core/coordinator/tests.rs` |
-//! | 8 | bytes from outside are hostile: no allocation from a claimed length, no panic | `kafka/`, `tests/broker` |
+//! | 1 | no position, in the database or in Kafka, passes a record that is neither written nor dead-lettered | `tests/sim`, `tests/failure.rs`, `tests/recovery.rs` |
+//! | 2 | rows of a partition (of a key, with sub-lanes) are written in offset order | `tests/sim`, `tests/live.rs` |
+//! | 3 | after a partition is given back nothing is written for it | `tests/sim`, `core/coordinator/tests.rs`, `tests/sinks` (fencing) |
+//! | 4 | exactly once: as many rows as records, whatever is killed, frozen or cut, whenever | `tests/sim`, `tests/recovery.rs`, `tests/chaos` |
+//! | 5 | bytes held stay within the limit, beside what workers decode at the moment | `tests/sim`, `kafka/buffer.rs`, `tests/live.rs`, `tests/chaos` |
+//! | 6 | read = written + dead-lettered + in flight + released, at every snapshot | `tests/sim`, `tests/http.rs` |
+//! | 7 | a paused partition starts no write and holds no records; the others do not notice | `tests/sim`, `core/coordinator/tests.rs` |
+//! | 8 | bytes from outside are hostile: no allocation from a claimed length, no panic | `tests/fuzz`, `kafka/`, `tests/broker` |
 //!
 //! # As a library
 //!
@@ -60,6 +60,8 @@ pub mod ops;
 pub mod port;
 pub mod sink;
 pub mod source;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use crate::consumer::{Consumer, ConsumerBuilder, ConsumerConfig, ConsumerError, ReadyConsumer, RunningConsumer};
 pub use crate::core::identity::RecordIds;

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &["core", "port", "door", "kafka", "mongo"]),
     ("sink", &["core", "port", "door", "kafka", "mongo"]),
     ("broker", &["core", "port", "door", "kafka"]),
+    ("testkit", &["core", "port"]),
     ("ops", &["core", "port", "door", "kafka", "mongo", "source", "sink", "broker"]),
     ("consumer", &["core", "port", "door", "engine", "kafka", "mongo", "source", "sink"]),
     ("config", &["core", "port", "door", "engine", "kafka", "mongo", "source", "sink", "broker", "ops", "consumer"]),

@@ -134,6 +134,13 @@ impl EventLoop {
         self.abandoned || self.closed || late
     }
 
+    /// Whether something waits to be taken in.
+    #[cfg(feature = "testkit")]
+    pub fn rung(&self) -> bool {
+        let lines = &self.lines;
+        !(lines.control.is_empty() && lines.outcomes.is_empty() && lines.reports.is_empty())
+    }
+
     /// Takes in everything that waits, up to a bound.
     pub fn turn(&mut self) {
         while let Ok(control) = self.lines.control.try_recv() {
@@ -160,18 +167,22 @@ impl EventLoop {
         if !lines.outcomes.is_empty() {
             return;
         }
+        let wait = self.due().saturating_sub(self.clock.elapsed());
         let mut select = Select::new();
         select.recv(&lines.control);
         select.recv(&lines.bell);
         select.recv(&lines.reports);
-        let alive_at = self.callbacks.on_alive.is_some().then_some(self.alive_at);
-        let due = [self.coordinator.deadline(), Some(self.statistics_at), Some(self.look_at), alive_at, self.close_by];
-        let due = due.into_iter().flatten().min();
-        let wait = due.map_or(Duration::from_secs(1), |due| due.saturating_sub(self.clock.elapsed()));
         if select.ready_timeout(wait).is_ok() {
             // The bell only says "look"; whatever it rang for is in the channels.
             let _ = lines.bell.try_recv();
         }
+    }
+
+    /// When the next turn is due, whatever arrives before.
+    pub fn due(&self) -> Duration {
+        let alive_at = self.callbacks.on_alive.is_some().then_some(self.alive_at);
+        let dues = [self.coordinator.deadline(), Some(self.look_at), alive_at, self.close_by];
+        dues.into_iter().flatten().fold(self.statistics_at, Duration::min)
     }
 
     fn control(&mut self, control: Control) {
@@ -350,7 +361,7 @@ impl EventLoop {
         self.lines.source.tell(Command::Close { positions, deadline: CLOSE_DEADLINE });
     }
 
-    fn statistics(&mut self) -> Statistics {
+    pub fn statistics(&mut self) -> Statistics {
         let now = self.clock.elapsed();
         let memory = &self.config.memory;
         let mut statistics = self.coordinator.statistics(now, self.clock.unix_ms(), memory.used());

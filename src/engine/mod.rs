@@ -14,8 +14,8 @@ mod event_loop;
 mod isolate;
 mod lane;
 mod poller;
-#[cfg(test)]
-mod tests;
+#[cfg(feature = "testkit")]
+pub mod turns;
 mod watch;
 mod worker;
 
@@ -29,8 +29,8 @@ use crossbeam::channel::{Sender, bounded, unbounded};
 use self::channels::{Bell, Control, Outcomes, REPORTS_MAX};
 use self::event_loop::{EventLoop, Lines};
 use self::poller::{Poller, SourceLine};
-use self::watch::{Crew, Pulse};
-use self::worker::{Outfit, Worker};
+use self::watch::{Crew, Place, Pulse};
+use self::worker::Outfit;
 use crate::core::batcher::BatchLimits;
 pub use crate::core::coordinator::OffsetReset;
 use crate::core::coordinator::{Coordinator, Rules};
@@ -205,45 +205,13 @@ impl Engine {
         clock: Arc<dyn Clock>,
         callbacks: Callbacks,
     ) -> Engine {
-        let traits = sink.traits();
-        let coordinator = Coordinator::new(rules(&config, traits.transactional), door::random());
-        let (bell, rung) = Bell::new();
-        let (outcomes, outcome_receiver) = Outcomes::new(bell);
-        let (control, control_receiver) = unbounded();
-        let (jobs, job_receiver) = unbounded();
-        let (commands, command_receiver) = unbounded();
-        let (reports, report_receiver) = bounded(REPORTS_MAX);
-
-        let waker = source.waker();
-        let pulse = Pulse::default();
-        let poller = Poller::new(source, command_receiver, reports).with_pulse(pulse.clone());
+        let Parts { event_loop, poller, places, handle } =
+            Parts::new(config, source, sink, clock, callbacks, door::random());
         let poller = door::spawn("konekt-poll", move || poller.run());
-        let count = config.max_workers.clamp(1, traits.writers_max.max(1));
-        let crew = Crew::new(count, config.message_timeout).watching(pulse);
-        let workers = (0..count).map(|number| {
-            let (sink, clock, jobs, outcomes) = (sink.clone(), clock.clone(), job_receiver.clone(), outcomes.clone());
-            let (places, bytes_max) = (config.dead_letters.clone(), config.batch_bytes_max);
-            let desk = crew.desk(number);
-            let make = move || {
-                let outfit =
-                    Outfit { sink: sink.clone(), places: places.clone(), clock: clock.clone(), desk: desk.clone() };
-                Worker::new(outfit, jobs.clone(), outcomes.clone(), bytes_max)
-            };
-            door::spawn(format!("konekt-worker-{number}"), crew.keep(number, make))
-        });
-        let workers = workers.collect();
-        let lines = Lines {
-            control: control_receiver,
-            outcomes: outcome_receiver,
-            bell: rung,
-            reports: report_receiver,
-            crew,
-            source: SourceLine { commands, waker },
-            jobs,
-        };
-        let event_loop = EventLoop::new(config, coordinator, lines, clock, callbacks).told_of(&sink);
+        let worker =
+            |(number, place): (usize, Place)| door::spawn(format!("konekt-worker-{number}"), move || place.run());
+        let workers = places.into_iter().enumerate().map(worker).collect();
         let event_loop = door::spawn("konekt-loop", move || event_loop.run());
-        let handle = Handle { control, last: Arc::default() };
         Engine { handle, event_loop, poller, workers }
     }
 
@@ -292,6 +260,60 @@ fn join_by(thread: JoinHandle<()>, patience: std::time::Instant) {
         log::warn!("thread {name} hangs and is left behind");
     } else if thread.join().is_err() {
         log::error!("thread {name} panicked; this is a defect, please report it");
+    }
+}
+
+/// Everything of an engine but its threads, wired up.
+struct Parts {
+    event_loop: EventLoop,
+    poller: Poller,
+    places: Vec<Place>,
+    handle: Handle,
+}
+
+impl Parts {
+    /// `seed` is for the jitter of waits.
+    fn new(
+        config: EngineConfig,
+        source: Box<dyn Source>,
+        sink: Arc<dyn Sink>,
+        clock: Arc<dyn Clock>,
+        callbacks: Callbacks,
+        seed: u64,
+    ) -> Parts {
+        let traits = sink.traits();
+        let coordinator = Coordinator::new(rules(&config, traits.transactional), seed);
+        let (bell, rung) = Bell::new();
+        let (outcomes, outcome_receiver) = Outcomes::new(bell);
+        let (control, control_receiver) = unbounded();
+        let (jobs, job_receiver) = unbounded();
+        let (commands, command_receiver) = unbounded();
+        let (reports, report_receiver) = bounded(REPORTS_MAX);
+
+        let waker = source.waker();
+        let pulse = Pulse::default();
+        let poller = Poller::new(source, command_receiver, reports).with_pulse(pulse.clone());
+        let count = config.max_workers.clamp(1, traits.writers_max.max(1));
+        let crew = Crew::new(count, config.message_timeout).watching(pulse);
+        let place = |number| {
+            let (sink, clock, desk) = (Arc::clone(&sink), Arc::clone(&clock), crew.desk(number));
+            let (places, batch_bytes_max) = (config.dead_letters.clone(), config.batch_bytes_max);
+            let outfit = Outfit { sink, places, clock, desk, batch_bytes_max };
+            crew.place(number, outfit, job_receiver.clone(), outcomes.clone())
+        };
+        let places = (0..count).map(place).collect();
+        let lines = Lines {
+            control: control_receiver,
+            outcomes: outcome_receiver,
+            bell: rung,
+            reports: report_receiver,
+            crew,
+            source: SourceLine { commands, waker },
+            jobs,
+        };
+        let event_loop = EventLoop::new(config, coordinator, lines, clock, callbacks).told_of(&sink);
+        let handle = Handle { control, last: Arc::default() };
+        Parts { event_loop, poller, places, handle }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The poller: the one thread that owns the source. It passes the loop's commands on, and what the source reports back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,14 @@ use crossbeam::channel::{Receiver, Sender, TryRecvError};
 
 use super::channels::{Command, Report};
 use super::watch::Pulse;
+use crate::core::record::TopicPartition;
 use crate::port::{Source, SourceError, SourceEvent};
 
 /// The longest wait in one poll. Commands wake the source, so this only bounds how late a lost wake-up is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(500);
+
+/// The next offset of each partition.
+type Positions = Vec<(TopicPartition, i64)>;
 
 /// See the module.
 pub(super) struct Poller {
@@ -18,6 +23,9 @@ pub(super) struct Poller {
     commands: Receiver<Command>,
     reports: Sender<Report>,
     events: Vec<SourceEvent>,
+    /// Partitions that were reported lost and not started since: positions for them were decided before the loop knew,
+    /// and are dropped, lest they be committed over those of another owner when the partition has come back meanwhile.
+    lost: BTreeSet<TopicPartition>,
     pulse: Pulse,
 }
 
@@ -31,7 +39,7 @@ pub(super) enum Turn {
 
 impl Poller {
     pub fn new(source: Box<dyn Source>, commands: Receiver<Command>, reports: Sender<Report>) -> Self {
-        Self { source, commands, reports, events: Vec::new(), pulse: Pulse::default() }
+        Self { source, commands, reports, events: Vec::new(), lost: BTreeSet::new(), pulse: Pulse::default() }
     }
 
     /// Shows life with this pulse.
@@ -57,6 +65,9 @@ impl Poller {
         }
         self.source.poll(wait, &mut self.events);
         for event in self.events.drain(..) {
+            if let SourceEvent::Lost(partitions) = &event {
+                self.lost.extend(partitions.iter().cloned());
+            }
             if self.reports.send(Report::Source(event)).is_err() {
                 return Turn::Over;
             }
@@ -66,16 +77,28 @@ impl Poller {
 
     fn perform(&mut self, command: Command) {
         match command {
-            Command::Start { partition, run, offset } => self.source.start(&partition, run, offset),
+            Command::Start { partition, run, offset } => {
+                self.lost.remove(&partition);
+                self.source.start(&partition, run, offset);
+            }
             Command::Stop(partitions) => self.source.stop(&partitions),
-            Command::Commit(positions) => self.source.commit(positions),
+            Command::Commit(positions) => self.source.commit(self.not_lost(positions)),
             Command::Survey => self.source.survey(),
-            Command::Release { partitions, positions } => self.source.release(partitions, positions),
+            Command::Release { partitions, positions } => {
+                let positions = self.not_lost(positions);
+                self.source.release(partitions, positions);
+            }
             Command::Close { .. } => {}
         }
     }
 
-    fn close(&mut self, positions: Vec<(crate::core::record::TopicPartition, i64)>, deadline: Duration) -> Turn {
+    fn not_lost(&self, mut positions: Positions) -> Positions {
+        positions.retain(|(partition, _)| !self.lost.contains(partition));
+        positions
+    }
+
+    fn close(&mut self, positions: Positions, deadline: Duration) -> Turn {
+        let positions = self.not_lost(positions);
         let result: Result<(), SourceError> = self.source.close(positions, deadline);
         // The loop may have given up waiting for this.
         let _ = self.reports.send(Report::Closed(result));

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crossbeam::channel::Receiver;
 use parking_lot::Mutex;
 
-use super::worker::Worker;
+use super::channels::{Job, Outcomes};
+use super::worker::{Outfit, Worker};
 use crate::core::record::TopicPartition;
 
 /// What a worker is doing.
@@ -113,15 +115,9 @@ impl Crew {
         self.desks[number].clone()
     }
 
-    /// What a worker's thread does: work, and begin anew with another worker when one dies of a panic.
-    pub fn keep(&self, number: usize, make: impl Fn() -> Worker + Send + 'static) -> impl FnOnce() + Send + 'static {
-        let replaced = Arc::clone(&self.replaced);
-        move || {
-            while catch_unwind(AssertUnwindSafe(|| make().run())).is_err() {
-                replaced.fetch_add(1, Ordering::Relaxed);
-                log::error!("worker {number} died of a panic and is replaced; this is a defect, please report it");
-            }
-        }
+    /// The place of a worker who is given this.
+    pub fn place(&self, number: usize, outfit: Outfit, jobs: Receiver<Job>, outcomes: Outcomes) -> Place {
+        Place { number, outfit, jobs, outcomes, replaced: Arc::clone(&self.replaced) }
     }
 
     /// Workers that died and were replaced.
@@ -153,6 +149,41 @@ impl Crew {
     /// How long one thing may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
+    }
+}
+
+/// Where one worker at a time works. Should it die of a panic, another takes its place.
+pub(super) struct Place {
+    number: usize,
+    outfit: Outfit,
+    jobs: Receiver<Job>,
+    outcomes: Outcomes,
+    replaced: Arc<AtomicU64>,
+}
+
+impl Place {
+    /// A worker for it.
+    pub fn worker(&self) -> Worker {
+        Worker::new(self.outfit.clone(), self.jobs.clone(), self.outcomes.clone())
+    }
+
+    /// Has it worked at until the ready queue is closed.
+    pub fn run(self) {
+        while catch_unwind(AssertUnwindSafe(|| self.worker().run())).is_err() {
+            self.replaced();
+        }
+    }
+
+    /// Counts a worker that died.
+    pub fn replaced(&self) {
+        self.replaced.fetch_add(1, Ordering::Relaxed);
+        log::error!("worker {} died of a panic and is replaced; this is a defect, please report it", self.number);
+    }
+
+    /// Whether no work waits for anybody.
+    #[cfg(feature = "testkit")]
+    pub fn idle(&self) -> bool {
+        self.jobs.is_empty()
     }
 }
 

@@ -45,11 +45,13 @@ pub(super) struct Worker {
 }
 
 /// What a worker is given to work with.
+#[derive(Clone)]
 pub(super) struct Outfit {
     pub sink: Arc<dyn Sink>,
     pub places: DeadLetterPlaces,
     pub clock: Arc<dyn Clock>,
     pub desk: Desk,
+    pub batch_bytes_max: usize,
 }
 
 /// A worker's way into the sink: a writer, opened when it is needed.
@@ -78,8 +80,8 @@ pub(super) struct Held {
 const LETTERS_REPORTED: usize = 5;
 
 impl Worker {
-    pub fn new(outfit: Outfit, jobs: Receiver<Job>, outcomes: Outcomes, batch_bytes_max: usize) -> Self {
-        let Outfit { sink, places, clock, desk } = outfit;
+    pub fn new(outfit: Outfit, jobs: Receiver<Job>, outcomes: Outcomes) -> Self {
+        let Outfit { sink, places, clock, desk, batch_bytes_max } = outfit;
         let batches_per_write = sink.traits().batches_per_write.max(1);
         let way = Way { sink, writer: None };
         Self { way, places, jobs, outcomes, clock, desk, batches_per_write, batch_bytes_max, next: None }
@@ -96,16 +98,24 @@ impl Worker {
         }
     }
 
-    /// Does one job, if one is ready. Never waits for one: this is how a simulation runs a worker.
-    #[cfg(test)]
+    /// Takes a job into its hands, if one is ready, and answers whether it holds one. Never waits for one: so a
+    /// simulation lets time pass between taking and doing.
+    #[cfg(feature = "testkit")]
+    pub fn take(&mut self) -> bool {
+        self.next = self.next.take().or_else(|| self.jobs.try_recv().ok());
+        self.next.is_some()
+    }
+
+    /// Whether it holds a job it has not begun.
+    #[cfg(feature = "testkit")]
+    pub fn holds(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Does the job it took.
+    #[cfg(feature = "testkit")]
     pub fn turn(&mut self) -> bool {
-        match self.next.take().or_else(|| self.jobs.try_recv().ok()) {
-            Some(job) => {
-                self.work(job);
-                true
-            }
-            None => false,
-        }
+        self.next.take().map(|job| self.work(job)).is_some()
     }
 
     fn work(&mut self, job: Job) {

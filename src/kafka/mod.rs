@@ -18,6 +18,8 @@
 //! Speaks to Kafka 3.9 and 4.x; versions are negotiated per connection (KIP-35) within the table in `versions`.
 
 pub mod admin;
+#[cfg(feature = "testkit")]
+pub mod answers;
 pub mod assignor;
 pub mod buffer;
 pub mod cluster;

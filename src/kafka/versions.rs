@@ -26,7 +26,7 @@ pub(super) fn highest_common(api: Api, offered: &VersionRange) -> Option<i16> {
 /// An API as this client speaks it.
 #[derive(Clone, Copy)]
 pub(super) struct Api {
-    key: ApiKey,
+    pub(super) key: ApiKey,
     pub(super) name: &'static str,
     pub(super) lowest: i16,
     pub(super) highest: i16,
@@ -39,7 +39,7 @@ const fn api(key: ApiKey, name: &'static str, lowest: i16, highest: i16, answer:
 
 /// The versions this client was written and tried for. The message types may know higher ones, but a new version can
 /// change what a field means, so it is raised here by hand.
-const APIS: &[Api] = &[
+pub(super) const APIS: &[Api] = &[
     api(ApiKey::Produce, "Produce", 3, 11, &shape::PRODUCE),
     api(ApiKey::Fetch, "Fetch", 4, 17, &shape::FETCH),
     api(ApiKey::ListOffsets, "ListOffsets", 2, 9, &shape::LIST_OFFSETS),

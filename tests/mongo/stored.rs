@@ -48,6 +48,11 @@ impl Stored {
         Some(StoredPosition { next_offset, epoch, written, dead_lettered, skipped })
     }
 
+    /// What the positions of a topic add up to.
+    fn counted(&self, counter: &str, topic: &str) -> u64 {
+        self.each_position(topic).iter().map(|position| number(position.get(counter)) as u64).sum()
+    }
+
     fn each_position(&self, topic: &str) -> Vec<Document> {
         let positions = self.database.collection::<Document>("konekt_positions");
         let found = positions.find(doc! { "_id.topic": topic }).run();
@@ -63,8 +68,8 @@ impl Witness for Stored {
     fn each_row(&self, topic: &str, row: &mut dyn FnMut(AuditRow)) {
         for document in self.all(doc! { "topic": topic }) {
             let stored = stored_row(document);
-            let StoredRow { id, partition, offset, timestamp, value, .. } = stored;
-            row(AuditRow { partition, offset, id, time: timestamp, value });
+            let StoredRow { id, partition, offset, timestamp, value, status, .. } = stored;
+            row(AuditRow { partition, offset, id, time: timestamp, value, status });
         }
     }
 
@@ -78,7 +83,11 @@ impl Witness for Stored {
     }
 
     fn written(&self, topic: &str) -> u64 {
-        self.each_position(topic).iter().map(|position| number(position.get("written")) as u64).sum()
+        self.counted("written", topic)
+    }
+
+    fn dead_lettered(&self, topic: &str) -> u64 {
+        self.counted("dead_lettered", topic)
     }
 }
 

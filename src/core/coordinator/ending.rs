@@ -23,6 +23,10 @@ impl Coordinator {
         if !positions.is_empty() {
             self.out.push(Action::Commit(positions));
         }
+        for partition in std::mem::take(&mut self.unnoted) {
+            let paused = self.breaker(&partition).paused_by_operator();
+            self.out.push(Action::NotePause { partition, paused });
+        }
     }
 
     /// The positions that are news to Kafka, marked as told.

@@ -282,6 +282,16 @@ struct Survey {
     told: bool,
 }
 
+/// A lane at work whose run is closed.
+#[derive(Debug)]
+struct Leftover {
+    partition: TopicPartition,
+    /// Records it had decoded.
+    decoded: u64,
+    /// Its share of `allowance`.
+    reserved: u64,
+}
+
 /// Partitions on their way back to the group.
 #[derive(Debug)]
 struct Handover {
@@ -295,7 +305,8 @@ pub struct Coordinator {
     now: Duration,
     phase: Phase,
     partitions: BTreeMap<TopicPartition, Partition>,
-    runs: HashMap<u64, TopicPartition>,
+    /// In order, so that what is decided does not depend on chance.
+    runs: BTreeMap<u64, TopicPartition>,
     next_run: u64,
     handovers: Vec<Handover>,
     /// The wanted end of each partition, as first seen.
@@ -306,13 +317,15 @@ pub struct Coordinator {
     survey: Survey,
     /// The circuits of partitions that are elsewhere, for when they come back.
     breakers: BTreeMap<TopicPartition, Breaker>,
-    /// Partitions whose pause is being noted with their position; one note at a time, so that the last one stays.
+    /// Partitions whose pause is being noted with their position; one note at a time, so that the last one stays…
     noting: BTreeSet<TopicPartition>,
+    /// …and those of them whose note failed and is made again.
+    unnoted: BTreeSet<TopicPartition>,
     /// Records that may still be handed to workers under `max_messages`.
     allowance: Option<u64>,
     timers: BinaryHeap<Reverse<(Duration, Timer)>>,
-    /// Lanes that are still at work although their run is closed: their decoded records and their share of `allowance`.
-    limbo: HashMap<LaneId, (u64, u64)>,
+    /// Lanes that are still at work although their run is closed.
+    limbo: HashMap<LaneId, Leftover>,
     chance: Chance,
     tally: Tally,
     sink: SinkHealth,
@@ -345,7 +358,7 @@ impl Coordinator {
             now: Duration::ZERO,
             phase: Phase::Running,
             partitions: BTreeMap::new(),
-            runs: HashMap::new(),
+            runs: BTreeMap::new(),
             next_run: 1,
             handovers: Vec::new(),
             ends: BTreeMap::new(),
@@ -353,6 +366,7 @@ impl Coordinator {
             survey: Survey::default(),
             breakers: BTreeMap::new(),
             noting: BTreeSet::new(),
+            unnoted: BTreeSet::new(),
             timers,
             limbo: HashMap::new(),
             chance: Chance::seeded(seed),
@@ -403,7 +417,7 @@ impl Coordinator {
 
     /// Whether anything is held by workers.
     pub fn busy(&self) -> bool {
-        self.partitions.values().any(Partition::busy)
+        !self.limbo.is_empty() || self.partitions.values().any(Partition::busy)
     }
 
     /// Partitions that stand still for good, and why.
@@ -454,7 +468,8 @@ impl Coordinator {
         for (index, lane) in partition.lanes.iter_mut().enumerate() {
             let decoded = lane.backlog.decoded_records() as u64;
             if lane.busy {
-                self.limbo.insert(LaneId { run, index }, (decoded, std::mem::take(&mut lane.reserved)));
+                let (partition, reserved) = (name.clone(), std::mem::take(&mut lane.reserved));
+                self.limbo.insert(LaneId { run, index }, Leftover { partition, decoded, reserved });
             } else {
                 self.tally.released(decoded);
             }
@@ -506,12 +521,17 @@ impl Coordinator {
     }
 
     fn pause_noted(&mut self, name: &TopicPartition, paused: bool, error: Option<String>) {
-        self.noting.remove(name);
         let wanted = self.breaker(name).paused_by_operator();
         if let Some(error) = error {
             let what = if wanted { "paused" } else { "resumed" };
-            self.note(log::Level::Warn, format!("{name}: the next owner will not know that it is {what}: {error}"));
-        } else if wanted != paused {
+            self.unnoted.insert(name.clone());
+            return self.note(
+                log::Level::Warn,
+                format!("{name}: the next owner would not know that it is {what}; it is noted again soon: {error}"),
+            );
+        }
+        self.noting.remove(name);
+        if wanted != paused {
             // The person changed their mind meanwhile.
             self.note_pause(name.clone(), wanted);
         }

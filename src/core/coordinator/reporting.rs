@@ -21,7 +21,7 @@ impl Coordinator {
         let queued_of = |of: &Partition| of.lanes.iter().map(|lane| lane.backlog.encoded_bytes()).max().unwrap_or(0);
         let queued_bytes = self.partitions.values().map(queued_of).sum();
         let decoded_bytes = lanes.map(|lane| lane.inflated_bytes).sum();
-        let in_limbo: u64 = self.limbo.values().map(|(decoded, _)| decoded).sum();
+        let in_limbo: u64 = self.limbo.values().map(|leftover| leftover.decoded).sum();
         let in_flight = in_limbo + partitions.iter().map(|partition| partition.records_in_flight).sum::<u64>();
         let errors = partitions.iter().filter(|partition| partition.errors > 0);
         Statistics {

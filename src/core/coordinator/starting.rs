@@ -290,9 +290,13 @@ impl Coordinator {
 
     /// Lets go of partitions whose work in flight is finished, or whose time is up.
     pub(super) fn hand_over(&mut self) {
+        // A worker may still hold a lane of an earlier stay: the partition was lost and came back meanwhile.
+        let busy = |coordinator: &Self, name: &TopicPartition| {
+            coordinator.partitions.get(name).is_some_and(Partition::busy)
+                || coordinator.limbo.values().any(|leftover| leftover.partition == *name)
+        };
         let quiet = |coordinator: &Self, handover: &Handover| {
-            handover.deadline <= coordinator.now
-                || !handover.partitions.iter().any(|name| coordinator.partitions.get(name).is_some_and(Partition::busy))
+            handover.deadline <= coordinator.now || !handover.partitions.iter().any(|name| busy(coordinator, name))
         };
         let (ready, waiting) = std::mem::take(&mut self.handovers).into_iter().partition(|h| quiet(self, h));
         self.handovers = waiting;

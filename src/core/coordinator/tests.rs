@@ -311,6 +311,33 @@ fn the_last_word_about_a_pause_is_the_one_that_is_noted() {
 }
 
 #[test]
+fn a_pause_that_could_not_be_noted_is_noted_again() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.on(Event::Pause(name(0)));
+    let failed = |paused| Event::PauseNoted { partition: name(0), paused, error: Some("away".into()) };
+    assert_eq!(bench.on(failed(true)), []);
+    let note = |paused| [Action::NotePause { partition: name(0), paused }];
+    assert_eq!(bench.after(5 * SECOND), note(true), "with the next commit");
+    assert_eq!(bench.on(failed(true)), []);
+    assert_eq!(bench.on(Event::Resume(name(0))), [], "the row still has to be asked");
+    assert_eq!(bench.after(5 * SECOND), note(false), "the last word");
+    assert!(matches!(&bench.noted(0, false)[..], [Action::Claim { .. }]), "our own row does not pause us again");
+}
+
+#[test]
+fn a_partition_is_not_given_back_while_a_worker_holds_a_lane_of_an_earlier_stay() {
+    let mut bench = Bench::new(Rules { transactional: false, ..rules() });
+    bench.on(Event::Assigned(vec![assignment(0, Some(5))]));
+    assert_eq!(dispatched(&bench.fetch(1, 5, 30)), [(1, 10)]);
+    bench.on(Event::Lost(vec![name(0)]));
+    bench.on(Event::Assigned(vec![assignment(0, Some(5))]));
+    let given_back = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Release { .. }));
+    assert!(!given_back(&bench.on(Event::Revoked(vec![name(0)]))), "lane 1.0 is at work");
+    assert!(given_back(&bench.on(Event::Worked(done(1, 15, 10)))));
+}
+
+#[test]
 fn an_open_circuit_stays_open_while_the_partition_is_elsewhere() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);

@@ -101,8 +101,8 @@ impl Coordinator {
         }
         let Some(partition) = self.by_run(report.lane.run) else {
             // Its partition is gone; what it decoded and did not write will be read again by whoever has it now.
-            if let Some((_, reserved)) = self.limbo.remove(&report.lane) {
-                self.give_back(reserved.saturating_sub(report.handled()));
+            if let Some(leftover) = self.limbo.remove(&report.lane) {
+                self.give_back(leftover.reserved.saturating_sub(report.handled()));
                 self.consider_all();
             }
             if let Some(Failure { class, message, .. }) = &report.failure {

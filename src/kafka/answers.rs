@@ -1,0 +1,36 @@
+//! Every answer of a broker that this client reads, for fuzzing: as bytes that make one, and read as a connection does.
+
+use bytes::Bytes;
+use kafka_protocol::messages::ResponseKind;
+
+use super::shape::example::Example;
+use super::versions::{APIS, Api, decode_api_versions};
+
+/// How many kinds there are.
+pub const KINDS: usize = APIS.len();
+
+/// A version of one kind that this client speaks, for any number.
+fn spoken(kind: usize, version: u8) -> (&'static Api, i16) {
+    let api = &APIS[kind % KINDS];
+    (api, api.lowest + i16::from(version) % (api.highest - api.lowest + 1))
+}
+
+/// An answer of a kind, with two elements in each array. Any number is a version.
+pub fn example(kind: usize, version: u8) -> Vec<u8> {
+    let (api, version) = spoken(kind, version);
+    Example::of(api.answer, version)
+}
+
+/// Reads an answer as a connection does.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read(kind: usize, version: u8, body: &[u8]) -> Result<(), String> {
+    let (api, version) = spoken(kind, version);
+    if api.name == "ApiVersions" {
+        return decode_api_versions(body, version).map(|_| ()).ok_or_else(|| "no ApiVersions answer".to_owned());
+    }
+    api.answer.check(version, body)?;
+    let mut body = Bytes::copy_from_slice(body);
+    ResponseKind::decode(api.key, &mut body, version).map(|_| ()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,30 @@
+//! Dead letters in memory, which are not always to be had.
+
+use super::faults::{Fault, Faults};
+use super::journal::{Entry, Journal};
+use crate::core::verdict::ErrorClass;
+use crate::port::{DeadLetters, Letter, SinkError};
+
+/// Keeps letters in the journal.
+pub struct LetterBox {
+    /// Whose letters these are.
+    pub process: u32,
+    pub journal: Journal,
+    pub faults: Faults,
+}
+
+impl DeadLetters for LetterBox {
+    fn put(&self, letters: &[Letter<'_>]) -> Result<(), SinkError> {
+        match self.faults.strike() {
+            // Outside of the writer nothing catches this: the worker dies.
+            Some(Fault::Panic) => panic!("planted"),
+            Some(_) => return Err(SinkError::new(ErrorClass::Transient, "planted: no letter can be kept")),
+            None => {}
+        }
+        for letter in letters {
+            let (partition, offset) = (letter.partition.clone(), letter.record.offset);
+            self.journal.note(Entry::Letter { process: self.process, partition, offset });
+        }
+        Ok(())
+    }
+}
