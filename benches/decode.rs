@@ -12,7 +12,8 @@ use kafka_protocol::records::RecordBatchDecoder;
 use konekt::core::record::{Encoded, RecordBuffer};
 use konekt::kafka::offsets::Isolation;
 use konekt::kafka::wire::compression::Codec;
-use konekt::kafka::wire::record_batch::{FetchedRecords, RecordBatchBuilder};
+use konekt::kafka::wire::record_batch::FetchedRecords;
+use konekt::ops::bench::records::{self, Generator};
 
 const RECORDS_PER_BATCH: u64 = 500;
 const BATCHES: u64 = 200;
@@ -40,21 +41,13 @@ fn report(name: &str, seconds: f64, note: &str) {
 
 /// Batches as a broker stores them, one after the other.
 fn batches(codec: Codec) -> Bytes {
-    let mut builder = RecordBatchBuilder::default();
+    let mut generator = Generator::new(0, 200);
+    let batches = records::batches(&mut generator, 0..RECORDS_PER_BATCH * BATCHES, RECORDS_PER_BATCH as usize, codec);
     let mut all = BytesMut::new();
-    for batch in 0..BATCHES {
-        for record in 0..RECORDS_PER_BATCH {
-            let number = batch * RECORDS_PER_BATCH + record;
-            let key = format!("customer-{:06}", number % 5000);
-            builder.append(
-                Some(key.as_bytes()),
-                Some(support::order(number).as_bytes()),
-                &[(b"source", Some(b"web"))],
-                1,
-            );
-        }
-        let mut bytes = BytesMut::from(&builder.finish(codec).expect("memory takes every byte")[..]);
-        bytes[..8].copy_from_slice(&(batch * RECORDS_PER_BATCH).to_be_bytes());
+    for (index, batch) in (0..).zip(batches) {
+        let mut bytes = BytesMut::from(&batch[..]);
+        let base_offset: u64 = index * RECORDS_PER_BATCH;
+        bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
         all.extend_from_slice(&bytes);
     }
     all.freeze()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use konekt::broker::{Broker, BrokerOptions, TopicSpec};
 use konekt::kafka::wire::compression::Codec;
-use konekt::kafka::wire::record_batch::RecordBatchBuilder;
+use konekt::ops::bench::records::{Generator, topic_batches};
 use konekt::sink::null::NullSink;
 use konekt::{Consumer, ConsumerConfig, TopicSelection};
 
@@ -37,14 +37,9 @@ fn main() {
 }
 
 fn fill(broker: &Broker, codec: Codec) {
-    let mut builder = RecordBatchBuilder::default();
-    for number in 0..RECORDS {
-        builder.append(Some(&number.to_be_bytes()), Some(support::order(number).as_bytes()), &[], 1);
-        if builder.len() == 500 {
-            let partition = (number / 500) as i32 % PARTITIONS;
-            let batch = builder.finish(codec).expect("memory takes every byte");
-            broker.append("orders", partition, batch);
-        }
+    let mut generator = Generator::new(0, 200);
+    for (index, batch) in (0..).zip(topic_batches(&mut generator, 0..RECORDS, codec)) {
+        broker.append("orders", index % PARTITIONS, batch);
     }
 }
 

@@ -20,11 +20,12 @@
 //! # Layers
 //!
 //! ```text
-//! core ← port ← { engine | kafka, source, sink, broker, ops } ← consumer ← config ← cli
+//! core ← port ← { engine | kafka, mongo, source, sink, broker, ops } ← consumer ← config ← cli
 //! ```
 //!
 //! [`core`] is plain data and decisions: no I/O, no clock, no thread, no lock. [`port`] holds the traits. [`engine`] names no
-//! adapter and adapters name no engine. [`kafka`] is a client of its own and knows neither. Time, threads and the
+//! adapter and adapters name no engine. [`kafka`] is a client of its own and knows neither; `mongo` is what speaks to
+//! MongoDB. Time, threads and the
 //! environment come in through [`door`]. `tests/tidy.rs` reads the `use` lines and fails on a wrong arrow.
 //!
 //! # What always holds, and where it is tested
@@ -34,9 +35,9 @@
 //! | 1 | no position, in the database or in Kafka, passes a record that is neither written nor dead-lettered | `tests/sim`, `tests/failure.rs`, `tests/recovery.rs` |
 //! | 2 | rows of a partition (of a key, with sub-lanes) are written in offset order | `tests/sim`, `tests/live.rs` |
 //! | 3 | after a partition is given back nothing is written for it | `tests/sim`, `core/coordinator/tests.rs`, `tests/sinks` (fencing) |
-//! | 4 | exactly once: as many rows as records, whatever is killed, frozen or cut, whenever | `tests/sim`, `tests/recovery.rs` |
-//! | 5 | bytes held stay within the limit, beside what workers decode at the moment | `tests/sim`, `kafka/buffer.rs`, `tests/live.rs` |
-//! | 6 | read = written + dead-lettered + in flight + released, at every snapshot | `tests/sim` |
+//! | 4 | exactly once: as many rows as records, whatever is killed, frozen or cut, whenever | `tests/sim`, `tests/recovery.rs`, `tests/chaos` |
+//! | 5 | bytes held stay within the limit, beside what workers decode at the moment | `tests/sim`, `kafka/buffer.rs`, `tests/live.rs`, `tests/chaos` |
+//! | 6 | read = written + dead-lettered + in flight + released, at every snapshot | `tests/sim`, `tests/http.rs` |
 //! | 7 | a paused partition starts no write and holds no records; the others do not notice | `tests/sim`, `core/coordinator/tests.rs` |
 //! | 8 | bytes from outside are hostile: no allocation from a claimed length, no panic | `tests/fuzz`, `kafka/`, `tests/broker` |
 //!
@@ -53,6 +54,8 @@ pub mod core;
 pub mod door;
 pub mod engine;
 pub mod kafka;
+#[cfg(feature = "mongodb")]
+pub mod mongo;
 pub mod ops;
 pub mod port;
 pub mod sink;

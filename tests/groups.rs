@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::audit::{Audit, expect_exactly};
 use support::kafka::{self, RealKafka};
-use support::konekt::{Konekt, Place, Running};
+use support::konekt::{Konekt, Place, Running, stop_all};
 use support::random::Random;
 use support::{or_skip, wait};
 
@@ -269,11 +269,6 @@ fn expect_rows(place: &Place, topic: &str, members: &[impl std::borrow::Borrow<R
 /// Waits until every record is a row, stops all, and audits.
 fn finish(kafka: &RealKafka, place: &Place, topic: &str, members: Vec<Running>, records: u64) {
     expect_rows(place, topic, &members, records);
-    for member in &members {
-        member.signal("TERM");
-    }
-    for member in members {
-        member.wait().expect_code(0);
-    }
+    stop_all(members).into_iter().for_each(|ended| drop(ended.expect_code(0)));
     expect_exactly(&place.database(), kafka, topic, &group(topic), records);
 }

@@ -16,13 +16,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("door", &["core", "port"]),
     ("engine", &["core", "port", "door"]),
     ("kafka", &["core", "port", "door"]),
-    ("source", &["core", "port", "door", "kafka"]),
-    ("sink", &["core", "port", "door", "kafka"]),
+    ("mongo", &["core", "port", "door"]),
+    ("source", &["core", "port", "door", "kafka", "mongo"]),
+    ("sink", &["core", "port", "door", "kafka", "mongo"]),
     ("broker", &["core", "port", "door", "kafka"]),
     ("testkit", &["core", "port"]),
-    ("ops", &["core", "port", "door", "kafka", "source", "sink", "broker"]),
-    ("consumer", &["core", "port", "door", "engine", "kafka", "source", "sink"]),
-    ("config", &["core", "port", "door", "engine", "kafka", "source", "sink", "broker", "ops", "consumer"]),
+    ("ops", &["core", "port", "door", "kafka", "mongo", "source", "sink", "broker"]),
+    ("consumer", &["core", "port", "door", "engine", "kafka", "mongo", "source", "sink"]),
+    ("config", &["core", "port", "door", "engine", "kafka", "mongo", "source", "sink", "broker", "ops", "consumer"]),
 ];
 
 /// The parts that stand above all layers: what puts them together.

@@ -9,10 +9,10 @@ use std::io::{self, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{self, Exit, Failure};
+pub use crate::core::digits::grouped;
 use crate::core::histogram::Histogram;
 use crate::core::statistics::Statistics;
 use crate::core::tally::Phase;
-pub use crate::core::digits::grouped;
 
 /// Where statistics go.
 pub enum Reporter {

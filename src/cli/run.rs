@@ -162,6 +162,7 @@ pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> 
             Ok(Arc::new(sink))
         }
         SinkSettings::Odbc(odbc) => super::odbc::sink(odbc, consumer),
+        SinkSettings::MongoDb(mongo) => super::mongo::sink(mongo, consumer),
         SinkSettings::Null => Ok(Arc::new(NullSink::default())),
         SinkSettings::None => Err(Failure::new(Exit::Usage, "this command moves no records")),
     }

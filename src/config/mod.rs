@@ -11,6 +11,7 @@ pub mod layers;
 mod properties;
 mod security;
 mod table;
+mod template;
 pub mod value;
 
 use std::fmt;
@@ -19,9 +20,11 @@ use std::path::PathBuf;
 use field::{Command, Field};
 use layers::{Origin, RawValues, Surroundings};
 pub use table::settings_table_markdown;
+pub use template::template;
 use value::Value;
 
 use crate::consumer::ConsumerConfig;
+pub use crate::core::nearest::suggest;
 use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
 use crate::ops::http::HttpOptions;
@@ -54,6 +57,8 @@ pub enum SinkSettings {
     Sqlite { path: PathBuf, table: String },
     /// Into a database by ODBC.
     Odbc(OdbcSettings),
+    /// Into MongoDB.
+    MongoDb(MongoSettings),
     /// Nowhere: they are counted. For measurements.
     Null,
     /// The command moves no records.
@@ -73,6 +78,20 @@ pub struct OdbcSettings {
     /// Seconds.
     pub query_timeout: u64,
     pub abandoned_connections_max: usize,
+}
+
+/// How to reach MongoDB, and how to use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MongoSettings {
+    pub uri: Secret,
+    /// `None`: the one in the address.
+    pub database: Option<String>,
+    /// `None`: one per topic.
+    pub collection: Option<String>,
+    /// One document per key instead of one per record.
+    pub upsert: bool,
+    /// Seconds.
+    pub timeout: u64,
 }
 
 /// Who logs in where.
@@ -307,7 +326,11 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
-            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
+            Command::MongoDb => SinkSettings::MongoDb(self.mongodb()),
+            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune | Command::Plan => {
+                self.any_database()
+            }
+            Command::Check if !self.named_databases().is_empty() => self.any_database(),
             Command::PositionsShow
             | Command::PositionsRewind
             | Command::PositionsForward
@@ -329,6 +352,16 @@ impl Reader<'_> {
             "sqlite" => SinkSettings::Sqlite { path: PathBuf::new(), table: self.text("table") },
             "odbc" | "sqlserver" => SinkSettings::Odbc(self.odbc()),
             _ => SinkSettings::Null,
+        }
+    }
+
+    fn mongodb(&mut self) -> MongoSettings {
+        MongoSettings {
+            uri: Secret::new(self.text("mongodb_uri")),
+            database: self.optional_text("mongodb_database"),
+            collection: self.optional_text("mongodb_collection"),
+            upsert: self.text("mongodb_mode") == "upsert",
+            timeout: self.number("mongodb_timeout"),
         }
     }
 
@@ -470,7 +503,7 @@ impl Reader<'_> {
         }
         if self.command == Command::Consume && consumer.delivery == Delivery::ExactlyOnce {
             let message = "delivery exactly-once needs a database that keeps the position: \
-                           consume is at-least-once; use konekt sink sqlite, sqlserver or odbc";
+                           consume is at-least-once; use konekt sink sqlite, sqlserver, odbc or mongodb";
             self.faults.push(Fault::of(self.said_by(&["delivery"]), message.to_owned()));
         }
     }
@@ -522,15 +555,6 @@ fn parse(field: &Field, text: &str) -> Result<Value, String> {
         true => format!("{} does not fit: {}", field.name, field.kind),
         false => format!("{} {fault}", field.name),
     })
-}
-
-/// `; did you mean x?` for the nearest of `known`, or nothing when none is near.
-pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let rated = known.into_iter().map(|name| (strsim::jaro_winkler(unknown, name), name));
-    match rated.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((nearness, name)) if nearness > 0.8 => format!("; did you mean {name}?"),
-        _ => String::new(),
-    }
 }
 
 #[cfg(test)]

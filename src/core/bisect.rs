@@ -213,7 +213,7 @@ mod tests {
         };
         let bad = bisect(Halving::new(10).in_pieces(4), 9, attempt, |error, _, _| error);
         assert_eq!(bad, Ok(vec![(5, ())]));
-        assert_eq!(pieces, [0..4, 4..8, 4..5, 6..10]);
+        assert_eq!(pieces, [0..4, 4..8, 4..5, 5..6, 6..10]);
     }
 
     proptest! {

@@ -17,6 +17,25 @@ pub fn utc_text(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millisecond:03}")
 }
 
+/// The same moment as Java's `Instant` says it: `2024-02-29T12:34:56.789Z`, without a fraction that is zero, and with
+/// as many digits as the year has.
+///
+/// ```
+/// assert_eq!(konekt::core::civil::iso_instant(253_402_300_800_000), "+10000-01-01T00:00:00Z");
+/// ```
+pub fn iso_instant(unix_ms: i64) -> String {
+    let (year, month, day) = civil_from_days(unix_ms.div_euclid(DAY_MS));
+    let year = match year {
+        ..0 => format!("-{:04}", -year),
+        0..10_000 => format!("{year:04}"),
+        _ => format!("+{year}"),
+    };
+    let ms = unix_ms.rem_euclid(DAY_MS);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    let fraction = if ms % 1000 == 0 { String::new() } else { format!(".{:03}", ms % 1000) };
+    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
 /// A moment's fields in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Utc {
@@ -133,6 +152,19 @@ mod tests {
             ("now", None),
         ] {
             assert_eq!(unix_ms_of(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn instants_are_said_as_java_does() {
+        for (unix_ms, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (1_700_000_000_120, "2023-11-14T22:13:20.120Z"),
+            (-62_135_596_800_000, "0001-01-01T00:00:00Z"),
+            (YEAR_0_MS - 1, "-0001-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(iso_instant(unix_ms), expected, "{unix_ms}");
         }
     }
 

@@ -389,6 +389,18 @@ impl RecordBuffer {
         }
     }
 
+    /// A handle on `part` of the record at `index`, which outlives the borrow without a copy; `None` when it is no part of
+    /// the record's buffer.
+    ///
+    /// # Panics
+    /// When `index` is not below [`len`](Self::len).
+    pub fn share(&self, index: usize, part: &[u8]) -> Option<Bytes> {
+        let (buffer, _) = &self.spans[index];
+        let bytes = &self.buffers[(buffer - self.first_buffer) as usize];
+        let (whole, place) = (bytes.as_ptr_range(), part.as_ptr_range());
+        (whole.start <= place.start && place.end <= whole.end).then(|| bytes.slice_ref(part))
+    }
+
     /// Keeps of the records from `index` on only those that `keep` wants; for sub-lanes by key.
     pub fn retain_from(&mut self, index: usize, mut keep: impl FnMut(&Record<'_>) -> bool) {
         let mut kept = index;
@@ -484,6 +496,11 @@ impl<'a> MessageBatch<'a> {
     pub fn get(&self, index: usize) -> Record<'a> {
         assert!(index < self.len(), "record {index} of a batch of {}", self.len());
         self.records.get(self.start + index)
+    }
+
+    /// See [`RecordBuffer::share`]; `index` is counted from the batch's start.
+    pub fn share(&self, index: usize, part: &[u8]) -> Option<Bytes> {
+        self.records.share(self.start + index, part)
     }
 
     /// The records in offset order.

@@ -166,7 +166,7 @@ impl Tally {
         self.attempts += 1;
         self.busy += report.took;
         let distributions = self.distributions.get_or_insert_default();
-        distributions.phases(&report.phases);
+        distributions.phases(&report.told.phases);
         match report.failure {
             Some(_) => self.failures += 1,
             None => {

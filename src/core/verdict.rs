@@ -95,7 +95,8 @@ impl Verdict {
     }
 }
 
-const OUTAGE: Schedule = Schedule::new(Duration::from_millis(200), Duration::from_secs(30));
+/// Its cap is how late a return may be noticed.
+const OUTAGE: Schedule = Schedule::new(Duration::from_millis(200), Duration::from_secs(4));
 const CONTENTION: Schedule = Schedule::new(Duration::from_millis(20), Duration::from_secs(2));
 const REFUSED: Schedule = Schedule::new(Duration::from_secs(5), Duration::from_secs(60));
 const PAUSE_CAP: Duration = Duration::from_secs(15 * 60);
@@ -147,7 +148,7 @@ mod tests {
             for attempts in [1, 10, 1000, u32::MAX] {
                 match verdict(class, attempts, 0, &PATIENCE, &mut chance) {
                     Verdict::Again { after } => {
-                        assert!(after <= Duration::from_secs(30), "{class} {attempts}: {after:?}")
+                        assert!(after <= Duration::from_secs(4), "{class} {attempts}: {after:?}")
                     }
                     other => panic!("{class} {attempts}: {other:?}"),
                 }

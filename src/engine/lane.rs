@@ -226,7 +226,7 @@ impl Lane {
 
     /// The time of the first record that is not written, in milliseconds since the epoch.
     pub fn waiting_unix_ms(&self) -> Option<i64> {
-        (self.records.len() > 0).then(|| self.records.get(0).timestamp_ms).filter(|time| *time >= 0)
+        (!self.records.is_empty()).then(|| self.records.get(0).timestamp_ms).filter(|time| *time >= 0)
     }
 
     /// Bytes that decompression made.

@@ -19,7 +19,7 @@ use super::lane::{Filled, Lane};
 use super::watch::{Desk, Doing};
 use crate::core::assignment::Claim;
 use crate::core::batcher::Amount;
-use crate::core::coordinator::{LaneReport, Orders};
+use crate::core::coordinator::{LaneReport, Orders, Told};
 use crate::core::partition::LaneId;
 use crate::core::record::TopicPartition;
 use crate::core::tally::{Phase, PhaseTimes};
@@ -370,11 +370,13 @@ impl Held {
             dead_lettered: self.written.dead_lettered,
             written_bytes: self.written_bytes,
             took,
-            phases,
-            inflated_bytes: self.lane.inflated_bytes(),
-            written_unix_ms: self.lane.written_unix_ms,
-            waiting_unix_ms: self.lane.waiting_unix_ms(),
-            letters: self.letters.into_inner(),
+            told: Box::new(Told {
+                phases,
+                inflated_bytes: self.lane.inflated_bytes(),
+                written_unix_ms: self.lane.written_unix_ms,
+                waiting_unix_ms: self.lane.waiting_unix_ms(),
+                letters: self.letters.into_inner(),
+            }),
             failure: self.failure.map(Failure::from),
             ruined: self.ruined,
         };
@@ -423,11 +425,7 @@ fn lost_lane(lane: LaneId, through: i64, filled: &Filled, waiting_records: usize
         dead_lettered: 0,
         written_bytes: 0,
         took: Duration::ZERO,
-        phases: PhaseTimes::default(),
-        inflated_bytes: 0,
-        written_unix_ms: None,
-        waiting_unix_ms: None,
-        letters: Vec::new(),
+        told: Box::default(),
         failure: Some(worker_died()),
         ruined: true,
     }

@@ -128,6 +128,11 @@ impl RowBuffer {
         self.row_with(record, Status::Failed)
     }
 
+    /// The headers alone, as `message_headers` has them where key and value are text.
+    pub fn headers<'a>(&'a mut self, record: &Record<'a>) -> Option<&'a str> {
+        self.headers.text(record.headers, &[])
+    }
+
     fn row_with<'a>(&'a mut self, record: &Record<'a>, status: Status) -> Row<'a> {
         let refuse = |bytes: &[u8]| self.refuse_nul && bytes.contains(&0);
         let value = record.value.unwrap_or_default();

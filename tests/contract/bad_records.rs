@@ -1,7 +1,8 @@
 //! What a transactional sink does that can put bad records aside within its write: exactly those, and all others are
 //! written once, in order.
 //!
-//! A sink joins by calling [`check`] with a way to make a fresh database whose message table has a CHECK.
+//! A sink joins by calling [`check`] with what its database calls a refusal, and a way to make a fresh database whose
+//! message table has a CHECK.
 
 use konekt::TopicPartition;
 use konekt::core::verdict::ErrorClass;
@@ -9,18 +10,17 @@ use konekt::port::{Aside, DeadLetters, Letter, SinkError, Write, Written};
 use parking_lot::Mutex;
 
 use super::records::{Log, Sample};
-use super::tables::SqlSubject;
 use super::{StoredPosition, Subject, offsets, owner, partition};
 
 /// A table that takes bad records as dead letters only…
 pub const REFUSED_UNLESS_FAILED: &str = "NOT (message_value = 'bad') OR processing_status = 'FAILED'";
 /// …and one that does not take them at all.
-const REFUSED: &str = "NOT (message_value = 'bad')";
+pub const REFUSED: &str = "NOT (message_value = 'bad')";
 
 /// Letters in memory: topic partition, offset and the error's message of each.
 #[derive(Default)]
-struct Letters {
-    kept: Mutex<Vec<(String, i64, String)>>,
+pub struct Letters {
+    pub kept: Mutex<Vec<(String, i64, String)>>,
     refuse: bool,
 }
 
@@ -58,7 +58,7 @@ pub fn with_bad(partition: &TopicPartition, count: usize, bad: &[i64]) -> Log {
 const STATEMENTS_MORE: usize = 40;
 
 /// Runs every scenario; `fresh` makes a subject with an empty database whose message table has this CHECK.
-pub fn check<S: SqlSubject>(fresh: impl Fn(&str) -> S) {
+pub fn check<S: Subject>(fresh: impl Fn(&str) -> S) {
     let without = as_rows(&fresh(REFUSED_UNLESS_FAILED), &[]);
     for bad in [&[0][..], &[2500], &[4999], &[0, 2500, 4999]] {
         let with = as_rows(&fresh(REFUSED_UNLESS_FAILED), bad);
@@ -78,7 +78,7 @@ pub fn check<S: SqlSubject>(fresh: impl Fn(&str) -> S) {
 }
 
 /// How many statements that took, where it is known.
-fn as_rows(subject: &dyn SqlSubject, bad: &[i64]) -> Option<usize> {
+fn as_rows(subject: &dyn Subject, bad: &[i64]) -> Option<usize> {
     let (mut writer, epoch) = owner(subject, 1);
     let log = with_bad(&partition(0), 5000, bad);
     let write = Write { aside: Some(aside(true, None)), ..log.write(epoch) };
@@ -164,7 +164,7 @@ fn one_partitions_bad_record_is_not_the_others_affair(subject: &dyn Subject) {
 
 /// Each database names it in words of its own.
 fn says_constraint(error: &str) -> bool {
-    error.to_lowercase().contains("constraint")
+    error.to_lowercase().contains("constraint") || error.contains("failed validation")
 }
 
 fn written(count: u64, bad: &[i64]) -> Written {

@@ -30,6 +30,10 @@ pub trait Subject {
     fn stores_nul(&self) -> bool {
         true
     }
+    /// How many statements have arrived so far, where that can be known.
+    fn statements(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A clock that stands still.

@@ -18,10 +18,6 @@ pub trait SqlSubject: Subject {
     fn tables(&self) -> SqlTables;
     /// Runs a statement beside the sink.
     fn run(&self, sql: &str);
-    /// How many statements have arrived so far, where that can be known.
-    fn statements(&self) -> Option<usize> {
-        None
-    }
 }
 
 /// Runs every scenario; `fresh` makes a subject with an empty database whose message table, if any, has this CHECK.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
+mod bench;
 #[path = "../contract/mod.rs"]
 mod contract;
 mod faults;

@@ -1,6 +1,6 @@
 //! The audit of a database after a run: nothing lost, nothing twice, all in order, positions where the log ends.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -20,18 +20,107 @@ pub fn expect_exactly(database: &Path, kafka: &RealKafka, topic: &str, group: &s
 /// Demands that the database holds exactly the records 0 to `records` that [`RealKafka::fill`] wrote to the topic, once
 /// each, in the order of their offsets, and that the group's positions are the log's ends.
 pub fn expect_exactly_in(database: &dyn Witness, kafka: &RealKafka, topic: &str, group: &str, records: u64) {
-    let mut tally = Tally { seen: vec![0; records as usize], ..Tally::default() };
+    let expected = Expected { records, ..Expected::default() };
+    audit(database, &kafka.ends(topic), topic, group, &expected).expect_none();
+}
+
+/// What should have become of a topic's records.
+#[derive(Default)]
+pub struct Expected {
+    /// Records 0 to this were written to the topic;
+    pub records: u64,
+    /// the database refuses these of them,
+    pub poison: BTreeSet<u64>,
+    /// and these were found among the dead letters; `None` where letters are rows with the status FAILED.
+    pub letters: Option<Vec<u64>>,
+}
+
+/// What an audit found.
+pub struct Findings {
+    /// What is there, for people.
+    pub summary: String,
+    /// What is wrong with it.
+    pub faults: Vec<String>,
+}
+
+impl Findings {
+    /// Demands that nothing is wrong.
+    pub fn expect_none(&self) {
+        assert!(self.faults.is_empty(), "{}\n{}", self.summary, self.faults.join("\n"));
+    }
+}
+
+/// Compares what the database holds of a topic with what it should: each record that is no poison is one row, undamaged
+/// and in order; each that is poison is a dead letter and no row; positions are the `ends` of the log, and their
+/// counters agree.
+pub fn audit(database: &dyn Witness, ends: &[i64], topic: &str, group: &str, expected: &Expected) -> Findings {
+    let mut tally = Tally { seen: vec![0; expected.records as usize], ..Tally::default() };
     database.each_row(topic, &mut |row| tally.count(row));
-    let mut faults = tally.faults();
-    let ends: BTreeMap<i32, i64> = (0..).zip(kafka.ends(topic)).collect();
+    let letters = expected.letters.as_ref().unwrap_or(&tally.letters);
+    let mut faults = tally.faults(&expected.poison);
+    faults.extend(letter_faults(&expected.poison, letters));
+    let ends: BTreeMap<i32, i64> = (0..).zip(ends.iter().copied()).collect();
     let positions = database.positions(topic, group);
     if ends != positions {
         faults.push(format!("positions {positions:?}, but the log ends at {ends:?}"));
     }
-    assert!(faults.is_empty(), "{topic} in {}:\n{}", database.name(), faults.join("\n"));
+    let poisoned = expected.poison.len() as u64;
+    let counted = (database.written(topic), database.dead_lettered(topic));
+    if counted != (expected.records - poisoned, poisoned) {
+        faults.push(format!("the positions count {counted:?} records as written and dead-lettered"));
+    }
+    let rows: u32 = tally.seen.iter().sum();
+    let summary = format!(
+        "{topic} in {}: of {} records {rows} are rows; {} were poisoned, and there are {} letters",
+        database.name(),
+        expected.records,
+        poisoned,
+        letters.len(),
+    );
+    Findings { summary, faults }
+}
+
+/// Letters outside the database may be there more than once: they are sent before the position moves.
+fn letter_faults(poison: &BTreeSet<u64>, letters: &[u64]) -> Vec<String> {
+    let letters: BTreeSet<u64> = letters.iter().copied().collect();
+    let mut faults = Vec::new();
+    for (what, numbers) in [
+        ("poisoned records are no dead letters", poison.difference(&letters)),
+        ("dead letters were good records", letters.difference(poison)),
+    ] {
+        let numbers: Vec<&u64> = numbers.collect();
+        if !numbers.is_empty() {
+            faults.push(format!("{} {what}: {:?}…", numbers.len(), &numbers[..numbers.len().min(SHOWN)]));
+        }
+    }
+    faults
+}
+
+/// The sum that a record of [`numbered`] carries (FNV-1a, 64 bits).
+fn checksum(text: &str) -> String {
+    let sum = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    format!("{sum:016x}")
+}
+
+/// The value of a record with its number, a sum over its contents and perhaps the word that makes it poison.
+pub fn numbered(sequence: u64, contents: &str, poison: bool) -> String {
+    let contents = format!("{sequence}:{contents}");
+    let sum = checksum(&contents);
+    let poison = if poison { r#""poison":true,"# } else { "" };
+    format!(r#"{{"seq":{sequence},{poison}"sum":"{sum}","contents":"{contents}"}}"#)
+}
+
+/// Whether a value is as it was made; other writers' records carry no sum.
+fn undamaged(value: &Value, sequence: i64) -> bool {
+    let Some(sum) = value["sum"].as_str() else { return true };
+    let contents = value["contents"].as_str().unwrap_or_default();
+    contents.starts_with(&format!("{sequence}:")) && checksum(contents) == sum
 }
 
 /// A row of the message table.
+#[derive(Clone, Debug)]
 pub struct AuditRow {
     pub partition: i32,
     pub offset: i64,
@@ -39,6 +128,7 @@ pub struct AuditRow {
     /// When it was written.
     pub time: String,
     pub value: String,
+    pub status: String,
 }
 
 /// A database that Konekt wrote, as seen by a client that is not Konekt.
@@ -51,6 +141,8 @@ pub trait Witness {
     fn positions(&self, topic: &str, group: &str) -> BTreeMap<i32, i64>;
     /// Rows that the positions of a topic count; 0 while there are no tables.
     fn written(&self, topic: &str) -> u64;
+    /// Records that the positions of a topic count as dead letters.
+    fn dead_lettered(&self, topic: &str) -> u64;
 }
 
 /// What the rows of a topic add up to.
@@ -59,6 +151,9 @@ struct Tally {
     /// How often each sequence number came.
     seen: Vec<u32>,
     beyond: Vec<i64>,
+    /// The numbers of rows with the status FAILED.
+    letters: Vec<u64>,
+    damaged: Vec<i64>,
     ids: HashSet<String>,
     repeated_ids: usize,
     /// The row before, and its sequence number.
@@ -71,8 +166,12 @@ impl Tally {
         let value: Value = serde_json::from_str(&row.value).unwrap_or_else(|error| panic!("{error}: {}", row.value));
         let sequence = value["seq"].as_i64().expect("records are numbered");
         match self.seen.get_mut(sequence as usize) {
+            Some(_) if row.status == "FAILED" => self.letters.push(sequence as u64),
             Some(count) => *count += 1,
             None => self.beyond.push(sequence),
+        }
+        if !undamaged(&value, sequence) {
+            self.damaged.push(sequence);
         }
         self.repeated_ids += usize::from(!self.ids.insert(row.id.clone()));
         if let Some((before, sequence_before)) = &self.before
@@ -88,23 +187,29 @@ impl Tally {
         self.before = Some((AuditRow { value: String::new(), ..row }, sequence));
     }
 
-    fn faults(&self) -> Vec<String> {
-        let which = |wrong: fn(u32) -> bool| -> Vec<usize> {
-            self.seen.iter().enumerate().filter(|(_, count)| wrong(**count)).map(|(sequence, _)| sequence).collect()
+    fn faults(&self, poison: &BTreeSet<u64>) -> Vec<String> {
+        let which = |wrong: &dyn Fn(u64, u32) -> bool| -> Vec<i64> {
+            (0..)
+                .zip(&self.seen)
+                .filter(|(number, count)| wrong(*number, **count))
+                .map(|(number, _)| number as i64)
+                .collect()
         };
-        let (lost, repeated) = (which(|count| count == 0), which(|count| count > 1));
+        let lost = which(&|number, count| count == 0 && !poison.contains(&number));
+        let repeated = which(&|_, count| count > 1);
+        let swallowed = which(&|number, count| count > 0 && poison.contains(&number));
         let mut faults = Vec::new();
-        if !lost.is_empty() || !repeated.is_empty() || !self.beyond.is_empty() {
-            faults.push(format!(
-                "of {} records: {} lost {:?}…, {} repeated {:?}…, {} never written {:?}…",
-                self.seen.len(),
-                lost.len(),
-                &lost[..lost.len().min(SHOWN)],
-                repeated.len(),
-                &repeated[..repeated.len().min(SHOWN)],
-                self.beyond.len(),
-                &self.beyond[..self.beyond.len().min(SHOWN)],
-            ));
+        for (what, numbers) in [
+            ("lost", &lost),
+            ("repeated", &repeated),
+            ("poisoned and yet rows", &swallowed),
+            ("damaged", &self.damaged),
+            ("never written", &self.beyond),
+        ] {
+            if !numbers.is_empty() {
+                let (count, total) = (numbers.len(), self.seen.len());
+                faults.push(format!("of {total} records {count} are {what}: {:?}…", &numbers[..count.min(SHOWN)]));
+            }
         }
         if self.repeated_ids > 0 {
             faults.push(format!("{} ids are there twice", self.repeated_ids));
@@ -161,14 +266,14 @@ impl Witness for Audit {
     }
 
     fn each_row(&self, topic: &str, row: &mut dyn FnMut(AuditRow)) {
-        let sql = "SELECT partition, offset, id, processing_timestamp, message_value FROM processed_messages \
+        let sql = "SELECT partition, offset, id, processing_timestamp, message_value, processing_status FROM processed_messages \
                    WHERE topic = ?1 ORDER BY partition, offset";
         let mut statement = self.connection.prepare(sql).expect("the message table");
         let mut rows = statement.query([topic]).expect("rows");
         while let Some(found) = rows.next().expect("a row") {
             let text = |index| found.get::<_, String>(index).expect("text");
             let (partition, offset) = (found.get(0).expect("a number"), found.get(1).expect("a number"));
-            row(AuditRow { partition, offset, id: text(2), time: text(3), value: text(4) });
+            row(AuditRow { partition, offset, id: text(2), time: text(3), value: text(4), status: text(5) });
         }
     }
 
@@ -178,6 +283,10 @@ impl Witness for Audit {
 
     fn written(&self, topic: &str) -> u64 {
         self.number("SELECT coalesce(sum(written), 0) FROM konekt_positions WHERE topic = ?1", topic)
+    }
+
+    fn dead_lettered(&self, topic: &str) -> u64 {
+        self.number("SELECT coalesce(sum(dead_lettered), 0) FROM konekt_positions WHERE topic = ?1", topic)
     }
 }
 
@@ -190,13 +299,13 @@ impl Witness for Database<'_> {
         let kind = self.server().kind();
         let (partition, offset) = (kind.quoted("partition"), kind.quoted("offset"));
         let time = kind.utc_text("processing_timestamp");
-        let columns = [&*partition, &*offset, "id", &*time, "message_value"];
+        let columns = [&*partition, &*offset, "id", &*time, "message_value", "processing_status"];
         let from = format!("processed_messages WHERE topic = '{topic}' ORDER BY {partition}, {offset}");
         self.each(&columns, &from, &mut |cells| {
             let text = |index: usize| cells[index].as_str().expect("text").to_owned();
             let (partition, offset) =
                 (cells[0].as_i64().expect("a number") as i32, cells[1].as_i64().expect("a number"));
-            row(AuditRow { partition, offset, id: text(2), time: text(3), value: text(4) });
+            row(AuditRow { partition, offset, id: text(2), time: text(3), value: text(4), status: text(5) });
         });
     }
 
@@ -209,7 +318,18 @@ impl Witness for Database<'_> {
     }
 
     fn written(&self, topic: &str) -> u64 {
-        let sql = format!("SELECT COALESCE(SUM(written), 0) FROM konekt_positions WHERE topic = '{topic}'");
+        self.counted("written", topic)
+    }
+
+    fn dead_lettered(&self, topic: &str) -> u64 {
+        self.counted("dead_lettered", topic)
+    }
+}
+
+impl Database<'_> {
+    /// What the positions of a topic add up to; 0 while there are none, and while the server is away.
+    fn counted(&self, column: &str, topic: &str) -> u64 {
+        let sql = format!("SELECT COALESCE(SUM({column}), 0) FROM konekt_positions WHERE topic = '{topic}'");
         let answer = self.session().try_run(&sql).unwrap_or_default();
         answer.first().and_then(|line| line.parse().ok()).unwrap_or(0)
     }

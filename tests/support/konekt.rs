@@ -195,6 +195,15 @@ impl Running {
         self.child.wait().expect("the run is our child");
     }
 
+    /// What it holds of the system now; `None` once it has ended.
+    pub fn footprint(&self) -> Option<Footprint> {
+        let process = format!("/proc/{}", self.child.id());
+        let status = std::fs::read_to_string(format!("{process}/status")).ok()?;
+        let number = |name: &str| status_number(&status, name);
+        let handles = std::fs::read_dir(format!("{process}/fd")).ok()?.count() as u64;
+        Some(Footprint { threads: number("Threads:")?, handles, memory_kib: number("VmRSS:")? })
+    }
+
     /// What it said on stderr so far.
     pub fn stderr(&self) -> String {
         read(&self.stderr)
@@ -210,6 +219,23 @@ impl Drop for Running {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Stops all of them at once, as an operator would.
+pub fn stop_all(members: impl IntoIterator<Item = Running>) -> Vec<Finished> {
+    let members: Vec<Running> = members.into_iter().collect();
+    members.iter().for_each(|member| member.signal("TERM"));
+    members.into_iter().map(Running::wait).collect()
+}
+
+/// What a process holds of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    pub threads: u64,
+    /// Open files and sockets.
+    pub handles: u64,
+    /// Resident memory.
+    pub memory_kib: u64,
 }
 
 /// A run that has ended.
@@ -265,7 +291,11 @@ fn last_part(text: &str) -> String {
 
 /// `VmHWM` of a process: the most memory that was ever resident.
 fn peak_kib(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    status_number(&std::fs::read_to_string(format!("/proc/{process}/status")).ok()?, "VmHWM:")
+}
+
+/// A number in `/proc/…/status`.
+fn status_number(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -1,8 +1,9 @@
-//! A wire between a client and a server that a test can cut or clog: a forwarder on a port of its own.
+//! A wire between a client and a server that a test can cut, clog or slow down: a forwarder on a port of its own.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use super::kafka::lock;
 
@@ -34,6 +35,8 @@ struct Inner {
     /// What is waited for (in capital letters), and what happens then. Once.
     trap: Option<(Vec<u8>, Cut)>,
     frozen: bool,
+    /// How long everything is under way.
+    delay: Duration,
     closed: bool,
 }
 
@@ -71,6 +74,11 @@ impl Link {
     /// Lets nothing through any more, in either direction, and says nothing of it: a dead network.
     pub fn freeze(&self) {
         lock(&self.state.inner).frozen = true;
+    }
+
+    /// From now on everything arrives so much later, in either direction.
+    pub fn delay(&self, delay: Duration) {
+        lock(&self.state.inner).delay = delay;
     }
 
     /// Lets everything through that was held up.
@@ -137,7 +145,9 @@ fn forward(mut from: TcpStream, mut to: TcpStream, state: &State, upwards: bool)
             inner.cut();
             break;
         }
+        let delay = inner.delay;
         drop(inner);
+        std::thread::sleep(delay);
         if to.write_all(&buffer[..read]).is_err() {
             break;
         }

@@ -18,8 +18,11 @@ pub mod issuer;
 pub mod kafka;
 pub mod konekt;
 pub mod link;
+#[cfg(feature = "mongodb")]
+pub mod mongo;
 pub mod odbc;
 pub mod random;
+pub mod running;
 pub mod wait;
 
 use std::io::Write;

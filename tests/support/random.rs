@@ -10,12 +10,17 @@ pub struct Random {
 impl Random {
     /// A generator whose seed is on the test's output.
     pub fn announced() -> Self {
-        let seed = match std::env::var("KONEKT_SEED") {
-            Ok(seed) => seed.parse().expect("KONEKT_SEED is a number"),
-            Err(_) => RandomState::new().hash_one(std::process::id()),
-        };
+        let seed = Self::seed();
         println!("KONEKT_SEED={seed}");
         Self::seeded(seed)
+    }
+
+    /// The seed that was given, or one that nobody knows yet.
+    pub fn seed() -> u64 {
+        match std::env::var("KONEKT_SEED") {
+            Ok(seed) => seed.parse().expect("KONEKT_SEED is a number"),
+            Err(_) => RandomState::new().hash_one(std::process::id()),
+        }
     }
 
     /// A generator that always gives the same.

@@ -93,6 +93,12 @@ impl Subject for Doubled {
     fn stores_nul(&self) -> bool {
         self.client.is_microsofts()
     }
+
+    /// FreeTDS sends rows one by one, so they are most of what arrives.
+    fn statements(&self) -> Option<usize> {
+        let arrived = || self.client.server.log().into_iter().filter(|entry| is_statement(&entry.event)).count();
+        self.client.is_microsofts().then(arrived)
+    }
 }
 
 impl SqlSubject for Doubled {
@@ -103,12 +109,6 @@ impl SqlSubject for Doubled {
 
     fn run(&self, sql: &str) {
         self.client.server.execute(sql);
-    }
-
-    /// FreeTDS sends rows one by one, so they are most of what arrives.
-    fn statements(&self) -> Option<usize> {
-        let arrived = || self.client.server.log().into_iter().filter(|entry| is_statement(&entry.event)).count();
-        self.client.is_microsofts().then(arrived)
     }
 }
 

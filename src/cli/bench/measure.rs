@@ -7,13 +7,14 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded, select};
 
 use crate::cli::exit::{self, Exit, Failure};
-use crate::cli::run;
+use crate::cli::{odbc, run};
 use crate::config::{Settings, SinkSettings};
 use crate::consumer::{Consumer, ConsumerConfig};
+use crate::core::tally;
 use crate::door;
 use crate::engine::{Delivery, Handle};
 use crate::ops::bench::timed::{TimedSink, Times};
-use crate::ops::bench::{Contender, Job, Measurement, Subject, ceiling, decode, topics, write};
+use crate::ops::bench::{Contender, Job, Measurement, Phase, Subject, ceiling, decode, topics, write};
 use crate::port::Sink;
 use crate::source::native::TopicSelection;
 
@@ -58,6 +59,7 @@ fn bare(job: &Job, settings: &Settings) -> Result<Measurement, Failure> {
         SinkSettings::Sqlite { .. } => {
             ceiling::sqlite(job, Path::new(&job.place)).map_err(|error| Failure::new(Exit::Failed, error))
         }
+        SinkSettings::Odbc(login) => odbc::ceiling(job, login, &settings.consumer),
         _ => Err(Failure::new(Exit::Usage, "--measure: this sink has no bare loop")),
     }
 }
@@ -85,8 +87,19 @@ fn consume(job: &Job, settings: &Settings) -> Result<Measurement, Failure> {
     let result = running.join();
     drop(ended);
     timer.join().map_err(|_| Failure::new(Exit::Failed, "the timer's thread panicked"))?;
+    let mut measurement = times.measurement("write");
+    if let Ok(summary) = &result {
+        let distributions = &summary.statistics.distributions;
+        let counted = |part: &tally::Phase| distributions.phase(*part).count() > 0;
+        measurement.phases.extend(
+            tally::Phase::ALL
+                .into_iter()
+                .filter(counted)
+                .map(|part| (part.name().to_owned(), Phase::of_histogram(distributions.phase(part)))),
+        );
+    }
     run::conclude(result)?;
-    Ok(times.measurement("write"))
+    Ok(measurement)
 }
 
 /// Stops the run when `time` has passed since the first write, unless it has ended by then.

@@ -118,12 +118,13 @@ impl Plan {
             Some(servers) => servers.join(", "),
             None => "embedded".to_owned(),
         });
+        let machine = Machine::here();
         let about = About {
             subject,
             konekt: env!("CARGO_PKG_VERSION").to_owned(),
             at: format!("{} UTC", utc_text(door::unix_ms())),
-            machine: Machine::here(),
-            notes: notes(subject, &settings.sink, ceiling),
+            notes: notes(subject, &settings.sink, ceiling, &machine),
+            machine,
             kafka,
             sink,
             ceiling: ceiling.map(str::to_owned),
@@ -154,12 +155,13 @@ impl Plan {
 fn ceiling_of(sink: &SinkSettings) -> Option<&'static str> {
     match sink {
         SinkSettings::Sqlite { .. } => Some(ceiling::SQLITE),
+        SinkSettings::Odbc(_) => Some(ceiling::ODBC),
         _ => None,
     }
 }
 
 /// What one should know to read the numbers.
-fn notes(subject: Subject, sink: &SinkSettings, ceiling: Option<&str>) -> Vec<String> {
+fn notes(subject: Subject, sink: &SinkSettings, ceiling: Option<&str>, machine: &Machine) -> Vec<String> {
     let mut notes = vec![
         "Rates are medians; min and max are those of all rounds that count. In each round all settings take turns."
             .to_owned(),
@@ -192,6 +194,13 @@ fn notes(subject: Subject, sink: &SinkSettings, ceiling: Option<&str>) -> Vec<St
     note(subject == Subject::Decode, "P50 and P99 are those of one record batch.");
     if let Some(ceiling) = ceiling {
         notes.push(format!("The ceiling is {ceiling}; it makes no ids, checks no text and keeps no position."));
+    }
+    if machine.is_busy() {
+        notes.push(format!(
+            "The machine was busy when this began (load {:.1}): ranges are wide, and medians of two benches may differ. \
+             Processor time per record is the steadier figure.",
+            machine.load_before.unwrap_or_default()
+        ));
     }
     if cfg!(debug_assertions) {
         notes.push("This is a debug build: the numbers mean little.".to_owned());

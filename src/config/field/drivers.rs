@@ -21,7 +21,7 @@ pub(super) const FIELDS: &[Field] = &[
         .positional(),
     field(
         "system",
-        Kind::Choice(&["sqlserver", "postgres", "mysql", "sqlite", "any"]),
+        Kind::Choice(&["sqlserver", "postgres", "mysql", "sqlite", "mongodb", "any"]),
         Default::Nothing,
         "Whose codes; any is ODBC itself.",
     )

@@ -37,7 +37,7 @@ pub(super) const FIELDS: &[Field] = &[
         "Keep records that cannot be written as rows with status FAILED, if the table takes them so.",
     )
     .variables(&["KONEKT_DEAD_LETTER_TABLE"])
-    .commands(TO_SQL),
+    .commands(&joined::<{ TO_SQL.len() + 1 }>(&[TO_SQL, &[Command::MongoDb]])),
     field("dead_letter_topic", Kind::Text, Default::Nothing, "Send records that cannot be written to this topic.")
         .variables(&["KAFKA_DEAD_LETTER_TOPIC"])
         .commands(&joined::<{ MOVING.len() + DLQ.len() }>(&[MOVING, DLQ])),

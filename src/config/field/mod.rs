@@ -11,6 +11,7 @@ mod drivers;
 mod failure;
 mod group;
 mod kafka;
+mod mongodb;
 mod odbc;
 mod operate;
 mod produce;
@@ -58,6 +59,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         failure::FIELDS,
         sink::FIELDS,
         odbc::FIELDS,
+        mongodb::FIELDS,
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
@@ -90,11 +92,12 @@ impl Field {
         self.commands.contains(&command)
     }
 
-    /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
-    /// a command that looks at any database needs one of several.
+    /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it,
+    /// `konekt init` asks for it; a command that looks at any database needs one of several.
     pub fn is_required_by(&self, command: Command) -> bool {
-        let one_of_several = self.section == Section::Sink && LOOKING.contains(&command);
-        self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
+        let one_of_several = self.section == Section::Sink && ANY_DATABASE.contains(&command);
+        let shows = matches!(command, Command::Config | Command::Init);
+        self.default == Default::Required && self.belongs_to(command) && !shows && !one_of_several
     }
 
     const fn new(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
@@ -172,6 +175,7 @@ pub enum Section {
     Delivery,
     Failure,
     Sink,
+    MongoDb,
     Run,
     Produce,
     Bench,
@@ -180,7 +184,7 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of help and README.
-    pub const ALL: [Section; 10] = [
+    pub const ALL: [Section; 11] = [
         Section::Produce,
         Section::Bench,
         Section::Admin,
@@ -190,6 +194,7 @@ impl Section {
         Section::Delivery,
         Section::Failure,
         Section::Sink,
+        Section::MongoDb,
         Section::Run,
     ];
 
@@ -202,6 +207,7 @@ impl Section {
             Section::Delivery => "Delivery and batches",
             Section::Failure => "Failures",
             Section::Sink => "Sink",
+            Section::MongoDb => "MongoDB",
             Section::Run => "Run",
             Section::Produce => "Producing",
             Section::Bench => "What to measure",
@@ -210,8 +216,17 @@ impl Section {
     }
 }
 
-/// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+/// Commands that move records, or prepare that.
+const MOVING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
+    Command::MongoDb,
+    Command::Init,
+    Command::Check,
+    Command::Config,
+];
 
 /// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
@@ -232,7 +247,11 @@ const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
 const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
 /// Commands that look at a database.
 const LOOKING: &[Command] = &joined::<{ MESSAGES.len() + OPERATING.len() }>(&[MESSAGES, OPERATING]);
-const TO_SQLITE: &[Command] = &joined::<{ LOOKING.len() + 2 }>(&[&[Command::Sqlite], LOOKING, &[Command::Config]]);
+/// Commands that take whichever database is named.
+const ANY_DATABASE: &[Command] =
+    &joined::<{ LOOKING.len() + 3 }>(&[LOOKING, &[Command::Init, Command::Check, Command::Plan]]);
+const TO_SQLITE: &[Command] =
+    &joined::<{ ANY_DATABASE.len() + 2 }>(&[&[Command::Sqlite], ANY_DATABASE, &[Command::Config]]);
 const TO_SQL: &[Command] =
     &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
 const POSITIONS: &[Command] =
@@ -262,11 +281,11 @@ const BENCH_ON_KAFKA: &[Command] = &[Command::BenchConsume, Command::BenchEndToE
 const BENCH_ON_SINK: &[Command] = &[Command::BenchSink, Command::BenchEndToEnd];
 /// Commands that know how brokers are reached.
 const TO_BROKERS: &[Command] = &joined::<{ ON_KAFKA.len() + BENCH_ON_KAFKA.len() }>(&[ON_KAFKA, BENCH_ON_KAFKA]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 3 }>(&[
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 4 }>(&[
     ON_KAFKA,
     MESSAGES,
     BENCH,
-    &[Command::Demo, Command::Broker, Command::CheckDrivers],
+    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::Plan],
 ]);
 
 const DAY_MS: u64 = 24 * 3_600_000;

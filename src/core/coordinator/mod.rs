@@ -123,7 +123,16 @@ pub struct LaneReport {
     pub dead_lettered: u64,
     pub written_bytes: u64,
     pub took: Duration,
-    /// What it took for.
+    pub told: Box<Told>,
+    pub failure: Option<Failure>,
+    /// The lane's bytes cannot be decoded, or its worker died: it is of no use any more.
+    pub ruined: bool,
+}
+
+/// What is told about a lane's work and decides nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// What its time went into.
     pub phases: PhaseTimes,
     /// Bytes that its decoded records were inflated to.
     pub inflated_bytes: usize,
@@ -132,9 +141,6 @@ pub struct LaneReport {
     pub waiting_unix_ms: Option<i64>,
     /// Some of the records that were put aside: their offsets and what was wrong.
     pub letters: Vec<(i64, String)>,
-    pub failure: Option<Failure>,
-    /// The lane's bytes cannot be decoded, or its worker died: it is of no use any more.
-    pub ruined: bool,
 }
 
 impl LaneReport {

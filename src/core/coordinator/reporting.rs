@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Action, Coordinator, LETTERS_MAX, LaneReport, Phase, Timer};
 use crate::core::assignment::Assignment;
 use crate::core::histogram::Rate;
+use crate::core::partition::Partition;
 use crate::core::record::TopicPartition;
 use crate::core::statistics::{Memory, PutAside, SinkStatistics, Statistics};
 use crate::core::verdict::{ErrorClass, Failure};
@@ -15,9 +16,11 @@ impl Coordinator {
         self.tally.note_rates(now);
         let partitions: Vec<_> =
             self.partitions.values_mut().map(|partition| partition.snapshot(now, now_unix_ms)).collect();
-        let lanes = || self.partitions.values().flat_map(|partition| &partition.lanes);
-        let queued_bytes = lanes().map(|lane| lane.backlog.encoded_bytes()).sum();
-        let decoded_bytes = lanes().map(|lane| lane.inflated_bytes).sum();
+        let lanes = self.partitions.values().flat_map(|partition| &partition.lanes);
+        // Sub-lanes share their chunks.
+        let queued_of = |of: &Partition| of.lanes.iter().map(|lane| lane.backlog.encoded_bytes()).max().unwrap_or(0);
+        let queued_bytes = self.partitions.values().map(queued_of).sum();
+        let decoded_bytes = lanes.map(|lane| lane.inflated_bytes).sum();
         let in_limbo: u64 = self.limbo.values().map(|leftover| leftover.decoded).sum();
         let in_flight = in_limbo + partitions.iter().map(|partition| partition.records_in_flight).sum::<u64>();
         let errors = partitions.iter().filter(|partition| partition.errors > 0);
@@ -92,7 +95,7 @@ impl Coordinator {
     }
 
     pub(super) fn note_letters(&mut self, name: &TopicPartition, report: &LaneReport) {
-        for (offset, reason) in &report.letters {
+        for (offset, reason) in &report.told.letters {
             if self.letters.len() == LETTERS_MAX {
                 self.letters.pop_front();
             }

@@ -119,11 +119,7 @@ fn done(run: u64, through: i64, written: u64) -> LaneReport {
         dead_lettered: 0,
         written_bytes: written * 10,
         took: SECOND,
-        phases: PhaseTimes::default(),
-        inflated_bytes: 0,
-        written_unix_ms: None,
-        waiting_unix_ms: None,
-        letters: Vec::new(),
+        told: Box::default(),
         failure: None,
         ruined: false,
     }
@@ -405,6 +401,17 @@ fn a_fenced_partition_is_dropped_and_asked_for_again() {
 }
 
 #[test]
+fn a_batch_that_is_refused_after_its_partition_went_elsewhere_is_told() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    bench.on(Event::Lost(vec![name(0)]));
+    let mut actions = Vec::new();
+    bench.coordinator.handle(bench.now, Event::Worked(failed(1, 5, ErrorClass::Fenced)), &mut actions);
+    assert!(matches!(&actions[..], [Action::Note(log::Level::Warn, text)] if text.contains("(fenced)")), "{actions:?}");
+}
+
+#[test]
 fn corrupt_bytes_are_fetched_again_and_stop_the_partition_when_they_stay_corrupt() {
     let mut bench = Bench::new(Rules { transactional: false, ..rules() });
     bench.on(Event::Assigned(vec![assignment(0, Some(5))]));
@@ -512,8 +519,8 @@ fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
 
     bench.now = SECOND;
     bench.fetch(1, 5, 45);
-    let written_unix_ms = Some(940_000);
-    bench.on(Event::Worked(LaneReport { waiting_records: 30, decoded: 40, written_unix_ms, ..done(1, 15, 10) }));
+    let told = || Box::new(Told { written_unix_ms: Some(940_000), ..Told::default() });
+    bench.on(Event::Worked(LaneReport { waiting_records: 30, decoded: 40, told: told(), ..done(1, 15, 10) }));
     let behind = statistics(&mut bench);
     assert_eq!((behind.lag_records, behind.lag_seconds), (85, Some(60.0)), "as old as what was written last");
     assert_eq!(behind.catch_up_seconds, Some(8.5), "10 records in the first second");
@@ -521,11 +528,11 @@ fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
     assert_eq!((of.records_in_flight, of.to_retention_records, behind.records_unaccounted), (30, Some(10), 0));
     assert_eq!(of.distributions.as_ref().map(|spreads| spreads.fetch_wait_seconds.max), Some(1.0));
 
-    let waiting_unix_ms = Some(990_000);
-    bench.on(Event::Worked(LaneReport { decoded: 0, waiting_unix_ms, ..done(1, 45, 30) }));
+    let waiting = Box::new(Told { waiting_unix_ms: Some(990_000), ..Told::default() });
+    bench.on(Event::Worked(LaneReport { decoded: 0, told: waiting, ..done(1, 45, 30) }));
     assert_eq!(statistics(&mut bench).lag_seconds, Some(10.0), "the next record's own age");
     bench.fetch(1, 45, 100);
-    bench.on(Event::Worked(LaneReport { written_unix_ms, ..done(1, 100, 55) }));
+    bench.on(Event::Worked(LaneReport { told: told(), ..done(1, 100, 55) }));
     let through = statistics(&mut bench);
     assert_eq!((through.lag_records, through.lag_seconds, through.catch_up_seconds), (0, Some(0.0), Some(0.0)));
 
@@ -550,8 +557,8 @@ fn a_snapshot_tells_how_the_sink_is_and_what_was_put_aside() {
     bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![row(Some(5), true)]) });
     assert_eq!(sink(&mut bench), Some(true));
     bench.fetch(1, 5, 15);
-    let letters = vec![(7, "too long".to_owned())];
-    bench.on(Event::Worked(LaneReport { dead_lettered: 1, decoded: 10, letters, ..done(1, 15, 9) }));
+    let told = Box::new(Told { letters: vec![(7, "too long".to_owned())], ..Told::default() });
+    bench.on(Event::Worked(LaneReport { dead_lettered: 1, decoded: 10, told, ..done(1, 15, 9) }));
     let statistics = bench.statistics(0);
     let [letter] = &statistics.letters[..] else { panic!("{:?}", statistics.letters) };
     assert_eq!((letter.at_seconds, letter.offset, &*letter.reason), (60, 7, "too long"));

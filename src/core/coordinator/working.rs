@@ -105,6 +105,12 @@ impl Coordinator {
                 self.give_back(leftover.reserved.saturating_sub(report.handled()));
                 self.consider_all();
             }
+            if let Some(Failure { class, message, .. }) = &report.failure {
+                self.note(
+                    Level::Warn,
+                    format!("a batch of what is no longer ours was not written ({class}): {message}"),
+                );
+            }
             return self.tally.released(report.waiting_records as u64);
         };
         let name = partition.assignment.partition.clone();
@@ -112,10 +118,10 @@ impl Coordinator {
             return;
         };
         lane.busy = false;
-        lane.inflated_bytes = report.inflated_bytes;
+        lane.inflated_bytes = report.told.inflated_bytes;
         partition.progress.tally.worked(report);
-        partition.progress.written_unix_ms = report.written_unix_ms.or(partition.progress.written_unix_ms);
-        partition.progress.waiting_unix_ms = report.waiting_unix_ms;
+        partition.progress.written_unix_ms = report.told.written_unix_ms.or(partition.progress.written_unix_ms);
+        partition.progress.waiting_unix_ms = report.told.waiting_unix_ms;
         let decoded = Amount { records: report.waiting_records, bytes: report.waiting_bytes };
         lane.backlog.worked(report.chunks, decoded, report.open, report.owes_position);
         let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.handled());

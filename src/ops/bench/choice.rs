@@ -85,7 +85,7 @@ fn of_one_work(cells: &[&Cell]) -> Option<Choice> {
             "the smallest within {TOLERANCE_PERCENT} % of the fastest ({} at {} records/s): it holds less memory, \
              records wait less, and less is done again when a write fails",
             described(best.setting),
-            grouped(rate(best) as u64)
+            grouped(rate(best).round() as u64)
         ),
     };
     if let Some(cell) = doubtful.min_by_key(|cell| size(cell)) {

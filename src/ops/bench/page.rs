@@ -15,8 +15,8 @@ h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin-top:2rem}p.qu
 .choice{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.8rem 1.2rem;margin:.8rem 0}
 .choice b{font-size:1.2rem}.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr));gap:1rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-table{font-size:.9rem}th,td{padding:.3rem .55rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-weight:600;color:var(--quiet);font-size:.8rem}tr.chosen td{background:var(--mark)}code{font-size:.95em}
+table{font-size:.9rem}th,td{padding:.3rem .45rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th{font-weight:600;color:var(--quiet);font-size:.7rem}tr.chosen td{background:var(--mark)}code{font-size:.95em}
 ";
 
 /// Makes the page.
@@ -53,8 +53,12 @@ pub fn circumstances(report: &Report) -> String {
     let processor = machine.processor.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let kafka = about.kafka.as_ref().map(|kafka| format!(", Kafka: {kafka}")).unwrap_or_default();
     let codec = if about.subject == Subject::Sink { String::new() } else { format!(", compression: {}", about.codec) };
+    let busy = match machine.load_before {
+        Some(load) if machine.is_busy() => format!(", busy (load {load:.1})"),
+        _ => String::new(),
+    };
     format!(
-        "konekt {} on {} {}, {} processors{processor}{kafka}{codec}; {} rounds after {} to warm up, {:.2} s each run; {}",
+        "konekt {} on {} {}, {} processors{processor}{busy}{kafka}{codec}; {} rounds after {} to warm up, {:.2} s each run; {}",
         about.konekt,
         machine.system,
         machine.architecture,
@@ -73,7 +77,7 @@ fn choices(report: &Report, page: &mut String) {
             "<div class=\"choice\"><b>Choose {}</b>, for {}: {} records/s.<br>It is {}.</div>",
             escaped(&choice.settings(report.about.subject)),
             choice.work(report.about.subject),
-            grouped(choice.records_per_second as u64),
+            grouped(choice.records_per_second.round() as u64),
             escaped(&choice.reason)
         );
     }

@@ -47,13 +47,15 @@ pub struct About {
 }
 
 /// Where it ran.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Machine {
     pub system: String,
     pub architecture: String,
     pub processor: Option<String>,
     /// Threads that run at the same time.
     pub processors: usize,
+    /// How many wanted to run in the minute before; `None` where the system does not tell.
+    pub load_before: Option<f64>,
 }
 
 impl Machine {
@@ -61,12 +63,19 @@ impl Machine {
     pub fn here() -> Self {
         let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             system: std::env::consts::OS.to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
             processor: model.map(|(_, name)| name.trim().to_owned()),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
+            load_before: load.split(' ').next().and_then(|load| load.parse().ok()),
         }
+    }
+
+    /// Whether others took a good part of it before the bench began.
+    pub fn is_busy(&self) -> bool {
+        self.load_before.is_some_and(|load| load > self.processors as f64 / 2.0)
     }
 }
 
@@ -321,7 +330,13 @@ pub(super) mod tests {
             subject: Subject::EndToEnd,
             konekt: "0.1.0".to_owned(),
             at: "2026-11-25 12:00:00.000".to_owned(),
-            machine: Machine { system: "linux".into(), architecture: "x86_64".into(), processor: None, processors: 2 },
+            machine: Machine {
+                system: "linux".into(),
+                architecture: "x86_64".into(),
+                processor: None,
+                processors: 2,
+                load_before: Some(0.5),
+            },
             kafka: Some("embedded".to_owned()),
             sink: Some("sqlite".to_owned()),
             ceiling: Some("a bare loop <fast>".to_owned()),

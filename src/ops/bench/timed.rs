@@ -1,5 +1,6 @@
 //! Looks at a sink from outside: when it began, when it was done, what went in, how long each write took.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,9 @@ use parking_lot::Mutex;
 
 use super::usage::Usage;
 use super::{Measurement, Phase};
+use crate::core::histogram::Histogram;
 use crate::core::record::TopicPartition;
+use crate::core::tally::{self, PhaseTimes};
 use crate::door;
 use crate::port::{Claim, Claimed, Sink, SinkError, SinkTraits, Write, Writer, Written};
 
@@ -27,6 +30,8 @@ struct Notes {
     records: u64,
     bytes: u64,
     pieces: Vec<Duration>,
+    /// What the sink says went into the pieces.
+    parts: BTreeMap<&'static str, Vec<Duration>>,
 }
 
 impl Times {
@@ -54,6 +59,16 @@ impl Times {
         answer
     }
 
+    /// Notes what a piece was made of.
+    pub fn parts(&self, times: &PhaseTimes) {
+        let mut notes = self.notes.lock();
+        for part in tally::Phase::ALL {
+            if let Some(time) = times.get(part) {
+                notes.parts.entry(part.name()).or_default().push(time);
+            }
+        }
+    }
+
     /// What belongs to the work ends now: a file is closed.
     pub fn closed(&self) {
         let mut notes = self.notes.lock();
@@ -62,7 +77,7 @@ impl Times {
         }
     }
 
-    /// What came of it; the pieces are called `phase`.
+    /// What came of it; the pieces are called `phase`, beside their parts.
     pub fn measurement(&self, phase: &str) -> Measurement {
         let notes = self.notes.lock();
         let usage = Usage::now();
@@ -73,7 +88,10 @@ impl Times {
             seconds: took.as_secs_f64(),
             cpu_seconds: usage.cpu_seconds_since(self.before),
             memory_bytes_max: usage.memory_bytes_max,
-            phases: [(phase.to_owned(), Phase::of(notes.pieces.clone()))].into(),
+            phases: std::iter::once((phase, &notes.pieces))
+                .chain(notes.parts.iter().map(|(name, times)| (*name, times)))
+                .map(|(name, times)| (name.to_owned(), Phase::of(times.clone())))
+                .collect(),
         }
     }
 }
@@ -87,6 +105,12 @@ impl Phase {
             pieces.get(rank - 1).map_or(0.0, |piece| piece.as_secs_f64() * 1e3)
         };
         Self { count: pieces.len() as u64, p50_ms: at(50), p90_ms: at(90), p99_ms: at(99), max_ms: at(100) }
+    }
+
+    /// Of times in microseconds, as the engine counts them.
+    pub fn of_histogram(times: &Histogram) -> Self {
+        let at = |part: f64| times.quantile(part) / 1e3;
+        Self { count: times.count(), p50_ms: at(0.5), p90_ms: at(0.9), p99_ms: at(0.99), max_ms: at(1.0) }
     }
 }
 
@@ -149,6 +173,10 @@ impl Writer for TimedWriter {
         self.inner().note_pause(partition, paused)
     }
 
+    fn phases(&mut self) -> PhaseTimes {
+        self.inner().phases()
+    }
+
     fn broken(&self) -> bool {
         self.writer.as_ref().is_none_or(|writer| writer.broken())
     }
@@ -184,8 +212,12 @@ mod tests {
         for _ in 0..3 {
             times.piece(|| ((), 10, 200));
         }
+        let mut parts = PhaseTimes::default();
+        parts.add(tally::Phase::Commit, Duration::from_millis(2));
+        times.parts(&parts);
         let measured = times.measurement("write");
         assert_eq!((measured.records, measured.bytes, measured.phases["write"].count), (30, 600, 3));
+        assert_eq!(measured.phases["commit"].p50_ms, 2.0);
         assert!(measured.seconds > 0.0 && begun.try_recv().is_ok() && begun.try_recv().is_err());
     }
 }

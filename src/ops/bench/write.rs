@@ -9,6 +9,7 @@ use super::timed::{TimedSink, Times};
 use super::{Job, Measurement};
 use crate::core::identity::RecordIds;
 use crate::core::record::{MessageBatch, RecordBuffer, TopicPartition};
+use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Claim, PositionMove, Sink, SinkError, SinkTraits, Write, Writer};
 
@@ -32,6 +33,7 @@ pub fn run(job: &Job, sink: Arc<dyn Sink>) -> Result<Measurement, SinkError> {
                 partitions: partitions.map(|index| TopicPartition::new(job.topic.as_str(), index as i32)).collect(),
                 records: &records,
                 traits: &traits,
+                times: &times,
                 job,
             };
             let sink = &sink;
@@ -49,6 +51,7 @@ struct Share<'a> {
     partitions: Vec<TopicPartition>,
     records: &'a RecordBuffer,
     traits: &'a SinkTraits,
+    times: &'a Times,
     job: &'a Job,
 }
 
@@ -63,8 +66,9 @@ impl Share<'_> {
                     return Ok(());
                 }
                 let range = first..count.min(first + step);
-                let writes: Vec<Write<'_>> = together.iter().map(|lane| self.batch(lane, range.clone())).collect();
-                writer.write(&writes).into_iter().try_for_each(|answer| answer.map(drop))?;
+                let writes = together.iter().map(|lane| self.batch(lane, range.clone())).collect();
+                write_all(writer, writes)?;
+                self.times.parts(&writer.phases());
             }
         }
         Ok(())
@@ -82,7 +86,13 @@ impl Share<'_> {
             topic_id: None,
         };
         let claims: Vec<Claim> = self.partitions.iter().map(claim).collect();
-        let epochs = writer.claim(&claims)?.into_iter().map(|claimed| Some(claimed.owner_epoch));
+        let claimed = loop {
+            match writer.claim(&claims) {
+                Err(error) if error.class == ErrorClass::Contention => {}
+                answer => break answer?,
+            }
+        };
+        let epochs = claimed.into_iter().map(|claimed| Some(claimed.owner_epoch));
         Ok(self.partitions.iter().zip(epochs).collect())
     }
 
@@ -101,6 +111,23 @@ impl Share<'_> {
             aside: None,
         }
     }
+}
+
+/// Writes batches; those that met with others (a deadlock, a lock that took too long) again, at once, as the engine does.
+fn write_all(writer: &mut dyn Writer, mut writes: Vec<Write<'_>>) -> Result<(), SinkError> {
+    while !writes.is_empty() {
+        let answers = writer.write(&writes);
+        let mut again = Vec::new();
+        for (write, answer) in writes.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => {}
+                Err(error) if error.class == ErrorClass::Contention => again.push(write),
+                Err(error) => return Err(error),
+            }
+        }
+        writes = again;
+    }
+    Ok(())
 }
 
 type Lane<'a> = (&'a TopicPartition, Option<i64>);

@@ -43,31 +43,31 @@ impl SqliteReport {
     /// When the file cannot be opened, or the table is not there.
     pub fn read(path: &Path, table: &str, first_rows: usize) -> Result<Self, SinkError> {
         let database = SqliteMessages::open_to(OpenFlags::SQLITE_OPEN_READ_ONLY, path, table)?;
-        let (by_status, first_rows) =
-            rows(&database.connection, table, first_rows).map_err(|error| sink_error(path, "read it", &error))?;
+        let failed = |error| sink_error(path, "read it", &error);
+        let by_status = by_status(&database.connection, table).map_err(failed)?;
+        let first_rows = self::first_rows(&database.connection, table, first_rows).map_err(failed)?;
         let rows = by_status.iter().map(|(_, count)| count).sum();
         let positions = SqlTables::new(Box::new(database)).list()?;
         Ok(Self { rows, by_status, first_rows, positions })
     }
 }
 
-/// The rows by status, and the first of them.
-fn rows(
-    connection: &Connection,
-    table: &str,
-    first_rows: usize,
-) -> rusqlite::Result<(Vec<(String, u64)>, Vec<ReportRow>)> {
+fn by_status(connection: &Connection, table: &str) -> rusqlite::Result<Vec<(String, u64)>> {
     let table = SQLITE.quoted(table);
-    let by_status: Vec<(String, u64)> = connection
+    connection
         .prepare(&format!("SELECT processing_status, count(*) FROM {table} GROUP BY 1 ORDER BY 1"))?
         .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.max(0) as u64)))?
-        .collect::<Result<_, _>>()?;
-    let first_rows = connection
+        .collect()
+}
+
+fn first_rows(connection: &Connection, table: &str, count: usize) -> rusqlite::Result<Vec<ReportRow>> {
+    let table = SQLITE.quoted(table);
+    connection
         .prepare(&format!(
             r#"SELECT topic, "partition", "offset", message_key, substr(message_value, 1, 200), processing_status
-                   FROM {table} ORDER BY topic, "partition", "offset" LIMIT ?"#
+               FROM {table} ORDER BY topic, "partition", "offset" LIMIT ?"#
         ))?
-        .query_map([first_rows as i64], |row| {
+        .query_map([count as i64], |row| {
             Ok(ReportRow {
                 topic: row.get(0)?,
                 partition: row.get(1)?,
@@ -77,6 +77,5 @@ fn rows(
                 status: row.get(5)?,
             })
         })?
-        .collect::<Result<_, _>>()?;
-    Ok((by_status, first_rows))
+        .collect()
 }

@@ -61,8 +61,8 @@ pub fn bound(values: Vec<Value>, wide: bool) -> Bound<'static> {
     values.into_iter().map(bind).collect()
 }
 
-/// One row, whose texts are not copied.
-pub fn bound_row<'a>(head: &'a Head, row: &OwnedRow<'a>, wide: Option<DataType>) -> Bound<'a> {
+/// One row, whose texts are not copied; its value in these parts.
+pub fn bound_row<'a>(head: &'a Head, row: &OwnedRow<'a>, value: &[&'a str], wide: Option<DataType>) -> Bound<'a> {
     let text = |text: Option<&'a str>| -> Box<dyn InputParameter + 'a> {
         match (wide, text) {
             (Some(long), text) => Box::new(wide_text(text, long)),
@@ -71,8 +71,8 @@ pub fn bound_row<'a>(head: &'a Head, row: &OwnedRow<'a>, wide: Option<DataType>)
         }
     };
     let ascii = |text: String, chars| WithDataType::new(VarCharBox::from_string(text), varchar(chars));
-    let [key, value, headers] = row.texts;
-    vec![
+    let [key, _, headers] = row.texts;
+    let mut bound = vec![
         text(Some(&head.topic)),
         Box::new(head.partition),
         text(Some(&head.consumer_group)),
@@ -80,10 +80,10 @@ pub fn bound_row<'a>(head: &'a Head, row: &OwnedRow<'a>, wide: Option<DataType>)
         Box::new(ascii(row.id.to_string(), ID_CHARS)),
         Box::new(row.offset),
         text(key),
-        text(value),
-        text(headers),
-        Box::new(ascii(row.status.to_owned(), STATUS_CHARS)),
-    ]
+    ];
+    bound.extend(value.iter().map(|part| text(Some(part))));
+    bound.extend([text(headers), Box::new(ascii(row.status.to_owned(), STATUS_CHARS)) as _]);
+    bound
 }
 
 const ID_CHARS: usize = 36;

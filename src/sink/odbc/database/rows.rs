@@ -1,10 +1,12 @@
 //! Records as rows that own their text, so that they can cross to a connection's thread. One buffer is used again and
-//! again; it holds what is inserted by one statement, not the whole batch.
+//! again; it holds what is inserted by one statement, not the whole batch. A long value is not copied but shared with the
+//! batch.
 
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::core::identity::RecordIds;
@@ -33,6 +35,8 @@ pub struct Head {
 pub struct Rows {
     text: String,
     rows: Vec<Place>,
+    /// Of all texts together.
+    pub bytes: usize,
     /// The longest key, value and headers.
     pub widths: [usize; 3],
 }
@@ -42,8 +46,15 @@ struct Place {
     id: Uuid,
     offset: i64,
     /// Key, value, headers.
-    texts: [Option<Range<usize>>; 3],
+    texts: [Option<Text>; 3],
     status: Status,
+}
+
+enum Text {
+    /// A part of [`Rows::text`].
+    Kept(Range<usize>),
+    /// A part of the batch, which is text.
+    Shared(Bytes),
 }
 
 /// A row, borrowed.
@@ -81,7 +92,12 @@ impl Rows {
                 return index;
             }
             self.widths = widths;
-            let texts = texts.map(|text| text.map(|text| self.keep(text)));
+            self.bytes += lengths.iter().sum::<usize>();
+            let texts = texts.map(|text| {
+                let text = text?;
+                let shared = (text.len() > LONG_BYTES).then(|| batch.share(index, text.as_bytes())).flatten();
+                Some(shared.map_or_else(|| self.keep(text), Text::Shared))
+            });
             self.rows.push(Place { id: ids.at(record.offset), offset: record.offset, texts, status: row.status });
         }
         range.end
@@ -89,14 +105,22 @@ impl Rows {
 
     /// One row to try a table with.
     pub fn probe(id: Uuid) -> Self {
-        let place = Place { id, offset: 0, texts: [None, Some(0..0), None], status: Status::Success };
+        let place = Place { id, offset: 0, texts: [None, Some(Text::Kept(0..0)), None], status: Status::Success };
         Self { rows: vec![place], ..Self::default() }
     }
 
-    fn keep(&mut self, text: &str) -> Range<usize> {
+    fn keep(&mut self, text: &str) -> Text {
         let start = self.text.len();
         self.text.push_str(text);
-        start..self.text.len()
+        Text::Kept(start..self.text.len())
+    }
+
+    fn text<'a>(&'a self, text: &'a Text) -> &'a str {
+        match text {
+            Text::Kept(range) => &self.text[range.clone()],
+            // It was text when it was taken, and nobody changes it.
+            Text::Shared(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+        }
     }
 
     /// Forgets the rows, and what memory one huge value took.
@@ -104,12 +128,8 @@ impl Rows {
         self.text.clear();
         self.text.shrink_to(KEPT_BYTES);
         self.rows.clear();
+        self.bytes = 0;
         self.widths = [0; 3];
-    }
-
-    /// Bytes of all texts together.
-    pub fn bytes(&self) -> usize {
-        self.text.len()
     }
 
     /// How many rows there are.
@@ -127,7 +147,7 @@ impl Rows {
         self.rows.iter().map(|row| OwnedRow {
             id: row.id,
             offset: row.offset,
-            texts: row.texts.each_ref().map(|range| range.as_ref().map(|range| &self.text[range.clone()])),
+            texts: row.texts.each_ref().map(|text| text.as_ref().map(|text| self.text(text))),
             status: row.status.as_str(),
         })
     }

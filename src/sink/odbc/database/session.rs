@@ -96,7 +96,9 @@ impl<'c> Session<'c> {
     pub fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<Answer>, Fault> {
         let bound = bound(values, self.system == System::SqlServer);
         let mut answers = Vec::new();
-        let Some(mut cursor) = self.direct.execute(sql, &bound[..])? else { return Ok(answers) };
+        // On a statement of its own: where a shared one's cursor cannot be closed, as on a lost connection, odbc-api panics.
+        let cursor = self.connection.execute(sql, &bound[..], self.query_timeout_seconds)?;
+        let Some(mut cursor) = cursor else { return Ok(answers) };
         let columns = cursor.num_result_cols()? as u16;
         let (mut narrow, mut wide) = (Vec::new(), Vec::new());
         while let Some(mut row) = cursor.next_row()? {
@@ -116,7 +118,9 @@ impl<'c> Session<'c> {
     /// The columns of the answer to a statement.
     pub fn columns(&mut self, sql: &str) -> Result<Vec<Column>, Fault> {
         let mut columns = Vec::new();
-        let Some(mut cursor) = self.direct.execute(sql, ())? else { return Ok(columns) };
+        // On a statement of its own, as in `query`.
+        let cursor = self.connection.execute(sql, (), self.query_timeout_seconds)?;
+        let Some(mut cursor) = cursor else { return Ok(columns) };
         for index in 1..=cursor.num_result_cols()? {
             let mut description = ColumnDescription::default();
             cursor.describe_col(index as u16, &mut description)?;
@@ -139,7 +143,9 @@ impl<'c> Session<'c> {
         match (&plan.unnest, rows.iter().next()) {
             (_, None) => Ok(0),
             (_, Some(row)) if rows.is_long() => {
-                let inserted = self.insert_long(&plan.insert, &bound_row(head, &row, plan.wide))?;
+                let value = plan.parts_of(row.texts[1].unwrap_or_default());
+                let inserted =
+                    self.insert_long(&plan.insert_of_parts(value.len()), &bound_row(head, &row, &value, plan.wide))?;
                 Ok(if plan.system == System::Postgres { inserted } else { count })
             }
             (Some(unnest), _) => {

@@ -1,5 +1,10 @@
 //! What is done within one transaction: claiming a partition; and writing a batch, which is the compare-and-set of its
 //! position and then its rows. Each statement is a call to the connection's thread.
+//!
+//! A batch with bad records is written twice: until the first failure, and then with savepoints, in pieces of one
+//! statement, halving the pieces that fail. Where a database tells which rows of a failed piece are there, the bad one is
+//! found at once: of 5,000 records in SQL Server one bad record costs at most 27 statements more, three 39
+//! (`tests/contract/bad_records.rs` counts them). PostgreSQL does not, so there it takes a dozen halvings each.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -131,7 +136,11 @@ impl Work<'_> {
                     let at = piece.clone().find(|index| Some(batch.get(*index).offset) == suspect);
                     Err(Refusal::Bad { error: failure, at })
                 }
-                Err(failure) => Err(Refusal::Fatal(failure)),
+                Err(mut failure) => {
+                    // No record is to blame.
+                    failure.error.offset = None;
+                    Err(Refusal::Fatal(failure))
+                }
             }
         };
         let too_many = |failure: Failure, found: usize, index: usize| {
@@ -252,7 +261,7 @@ impl Work<'_> {
                     (rows, result)
                 })
                 .map_err(|fault| self.failure(partition, "write", &fault))?;
-            if rows.bytes() >= WEARING_BYTES {
+            if rows.bytes >= WEARING_BYTES {
                 self.link.wear_out();
             }
             *self.rows = rows;

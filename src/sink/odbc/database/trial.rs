@@ -11,10 +11,11 @@ use super::plan::Plan;
 use super::session::Session;
 use super::sink::is_driver_missing;
 use super::tables::{MESSAGES, Needs, POSITIONS, Tables};
+use crate::core::finding::Finding;
 use crate::door;
 use crate::sink::odbc::connection_string::attribute;
 use crate::sink::odbc::sqlstate::System;
-use crate::sink::odbc::trial::{Step, Trial};
+use crate::sink::odbc::trial::Trial;
 
 /// Of so many round trips the middle one is told.
 const ROUND_TRIPS: usize = 5;
@@ -62,12 +63,12 @@ impl Trial {
 
 struct Trier<'a> {
     tables: Tables<'a>,
-    steps: Vec<Step>,
+    steps: Vec<Finding>,
 }
 
 impl Trier<'_> {
     fn note(&mut self, what: String, result: Result<(), String>) {
-        self.steps.push(Step { what, fault: result.err() });
+        self.steps.push(Finding { what, fault: result.err() });
     }
 
     /// Does `body` in a transaction that is rolled back, and notes what came of it.
@@ -94,7 +95,7 @@ impl Trier<'_> {
             System::Postgres => "SELECT version()",
             System::MySql => "SELECT CONCAT(VERSION(), ', ', @@version_comment)",
             System::Sqlite => "SELECT 'SQLite ' || sqlite_version()",
-            System::Any => return None,
+            System::MongoDb | System::Any => return None,
         };
         let text = self.query(sql).ok().flatten()?;
         let line = text.lines().next().unwrap_or_default();

@@ -5,7 +5,8 @@
 //!
 //! Memory beside what the engine accounts for: a writer holds one statement's rows (4 MiB of text), its connection bind
 //! buffers for them (another 4 MiB, twice that in UTF-16). A longer value is held whole, and a driver makes copies of it,
-//! so batches with such a value are written one at a time, whatever the number of connections.
+//! so batches with such a value are written one at a time, whatever the number of connections. 1,000 documents of 1 to 30 MB
+//! into PostgreSQL, with the default budget of 256 MiB: at most 317 MiB resident (`tests/databases/live.rs`).
 //!
 //! [`together`]: crate::sink::together
 
@@ -21,6 +22,7 @@ use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
+use crate::sink::group::group_len;
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
 
@@ -66,20 +68,8 @@ impl Writer for OdbcWriter {
     }
 }
 
-/// The most bytes of several batches in one transaction: one failure repeats all of them.
-const GROUP_BYTES: usize = 8 << 20;
 /// A value from this size on makes its batch heavy.
 const HEAVY_BYTES: usize = 2 << 20;
-
-/// How many of the first batches go into one transaction.
-fn group_len(writes: &[Write<'_>]) -> usize {
-    let mut bytes = 0;
-    let fitting = writes.iter().take_while(|write| {
-        bytes += write.batch.bytes();
-        bytes <= GROUP_BYTES
-    });
-    fitting.count().max(1)
-}
 
 /// Whether the bad record of a batch is looked for.
 fn is_searched(write: &Write<'_>, failure: &Failure) -> bool {
@@ -192,6 +182,7 @@ mod tests {
     use super::*;
     use crate::core::identity::RecordIds;
     use crate::core::record::{Extent, RecordBuffer, Span, TopicPartition};
+    use crate::sink::group::GROUP_BYTES;
 
     fn records_of(sizes: &[usize]) -> RecordBuffer {
         let mut records = RecordBuffer::default();

@@ -1,7 +1,7 @@
 //! What databases say, as a class: the table of SQLSTATEs and native codes, with what each means and what to do.
 //!
-//! Every sink over ODBC asks [`classify`] about the first diagnostic of a failed call; `konekt errors` prints the
-//! table. One file per database holds its rows. A SQLSTATE is five characters whose first two are its class; a native
+//! Every sink over ODBC asks [`classify`] about the first diagnostic of a failed call, and so does MongoDB's; `konekt
+//! errors` prints the table. One file per database holds its rows. A SQLSTATE is five characters whose first two are its class; a native
 //! code is the database's own number. SQL Server puts most things under one SQLSTATE, so there the native code decides;
 //! PostgreSQL has telling SQLSTATEs, but its driver reports every failed connection as 08001, so there the words
 //! decide; MySQL and MariaDB are known by native code, and so is SQLite, whose driver says HY000 of everything.
@@ -10,6 +10,7 @@
 //! can mean both, the row takes the class that keeps records: a needless pause costs time, a needless dead letter
 //! costs a person's trust.
 
+mod mongodb;
 mod mysql;
 mod postgres;
 mod sqlite;
@@ -31,13 +32,16 @@ pub enum System {
     MySql,
     /// SQLite, through Christian Werner's driver.
     Sqlite,
+    /// MongoDB, which is no SQL database and has numbers of its own.
+    MongoDb,
     /// Any database: what ODBC itself defines, and the driver manager.
     Any,
 }
 
 impl System {
     /// All of them, in the table's order.
-    pub const ALL: [System; 5] = [System::SqlServer, System::Postgres, System::MySql, System::Sqlite, System::Any];
+    pub const ALL: [System; 6] =
+        [System::SqlServer, System::Postgres, System::MySql, System::Sqlite, System::MongoDb, System::Any];
 
     /// Its name in `--system` and in output.
     pub const fn name(self) -> &'static str {
@@ -46,6 +50,7 @@ impl System {
             System::Postgres => "postgres",
             System::MySql => "mysql",
             System::Sqlite => "sqlite",
+            System::MongoDb => "mongodb",
             System::Any => "any",
         }
     }
@@ -62,6 +67,7 @@ impl System {
             System::Postgres => postgres::ENTRIES,
             System::MySql => mysql::ENTRIES,
             System::Sqlite => sqlite::ENTRIES,
+            System::MongoDb => mongodb::ENTRIES,
             System::Any => standard::ENTRIES,
         }
     }

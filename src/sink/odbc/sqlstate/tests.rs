@@ -117,6 +117,26 @@ fn postgres_is_known_by_sqlstate_and_a_failed_connection_by_its_words() {
 }
 
 #[test]
+fn mongodb_is_known_by_its_numbers() {
+    for (native, class) in [
+        (112, Contention),
+        (189, Transient),
+        (10107, Transient),
+        (251, Transient),
+        (14031, Overload),
+        (13, Auth),
+        (18, Auth),
+        (20, Schema),
+        (121, Data),
+        (11000, Data),
+        (10334, Data),
+        (424_242, Unclassified),
+    ] {
+        check(System::MongoDb, "", native, "", class);
+    }
+}
+
+#[test]
 fn mysql_is_known_by_its_native_codes() {
     for (state, native, class) in [
         ("40001", 1213, Contention),

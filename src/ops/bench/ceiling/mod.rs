@@ -1,6 +1,9 @@
 //! What a database takes at best on this machine: a bare loop over its own interface, with the sink's table, statement
 //! and settings, given everything ready-made. It makes no ids, checks no text and keeps no position.
 
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub mod odbc;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +20,8 @@ use crate::sink::sqlite::DEFAULT_TABLE;
 /// What [`sqlite`] is, for people.
 pub const SQLITE: &str =
     "a bare rusqlite loop with the sink's statement and settings, in transactions of the largest batch";
+/// What [`odbc`] is, for people.
+pub const ODBC: &str = "a bare odbc-api loop, one connection and arrays of 1,000 rows (with FreeTDS row by row), in transactions of the largest batch";
 
 /// Runs a job into the SQLite file at `path`, whose tables the sink has made.
 ///

@@ -1,0 +1,69 @@
+//! Makes MongoDB's sink of the settings, and says what a person must mend before it can work.
+
+use std::sync::Arc;
+
+use super::exit::{Exit, Failure};
+use crate::config::MongoSettings;
+use crate::consumer::ConsumerConfig;
+use crate::port::Sink;
+
+/// The sink, after it was tried once. What only a person can mend ends the run here (a wrong address, password or right;
+/// a server that cannot do what is asked); what may pass, as a server that is down, is left to the engine's patience.
+#[cfg(feature = "mongodb")]
+pub fn sink(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    use std::time::Duration;
+
+    use crate::core::verdict::ErrorClass;
+    use crate::door::SystemClock;
+    use crate::engine::Delivery;
+    use crate::sink::mongo::{MongoSink, MongoSinkOptions, WriteMode};
+
+    let deployment = deployment(&settings.uri)?;
+    let database = settings.database.clone().or_else(|| deployment.default_database().map(str::to_owned));
+    let database = database.ok_or_else(|| {
+        let words = "mongodb_database is missing: give --mongodb-database, set MONGODB_DATABASE, or name it in the \
+                     address: mongodb://host/database";
+        Failure::new(Exit::Usage, words)
+    })?;
+    let sink = MongoSink::new(MongoSinkOptions {
+        deployment,
+        database,
+        collection: settings.collection.clone(),
+        mode: if settings.upsert { WriteMode::Upsert } else { WriteMode::Insert },
+        consumer_group: consumer.group_id.as_str().into(),
+        exactly_once: consumer.delivery == Delivery::ExactlyOnce,
+        timeout: Duration::from_secs(settings.timeout),
+        clock: Arc::new(SystemClock::start()),
+    });
+    let sink = sink.map_err(|error| Failure::new(Exit::Usage, error))?;
+    match sink.check() {
+        Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
+            Err(Failure::new(Exit::Usage, error))
+        }
+        Err(error) => {
+            log::warn!("{error}");
+            Ok(Arc::new(sink))
+        }
+        Ok(()) => Ok(Arc::new(sink)),
+    }
+}
+
+/// The deployment of an address.
+///
+/// # Errors
+/// What is wrong with it.
+#[cfg(feature = "mongodb")]
+pub fn deployment(uri: &crate::core::secret::Secret) -> Result<crate::mongo::Deployment, Failure> {
+    crate::mongo::Deployment::parse(uri).map_err(|words| Failure::new(Exit::Usage, format!("mongodb_uri: {words}")))
+}
+
+/// Without MongoDB there is only an explanation.
+#[cfg(not(feature = "mongodb"))]
+pub fn sink(_settings: &MongoSettings, _consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    Err(built_without())
+}
+
+#[cfg(not(feature = "mongodb"))]
+fn built_without() -> Failure {
+    Failure::new(Exit::Unavailable, "this konekt was built without MongoDB: build it with the feature `mongodb`")
+}

@@ -1,0 +1,11 @@
+//! MongoDB: real servers of every shape, and what Konekt does with them.
+
+mod servers;
+mod sink;
+mod sink_live;
+mod stored;
+
+#[path = "../contract/mod.rs"]
+mod contract;
+#[path = "../support/mod.rs"]
+mod support;
