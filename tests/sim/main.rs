@@ -96,9 +96,9 @@ fn soak() {
 fn planted_defects_are_seen() {
     for (bug, seeds_max, seen_as) in [
         (Bug::CommitBeforeWrite, 2, "1: no position"),
-        (Bug::TrackerOfRanges, 40, "1: no position"),
+        (Bug::TrackerOfRanges, 10, "1: no position"),
         (Bug::LostRevoke, 10, "3: after a partition is given back"),
-        (Bug::EpochIgnored, 1000, "4: exactly once"),
+        (Bug::EpochIgnored, 100, "4: exactly once"),
         (Bug::BlindRetry, 20, "4: exactly once"),
     ] {
         quiet_about_what_was_planted();
