@@ -1,22 +1,17 @@
-//! Reads a topic as a member of a consumer group and prints each record, until Ctrl-C.
+//! Reads a topic as a member of a consumer group and prints each record.
 //!
 //! ```sh
-//! cargo run --example basic -- localhost:9092 orders
+//! cargo run --example basic
+//! cargo run --example basic -- --bootstrap-servers localhost:9092 --topics orders
 //! ```
 
-use konekt::{Consumer, ConsumerConfig, TopicSelection};
+mod support;
+
+use konekt::Consumer;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let config = ConsumerConfig {
-        bootstrap_servers: vec![arguments.next().unwrap_or_else(|| "localhost:9092".into())],
-        topics: TopicSelection::names([arguments.next().unwrap_or_else(|| "orders".into())]),
-        group_id: "konekt-example-basic".into(),
-        until_end: arguments.next().as_deref() == Some("--until-end"),
-        ..ConsumerConfig::default()
-    };
-
-    let consumer = Consumer::builder(config)
+    let kafka = support::Kafka::from_arguments(&["orders"], 100)?;
+    let consumer = Consumer::builder(kafka.config("konekt-example-basic"))
         .on_assign(|partitions| eprintln!("assigned: {partitions:?}"))
         .on_revoke(|partitions| eprintln!("revoked: {partitions:?}"))
         .handler(|batch| {
@@ -24,12 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let value = String::from_utf8_lossy(record.value.unwrap_or_default());
                 println!("{}@{}: {value}", batch.partition(), record.offset);
             }
-            Ok(())
+            Ok(()) // an error would bring the batch again
         })
         .start()?;
-
-    let handle = consumer.handle();
-    ctrlc::set_handler(move || handle.stop())?;
+    support::stop_on_ctrl_c(&consumer)?;
     let summary = consumer.join()?;
     eprintln!("{} records processed", summary.statistics.messages_processed);
     Ok(())

@@ -6,12 +6,11 @@
 //! `connection_string` (secrets as `***`), `connection` (with `--connect`: `dialect`, `server`, `connect_us`,
 //! `round_trip_us`, `steps` of `what` and `fault`) and `connection_fault`. What is not known is null.
 
-use std::fmt::{Display, Write};
-
 use serde::Serialize;
 
 use super::exit::{self, Exit, Failure};
-use super::odbc::connection_string;
+use super::odbc::{connection_string, trial};
+use super::page::Page;
 use super::report::grouped;
 use crate::config::{OdbcSettings, Resolved, Settings, SinkSettings};
 use crate::door;
@@ -80,7 +79,7 @@ impl Connection {
         let (trial, failure) = match &string {
             Err(failure) => (None, Some(failure.clone())),
             Ok(_) if !connect => (None, None),
-            Ok(_) => match try_out(odbc, settings) {
+            Ok(_) => match trial(odbc, &settings.consumer) {
                 Ok(trial) => (Some(trial), None),
                 Err(failure) => (None, Some(failure)),
             },
@@ -92,23 +91,6 @@ impl Connection {
             fault: failure.map(|failure| failure.message),
         }
     }
-}
-
-#[cfg(any(feature = "odbc", feature = "odbc-system"))]
-fn try_out(odbc: &OdbcSettings, settings: &Settings) -> Result<Trial, Failure> {
-    use crate::core::verdict::ErrorClass::{Auth, Schema};
-    use crate::sink::odbc::OdbcSink;
-
-    let options = super::odbc::options(odbc, &settings.consumer)?;
-    OdbcSink::new(options).and_then(|sink| sink.trial()).map_err(|unusable| {
-        let mine = matches!(unusable.error.class, Auth | Schema) && !unusable.driver_missing;
-        Failure::new(if mine { Exit::Usage } else { Exit::Unavailable }, unusable)
-    })
-}
-
-#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
-fn try_out(_odbc: &OdbcSettings, _settings: &Settings) -> Result<Trial, Failure> {
-    Err(Failure::new(Exit::Unavailable, "this konekt was built without ODBC: build it with the feature odbc"))
 }
 
 impl Findings {
@@ -149,7 +131,7 @@ impl Findings {
             let mark = if file.exists { '✓' } else { '·' };
             page.line("configuration", format_args!("{mark} {}{remark}", file.path.display()));
         }
-        report.drivers.iter().for_each(|driver| page.driver(driver));
+        report.drivers.iter().for_each(|driver| put_driver(&mut page, driver));
         if report.drivers.is_empty() {
             page.line("drivers", "✗ none is installed");
         }
@@ -159,7 +141,7 @@ impl Findings {
         }
         self.connection.put(&mut page);
         report.cures.iter().for_each(|cure| page.line("what to do", format_args!("→ {cure}")));
-        page.text
+        page.finish()
     }
 }
 
@@ -182,39 +164,18 @@ impl Connection {
         if let Some(us) = trial.round_trip_us {
             page.line("", format_args!("✓ a round trip takes {} µs", grouped(us)));
         }
-        for step in &trial.steps {
-            match &step.fault {
-                None => page.line("", format_args!("✓ {}", step.what)),
-                Some(fault) => page.line("", format_args!("✗ {fault}")),
-            }
-        }
+        trial.steps.iter().for_each(|step| page.finding("", step));
     }
 }
 
-/// Lines under headings; a heading stands only at its first line.
-#[derive(Default)]
-struct Page {
-    text: String,
-    heading: &'static str,
-}
-
-impl Page {
-    fn line(&mut self, heading: &'static str, text: impl Display) {
-        let shown = if heading == self.heading { "" } else { heading };
-        // Writing into a string cannot fail.
-        let _ = writeln!(self.text, "{shown:<16}{text}");
-        self.heading = heading;
-    }
-
-    fn driver(&mut self, driver: &DriverReport) {
-        let version = driver.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
-        let file = driver.file.as_ref().map(|file| format!(", {}", file.display())).unwrap_or_default();
-        match (&driver.fault, &driver.cure) {
-            (None, _) => self.line("drivers", format_args!("✓ {}{version}{file}", driver.name)),
-            (Some(fault), cure) => {
-                self.line("drivers", format_args!("✗ {}{version}{file}: {fault}", driver.name));
-                cure.iter().for_each(|cure| self.line("drivers", format_args!("  → {cure}")));
-            }
+fn put_driver(page: &mut Page, driver: &DriverReport) {
+    let version = driver.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+    let file = driver.file.as_ref().map(|file| format!(", {}", file.display())).unwrap_or_default();
+    match (&driver.fault, &driver.cure) {
+        (None, _) => page.line("drivers", format_args!("✓ {}{version}{file}", driver.name)),
+        (Some(fault), cure) => {
+            page.line("drivers", format_args!("✗ {}{version}{file}: {fault}", driver.name));
+            cure.iter().for_each(|cure| page.line("drivers", format_args!("  → {cure}")));
         }
     }
 }

@@ -7,16 +7,20 @@ mod admin;
 mod allocator;
 mod bench;
 mod broker;
+mod check;
 mod check_drivers;
 mod database;
 mod demo;
 mod dlq;
 mod errors;
 pub mod exit;
+mod init;
 mod logging;
 mod messages;
 mod odbc;
+mod page;
 mod parser;
+mod plan;
 mod positions;
 mod produce;
 mod report;
@@ -65,6 +69,9 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if let Some(shell) = parsed.shell {
         return completions(shell);
     }
+    if parsed.command == Command::Init {
+        return init::run(&parsed);
+    }
     let resolved = resolve(
         parsed.command,
         &Surroundings {
@@ -79,7 +86,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         return show(&resolved);
     }
     // These are for a person who watches a progress bar or waits for an answer.
-    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce)
+    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce | Command::Check)
         || parsed.command.is_admin()
         || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
@@ -89,6 +96,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),
+        Command::Check => check::run(&resolved, settings),
+        Command::Plan => plan::run(&resolved, settings),
         Command::CheckDrivers => check_drivers::run(&resolved, settings),
         Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),

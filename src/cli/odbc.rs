@@ -11,7 +11,9 @@ use crate::port::Sink;
 use crate::sink::odbc::OdbcOptions;
 use crate::sink::odbc::connection_string::{Encryption, SqlServer};
 use crate::sink::odbc::drivers::{Driver, installed, preferred_for_sql_server};
+use crate::sink::odbc::trial::Trial;
 use crate::sink::query::MessageDatabase;
+use crate::sink::script::Statement;
 
 /// The sink, after it was tried once. What only a person can mend ends the run here: a driver that is absent (exit 3), a
 /// wrong password, database or table (exit 2). What may pass, as a server that is down, is left to the engine's patience.
@@ -39,6 +41,32 @@ pub fn messages(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Bo
         Ok(database) => Ok(Box::new(database)),
         Err(unusable) => Err(failure(&unusable)),
     }
+}
+
+/// What the database gives of what the sink needs; nothing is left behind there.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub fn trial(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Trial, Failure> {
+    use crate::core::verdict::ErrorClass::{Auth, Schema};
+    use crate::sink::odbc::OdbcSink;
+
+    OdbcSink::new(options(settings, consumer)?).and_then(|sink| sink.trial()).map_err(|unusable| {
+        let mine = matches!(unusable.error.class, Auth | Schema) && !unusable.driver_missing;
+        Failure::new(if mine { Exit::Usage } else { Exit::Unavailable }, unusable)
+    })
+}
+
+/// The database's name and the sink's statements.
+#[cfg(any(feature = "odbc", feature = "odbc-system"))]
+pub fn script(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<(&'static str, Vec<Statement>), Failure> {
+    use crate::sink::odbc::OdbcSink;
+    use crate::sink::odbc::sqlstate::System;
+
+    let mut options = options(settings, consumer)?;
+    if matches!(settings.login, OdbcLogin::SqlServer(_)) {
+        options.system = Some(System::SqlServer);
+    }
+    let script = OdbcSink::new(options).and_then(|sink| sink.script());
+    script.map(|(system, statements)| (system.name(), statements)).map_err(|unusable| failure(&unusable))
 }
 
 /// How a command ends that cannot use the database.
@@ -136,6 +164,18 @@ pub fn sink(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Arc<
 /// The same for one who looks at messages.
 #[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
 pub fn messages(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Box<dyn MessageDatabase>, Failure> {
+    Err(built_without())
+}
+
+/// The same for one who tries it out.
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+pub fn trial(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<Trial, Failure> {
+    Err(built_without())
+}
+
+/// The same for one who reads the statements.
+#[cfg(not(any(feature = "odbc", feature = "odbc-system")))]
+pub fn script(_settings: &OdbcSettings, _consumer: &ConsumerConfig) -> Result<(&'static str, Vec<Statement>), Failure> {
     Err(built_without())
 }
 

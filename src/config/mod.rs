@@ -11,6 +11,7 @@ pub mod layers;
 mod properties;
 mod security;
 mod table;
+mod template;
 pub mod value;
 
 use std::fmt;
@@ -19,9 +20,11 @@ use std::path::PathBuf;
 use field::{Command, Field};
 use layers::{Origin, RawValues, Surroundings};
 pub use table::settings_table_markdown;
+pub use template::template;
 use value::Value;
 
 use crate::consumer::ConsumerConfig;
+pub use crate::core::nearest::suggest;
 use crate::core::secret::Secret;
 use crate::engine::{Delivery, OffsetReset};
 use crate::ops::http::HttpOptions;
@@ -307,7 +310,10 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
-            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune => self.any_database(),
+            Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune | Command::Plan => {
+                self.any_database()
+            }
+            Command::Check if !self.named_databases().is_empty() => self.any_database(),
             Command::PositionsShow
             | Command::PositionsRewind
             | Command::PositionsForward
@@ -522,15 +528,6 @@ fn parse(field: &Field, text: &str) -> Result<Value, String> {
         true => format!("{} does not fit: {}", field.name, field.kind),
         false => format!("{} {fault}", field.name),
     })
-}
-
-/// `; did you mean x?` for the nearest of `known`, or nothing when none is near.
-pub fn suggest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let rated = known.into_iter().map(|name| (strsim::jaro_winkler(unknown, name), name));
-    match rated.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((nearness, name)) if nearness > 0.8 => format!("; did you mean {name}?"),
-        _ => String::new(),
-    }
 }
 
 #[cfg(test)]

@@ -9,5 +9,6 @@ pub mod lag;
 pub mod messages;
 pub mod orders;
 pub mod positions;
+pub mod preflight;
 pub mod produce;
 pub mod reset;

@@ -12,7 +12,8 @@
 //! What they share: [`row`] says what a record becomes in a table, [`json`] what it becomes as a line of JSON,
 //! [`dialect`] how each database spells the tables, [`position`] holds the position row's SQL, [`aside`] keeps the records
 //! that a table refuses, [`dead_letter`] is where those go that no table keeps, [`together`] answers for several
-//! batches in one transaction, [`query`] asks what is in a database, and [`operate`] is what a person does with it.
+//! batches in one transaction, [`query`] asks what is in a database, [`operate`] is what a person does with it, and
+//! [`script`] shows a sink's statements to people.
 
 pub mod aside;
 pub mod dead_letter;
@@ -27,6 +28,7 @@ pub mod position;
 pub mod print;
 pub mod query;
 pub mod row;
+pub mod script;
 pub mod sqlite;
 pub mod together;
 

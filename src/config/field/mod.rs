@@ -90,11 +90,12 @@ impl Field {
         self.commands.contains(&command)
     }
 
-    /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
-    /// a command that looks at any database needs one of several.
+    /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it,
+    /// `konekt init` asks for it; a command that looks at any database needs one of several.
     pub fn is_required_by(&self, command: Command) -> bool {
-        let one_of_several = self.section == Section::Sink && LOOKING.contains(&command);
-        self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
+        let one_of_several = self.section == Section::Sink && ANY_DATABASE.contains(&command);
+        let shows = matches!(command, Command::Config | Command::Init);
+        self.default == Default::Required && self.belongs_to(command) && !shows && !one_of_several
     }
 
     const fn new(section: Section, name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
@@ -210,8 +211,16 @@ impl Section {
     }
 }
 
-/// Commands that move records.
-const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
+/// Commands that move records, or prepare that.
+const MOVING: &[Command] = &[
+    Command::Consume,
+    Command::Sqlite,
+    Command::SqlServer,
+    Command::Odbc,
+    Command::Init,
+    Command::Check,
+    Command::Config,
+];
 
 /// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
@@ -232,7 +241,11 @@ const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
 const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
 /// Commands that look at a database.
 const LOOKING: &[Command] = &joined::<{ MESSAGES.len() + OPERATING.len() }>(&[MESSAGES, OPERATING]);
-const TO_SQLITE: &[Command] = &joined::<{ LOOKING.len() + 2 }>(&[&[Command::Sqlite], LOOKING, &[Command::Config]]);
+/// Commands that take whichever database is named.
+const ANY_DATABASE: &[Command] =
+    &joined::<{ LOOKING.len() + 3 }>(&[LOOKING, &[Command::Init, Command::Check, Command::Plan]]);
+const TO_SQLITE: &[Command] =
+    &joined::<{ ANY_DATABASE.len() + 2 }>(&[&[Command::Sqlite], ANY_DATABASE, &[Command::Config]]);
 const TO_SQL: &[Command] =
     &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
 const POSITIONS: &[Command] =
@@ -262,11 +275,11 @@ const BENCH_ON_KAFKA: &[Command] = &[Command::BenchConsume, Command::BenchEndToE
 const BENCH_ON_SINK: &[Command] = &[Command::BenchSink, Command::BenchEndToEnd];
 /// Commands that know how brokers are reached.
 const TO_BROKERS: &[Command] = &joined::<{ ON_KAFKA.len() + BENCH_ON_KAFKA.len() }>(&[ON_KAFKA, BENCH_ON_KAFKA]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 3 }>(&[
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 4 }>(&[
     ON_KAFKA,
     MESSAGES,
     BENCH,
-    &[Command::Demo, Command::Broker, Command::CheckDrivers],
+    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::Plan],
 ]);
 
 const DAY_MS: u64 = 24 * 3_600_000;

@@ -2,24 +2,24 @@
 
 use super::*;
 
-const TO_SQL_SERVER: &[Command] = &joined::<{ LOOKING.len() + BENCH_ON_SINK.len() + 3 }>(&[
+const TO_SQL_SERVER: &[Command] = &joined::<{ ANY_DATABASE.len() + BENCH_ON_SINK.len() + 3 }>(&[
     &[Command::SqlServer, Command::CheckDrivers],
-    LOOKING,
+    ANY_DATABASE,
     BENCH_ON_SINK,
     &[Command::Config],
 ]);
 const TO_ODBC: &[Command] = &joined::<{ TO_SQL_SERVER.len() + 1 }>(&[TO_SQL_SERVER, &[Command::Odbc]]);
 /// Without SQL Server's own commands, which know their dialect.
-const TO_ANY_DIALECT: &[Command] = &joined::<{ LOOKING.len() + BENCH_ON_SINK.len() + 3 }>(&[
+const TO_ANY_DIALECT: &[Command] = &joined::<{ ANY_DATABASE.len() + BENCH_ON_SINK.len() + 3 }>(&[
     &[Command::Odbc, Command::CheckDrivers],
-    LOOKING,
+    ANY_DATABASE,
     BENCH_ON_SINK,
     &[Command::Config],
 ]);
 /// A bench has as many connections as workers.
-const POOLED: &[Command] = &joined::<{ LOOKING.len() + 4 }>(&[
+const POOLED: &[Command] = &joined::<{ ANY_DATABASE.len() + 4 }>(&[
     &[Command::SqlServer, Command::Odbc, Command::CheckDrivers],
-    LOOKING,
+    ANY_DATABASE,
     &[Command::Config],
 ]);
 

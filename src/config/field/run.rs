@@ -10,9 +10,10 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc];
 
 /// Commands that can answer in JSON.
-const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 4 }>(&[
+const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 6 }>(&[
     ADMIN,
     &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
+    &[Command::Check, Command::Plan],
 ]);
 
 pub(super) const FIELDS: &[Field] = &[
@@ -97,6 +98,15 @@ pub(super) const FIELDS: &[Field] = &[
         .commands(&[Command::MessagesShow]),
     field("offset", count(0, i64::MAX as u64), Default::Required, "The offset of the record.")
         .commands(&[Command::MessagesShow]),
+    field(
+        "target",
+        Kind::Choice(&["consume", "sqlite", "sqlserver", "odbc"]),
+        Default::Nothing,
+        "Where records will go; without it init asks.",
+    )
+    .commands(&[Command::Init])
+    .flagged("for"),
+    field("force", Kind::Switch, Default::Is("false"), "Write over a file that is there.").commands(&[Command::Init]),
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
         .commands(&[Command::MessagesPrune]),

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::core::finding::Finding;
+
 /// What a database is and gives.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trial {
@@ -13,14 +15,5 @@ pub struct Trial {
     pub connect_us: u64,
     /// Microseconds for the shortest statement.
     pub round_trip_us: Option<u64>,
-    pub steps: Vec<Step>,
-}
-
-/// One thing that was tried.
-#[derive(Clone, Debug, Serialize)]
-pub struct Step {
-    /// What was tried, or what was found.
-    pub what: String,
-    /// Why it failed and what to do.
-    pub fault: Option<String>,
+    pub steps: Vec<Finding>,
 }

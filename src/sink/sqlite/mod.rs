@@ -21,6 +21,7 @@ mod open;
 mod query;
 mod report;
 mod transaction;
+mod trial;
 mod writer;
 
 use std::path::PathBuf;
@@ -32,8 +33,10 @@ use crate::port::{Clock, Sink, SinkError, SinkTraits, Writer};
 
 #[cfg(test)]
 pub(crate) use error::class_of_code;
+pub use open::script;
 pub use query::SqliteMessages;
 pub use report::{ReportRow, SqliteReport};
+pub use trial::trial;
 
 /// Where and how to write.
 #[derive(Clone)]

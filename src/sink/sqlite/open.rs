@@ -10,9 +10,10 @@ use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
 use crate::sink::dialect::{ERROR, FILLED, SQLITE, create_messages};
 use crate::sink::position::{self, PositionSql};
+use crate::sink::script::{self, Messages, Statement};
 
 /// The message table's columns, in the order of [`Statements::insert`]'s parameters.
-fn inserted() -> impl Iterator<Item = &'static str> {
+pub(super) fn inserted() -> impl Iterator<Item = &'static str> {
     FILLED.into_iter().chain([ERROR])
 }
 
@@ -57,7 +58,7 @@ impl Database {
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         if !has_messages {
-            let (table, index) = (SQLITE.quoted(&options.table), format!("{}_topic_partition_offset", options.table));
+            let (table, index) = (SQLITE.quoted(&options.table), index_of(&options.table));
             let create = create_messages(&SQLITE, &table, &index).join(";");
             transaction.execute_batch(&create).map_err(failed)?;
         }
@@ -86,7 +87,7 @@ impl Database {
     }
 }
 
-fn connect(path: &Path, may_create: bool) -> Result<Connection, SinkError> {
+pub(super) fn connect(path: &Path, may_create: bool) -> Result<Connection, SinkError> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     flags.set(OpenFlags::SQLITE_OPEN_CREATE, may_create);
     let connection =
@@ -136,21 +137,40 @@ fn configure(connection: &Connection, options: &SqliteOptions) -> rusqlite::Resu
     Ok(())
 }
 
-fn insert_sql(table: &str) -> String {
+pub(super) fn insert_sql(table: &str) -> String {
     let columns = SQLITE.list(inserted());
     let values = vec!["?"; inserted().count()].join(", ");
     format!("INSERT INTO {} ({columns}) VALUES ({values}) ON CONFLICT(id) DO NOTHING", SQLITE.quoted(table))
 }
 
+/// The statements for a table, for people.
+pub fn script(table: &str) -> Vec<Statement> {
+    let (quoted, index) = (SQLITE.quoted(table), index_of(table));
+    let insert = insert_sql(table);
+    let messages = Messages {
+        dialect: &SQLITE,
+        table: &quoted,
+        index: &index,
+        insert: &insert,
+        insert_failed: None,
+        existing: None,
+    };
+    script::script(&messages, &PositionSql::new(&SQLITE))
+}
+
+fn index_of(table: &str) -> String {
+    format!("{table}_topic_partition_offset")
+}
+
 /// A column as `PRAGMA table_info` tells it.
-struct Column {
+pub(super) struct Column {
     name: String,
     /// NOT NULL without a default: an insert that does not name it fails.
     required: bool,
 }
 
 /// The columns of a table; none when there is no such table.
-fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
     let mut statement =
         connection.prepare(r#"SELECT name, "notnull" AND dflt_value IS NULL AND pk = 0 FROM pragma_table_info(?)"#)?;
     let columns = statement.query_map([table], |row| Ok(Column { name: row.get(0)?, required: row.get(1)? }))?;
@@ -158,7 +178,7 @@ fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Column>
 }
 
 /// All that is wrong with a table's columns, in one error.
-fn check_columns(
+pub(super) fn check_columns(
     connection: &Connection,
     options: &SqliteOptions,
     table: &str,

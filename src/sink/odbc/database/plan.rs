@@ -41,6 +41,7 @@ use crate::sink::dialect::{Dialect, ERROR, FILLED, MYSQL, POSTGRES, SQL_SERVER, 
 use crate::sink::odbc::connection_string::value_of;
 use crate::sink::odbc::sqlstate::System;
 use crate::sink::position::{self, PositionSql};
+use crate::sink::script::{Messages, Statement, script};
 
 /// PostgreSQL's way of leaving a single row as it is that is there already.
 const LEAVE_EXISTING: &str = " ON CONFLICT (\"id\") DO NOTHING";
@@ -64,6 +65,8 @@ pub struct Plan {
     pub arrays: bool,
     /// The message table, quoted.
     pub table: String,
+    /// The name of its index.
+    pub index: String,
     /// The position table, quoted, in the same schema.
     pub position_table: String,
     /// One row, or an array of them.
@@ -82,6 +85,7 @@ impl Plan {
     pub fn new(system: System, table: &str, driver: &str) -> Self {
         let spelling = spelling(system);
         let arrays = system == System::MySql || system == System::SqlServer && is_microsofts(driver);
+        let index = format!("{}_topic_partition_offset", table.rsplit('.').next().unwrap_or(table));
         let mut parts: Vec<String> = table.split('.').map(|part| spelling.quoted(part)).collect();
         let table = parts.join(".");
         parts.pop();
@@ -120,6 +124,7 @@ impl Plan {
             positions: PositionSql::of(&spelling, &position_table),
             spelling,
             table,
+            index,
             position_table,
         }
     }
@@ -150,6 +155,20 @@ impl Plan {
         let values = FILLED.map(|name| if name == "message_value" { &*value } else { "?" }).join(", ");
         let (table, columns) = (&self.table, self.spelling.list(FILLED));
         Cow::Owned(format!("INSERT INTO {table} ({columns}) VALUES ({values}){LEAVE_EXISTING}"))
+    }
+
+    /// All statements, for people.
+    pub fn script(&self) -> Vec<Statement> {
+        let messages = Messages {
+            dialect: &self.spelling,
+            table: &self.table,
+            index: &self.index,
+            insert: self.unnest.as_ref().unwrap_or(&self.insert),
+            insert_failed: Some(&self.insert_failed),
+            // The databases whose insertion leaves out by itself what is there say so in the statement.
+            existing: (self.system != System::Postgres).then_some(self.existing.as_str()),
+        };
+        script(&messages, &self.positions)
     }
 
     /// A statement that answers no row and has all columns of a table.

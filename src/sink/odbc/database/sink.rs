@@ -19,6 +19,7 @@ use crate::sink::odbc::connection_string::{resolved, value_of};
 use crate::sink::odbc::drivers::{Driver, installed};
 use crate::sink::odbc::sqlstate::System;
 use crate::sink::odbc::trial::Trial;
+use crate::sink::script::Statement;
 use crate::sink::sqlite::DEFAULT_TABLE;
 
 /// Where and how to write. Not `Debug`: the connection string holds a password.
@@ -143,6 +144,20 @@ impl OdbcSink {
         let connect_us = begun.elapsed().as_micros() as u64;
         let tables = Tables { link: &mut pooled, plan: &plan, options: &self.shared.options };
         Ok(Trial::run(tables, connect_us))
+    }
+
+    /// The statements that this sink executes, for people. Connects to ask which database it is, where the options do
+    /// not say; nothing is executed there.
+    ///
+    /// # Errors
+    /// When no connection can be had.
+    pub fn script(&self) -> Result<(System, Vec<Statement>), Unusable> {
+        if let Some(system) = self.shared.options.system {
+            let plan = Plan::new(system, &self.shared.options.table, self.shared.pool.driver());
+            return Ok((system, plan.script()));
+        }
+        let (_pooled, plan) = self.shared.connect(None)?;
+        Ok((plan.system, plan.script()))
     }
 
     /// What all writers share, for one who is no writer.

@@ -28,8 +28,7 @@ impl Tables<'_> {
     /// Makes what is absent where `may_create` says so, and checks that all fits.
     pub fn ensure(&mut self, may_create: bool) -> Result<(), SinkError> {
         let plan = Arc::clone(self.plan);
-        let bare = self.options.table.rsplit('.').next().unwrap_or(&self.options.table);
-        let create = create_messages(&plan.spelling, &plan.table, &format!("{bare}_topic_partition_offset"));
+        let create = create_messages(&plan.spelling, &plan.table, &plan.index);
         let found = self.make(&plan.table, create.to_vec(), may_create)?;
         self.check_columns(&plan.table, &found, MESSAGES)?;
         if self.options.exactly_once {

@@ -11,10 +11,11 @@ use super::plan::Plan;
 use super::session::Session;
 use super::sink::is_driver_missing;
 use super::tables::{MESSAGES, Needs, POSITIONS, Tables};
+use crate::core::finding::Finding;
 use crate::door;
 use crate::sink::odbc::connection_string::attribute;
 use crate::sink::odbc::sqlstate::System;
-use crate::sink::odbc::trial::{Step, Trial};
+use crate::sink::odbc::trial::Trial;
 
 /// Of so many round trips the middle one is told.
 const ROUND_TRIPS: usize = 5;
@@ -62,12 +63,12 @@ impl Trial {
 
 struct Trier<'a> {
     tables: Tables<'a>,
-    steps: Vec<Step>,
+    steps: Vec<Finding>,
 }
 
 impl Trier<'_> {
     fn note(&mut self, what: String, result: Result<(), String>) {
-        self.steps.push(Step { what, fault: result.err() });
+        self.steps.push(Finding { what, fault: result.err() });
     }
 
     /// Does `body` in a transaction that is rolled back, and notes what came of it.

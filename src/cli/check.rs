@@ -1,0 +1,102 @@
+//! `konekt check`: brokers, topics, group, database and table are tried before a run. Nothing is written.
+//!
+//! `--json` prints one object: `ok`, and for `kafka` and `database` a list of `what` and `fault` (null when all is well).
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::exit::{self, Exit, Failure};
+use super::page::Page;
+use crate::config::{Resolved, Settings, SinkSettings};
+use crate::core::finding::Finding;
+use crate::door::SystemClock;
+use crate::engine::Delivery;
+use crate::ops::preflight::{self, Needs};
+use crate::sink::sqlite::{self, SqliteOptions};
+
+#[derive(Serialize)]
+struct Found {
+    ok: bool,
+    kafka: Vec<Finding>,
+    database: Vec<Finding>,
+}
+
+/// Looks, and tells.
+pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
+    // Asked before anything else, since it takes the shortest time to mend.
+    let (database, database_exit) = database(settings);
+    let (kafka, kafka_exit) = kafka(settings);
+    let faults = database.iter().chain(&kafka).filter(|finding| finding.fault.is_some()).count();
+    let found = Found { ok: faults == 0, kafka, database };
+    match resolved.switch("json") {
+        true => {
+            let json = serde_json::to_string(&found).map_err(|error| Failure::new(Exit::Failed, error))?;
+            exit::put(&format!("{json}\n"))?;
+        }
+        false => exit::put(&page(&found))?,
+    }
+    match faults {
+        0 => Ok(()),
+        _ => {
+            let exit = if kafka_exit == Exit::Unavailable { kafka_exit } else { database_exit };
+            let exit = if exit == Exit::Done { Exit::Usage } else { exit };
+            let count = if faults == 1 { "one thing is" } else { "some things are" };
+            Err(Failure::new(exit, format!("{count} not as a run needs it; see the lines with ✗")))
+        }
+    }
+}
+
+/// What is found, and the exit code that a fault would have.
+fn kafka(settings: &Settings) -> (Vec<Finding>, Exit) {
+    let consumer = &settings.consumer;
+    let cluster = match consumer.cluster() {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            let exit = if error.is_unavailable() { Exit::Unavailable } else { Exit::Usage };
+            return (vec![preflight::unreachable(&consumer.bootstrap_servers, &error)], exit);
+        }
+    };
+    let needs = Needs {
+        topics: &consumer.topics,
+        group_id: &consumer.group_id,
+        isolation: consumer.isolation_level,
+        dead_letter_topic: consumer.dead_letter_topic.as_deref(),
+    };
+    (preflight::kafka(&cluster, &needs), Exit::Usage)
+}
+
+fn database(settings: &Settings) -> (Vec<Finding>, Exit) {
+    let consumer = &settings.consumer;
+    match &settings.sink {
+        SinkSettings::Sqlite { path, table } => {
+            let mut options = SqliteOptions::new(path, consumer.group_id.as_str(), Arc::new(SystemClock::start()));
+            options.table.clone_from(table);
+            options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
+            (sqlite::trial(&options), Exit::Usage)
+        }
+        SinkSettings::Odbc(odbc) => match super::odbc::trial(odbc, consumer) {
+            Ok(trial) => {
+                let server = trial.server.as_deref().unwrap_or("the server does not say what it is");
+                let login = Finding::good(format!("{server}; logged in within {} ms", trial.connect_us.div_ceil(1000)));
+                (std::iter::once(login).chain(trial.steps).collect(), Exit::Usage)
+            }
+            Err(failure) => (vec![Finding::bad("log in", failure.message)], failure.exit),
+        },
+        _ => (Vec::new(), Exit::Done),
+    }
+}
+
+fn page(found: &Found) -> String {
+    let mut page = Page::default();
+    page.line("settings", "✓ all can be read and fit together");
+    found.kafka.iter().for_each(|finding| page.finding("Kafka", finding));
+    found.database.iter().for_each(|finding| page.finding("database", finding));
+    if found.database.is_empty() {
+        page.line("database", "· none is named: --db, --connection-string or --server");
+    }
+    if found.ok {
+        page.line("", "all is well; nothing was written");
+    }
+    page.finish()
+}
