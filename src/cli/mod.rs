@@ -7,10 +7,12 @@ mod admin;
 mod allocator;
 mod broker;
 mod check_drivers;
+mod data;
 mod demo;
 mod dlq;
 mod errors;
 pub mod exit;
+mod load;
 mod logging;
 mod messages;
 mod odbc;
@@ -76,7 +78,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         return show(&resolved);
     }
     // These are for a person who watches a progress bar or waits for an answer.
-    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce) || parsed.command.is_admin();
+    let is_brief =
+        matches!(parsed.command, Command::Demo | Command::Produce | Command::Load) || parsed.command.is_admin();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm));
@@ -86,6 +89,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::CheckDrivers => check_drivers::run(&resolved, settings),
         Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
+        Command::Load => load::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
         command @ (Command::PositionsShow
@@ -95,6 +99,11 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         command @ (Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay) => {
             dlq::run(command, &resolved, settings)
         }
+        command @ (Command::DataGenerate
+        | Command::DataInspect
+        | Command::DataSample
+        | Command::DataSplit
+        | Command::DataValidate) => data::run(command, &resolved),
         Command::MessagesStats => messages::stats(&resolved, settings),
         Command::MessagesShow => messages::show(&resolved, settings),
         Command::MessagesPrune => messages::prune(&resolved, settings),

@@ -99,7 +99,8 @@ pub fn failure(error: ConsumerError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
+/// The sink of the settings. `on_closed` is called when whoever reads stdout is gone.
+pub fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> Result<Arc<dyn Sink>, Failure> {
     let consumer = &settings.consumer;
     match &settings.sink {
         SinkSettings::Print { json } => {

@@ -1,9 +1,11 @@
 //! What is built of several adapters: tools that stand beside the engine.
 
+pub mod data;
 pub mod demo;
 pub mod dlq;
 pub mod drivers;
 pub mod lag;
+pub mod load;
 pub mod messages;
 pub mod orders;
 pub mod positions;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`sqlite`] | rows and position in one transaction of a SQLite file | exactly once |
 //! | [`odbc`] | the same in SQL Server, PostgreSQL, MySQL, MariaDB or any database with an ODBC driver | exactly once |
+//! | [`kafka`] | a topic | at least once |
 //! | [`print`](mod@print) | text or JSON lines on an output | at least once |
 //! | [`exec`] | a shell command per batch, JSON lines on its standard input | at least once |
 //! | [`handler`] | a closure of the library's user | at least once |
@@ -19,6 +20,7 @@ pub mod dialect;
 pub mod exec;
 pub mod handler;
 pub mod json;
+pub mod kafka;
 pub mod null;
 pub mod odbc;
 pub mod position;

@@ -1,3 +1,4 @@
 //! Where records come from: the adapters of [`port::Source`](crate::port::Source).
 
+pub mod files;
 pub mod native;

@@ -8,6 +8,7 @@ mod contract;
 mod faults;
 mod harness;
 mod live;
+mod load;
 mod messages;
 mod refusals;
 mod subject;

@@ -5,11 +5,13 @@
 //! (`table.rs`). Names are those of the original Python system where it had the setting.
 
 mod admin;
+mod data;
 mod delivery;
 mod drivers;
 mod failure;
 mod group;
 mod kafka;
+mod load;
 mod odbc;
 mod operate;
 mod produce;
@@ -62,6 +64,8 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         produce::FIELDS,
         admin::FIELDS,
         drivers::FIELDS,
+        data::FIELDS,
+        load::FIELDS,
     ]
     .into_iter()
     .flatten()
@@ -89,9 +93,9 @@ impl Field {
     }
 
     /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it;
-    /// a command that looks at any database needs one of several.
+    /// a command that works with any database needs one of several.
     pub fn is_required_by(&self, command: Command) -> bool {
-        let one_of_several = self.section == Section::Sink && MESSAGES.contains(&command);
+        let one_of_several = self.section == Section::Sink && ANY_DATABASE.contains(&command);
         self.default == Default::Required && self.belongs_to(command) && command != Command::Config && !one_of_several
     }
 
@@ -208,6 +212,9 @@ impl Section {
 /// Commands that move records.
 const MOVING: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::Config];
 
+/// The same, and the one that moves documents out of files.
+const MOVING_OR_LOADING: &[Command] = &joined::<{ MOVING.len() + 1 }>(&[MOVING, &[Command::Load]]);
+
 /// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
     let (mut all, mut at, mut list) = ([Command::Config; N], 0, 0);
@@ -225,7 +232,10 @@ const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
 
 /// Commands that look at a database.
 const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
-const TO_SQLITE: &[Command] = &joined::<{ MESSAGES.len() + 2 }>(&[&[Command::Sqlite], MESSAGES, &[Command::Config]]);
+/// Commands that work with whatever database is named.
+const ANY_DATABASE: &[Command] = &joined::<{ MESSAGES.len() + 1 }>(&[MESSAGES, &[Command::Load]]);
+const TO_SQLITE: &[Command] =
+    &joined::<{ ANY_DATABASE.len() + 2 }>(&[&[Command::Sqlite], ANY_DATABASE, &[Command::Config]]);
 const TO_SQL: &[Command] =
     &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
 const POSITIONS: &[Command] =
@@ -245,8 +255,12 @@ const ADMIN: &[Command] = &[
     Command::AdminGroupReset,
 ];
 /// Commands that speak to brokers.
-const ON_KAFKA: &[Command] =
-    &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
+const ON_KAFKA: &[Command] = &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 2 }>(&[
+    MOVING,
+    OPERATING,
+    ADMIN,
+    &[Command::Produce, Command::Load],
+]);
 const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + 3 }>(&[
     ON_KAFKA,
     MESSAGES,

@@ -2,12 +2,15 @@
 
 use super::*;
 
-const TO_SQL_SERVER: &[Command] =
-    &joined::<{ MESSAGES.len() + 3 }>(&[&[Command::SqlServer, Command::CheckDrivers], MESSAGES, &[Command::Config]]);
+const TO_SQL_SERVER: &[Command] = &joined::<{ ANY_DATABASE.len() + 3 }>(&[
+    &[Command::SqlServer, Command::CheckDrivers],
+    ANY_DATABASE,
+    &[Command::Config],
+]);
 const TO_ODBC: &[Command] = &joined::<{ TO_SQL_SERVER.len() + 1 }>(&[TO_SQL_SERVER, &[Command::Odbc]]);
 /// Without SQL Server's own commands, which know their dialect.
 const TO_ANY_DIALECT: &[Command] =
-    &joined::<{ MESSAGES.len() + 3 }>(&[&[Command::Odbc, Command::CheckDrivers], MESSAGES, &[Command::Config]]);
+    &joined::<{ ANY_DATABASE.len() + 3 }>(&[&[Command::Odbc, Command::CheckDrivers], ANY_DATABASE, &[Command::Config]]);
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::Sink, name, kind, default, doc).commands(TO_ODBC)

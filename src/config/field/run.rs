@@ -10,9 +10,10 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc];
 
 /// Commands that can answer in JSON.
-const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 4 }>(&[
+const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 6 }>(&[
     ADMIN,
     &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
+    &[Command::DataInspect, Command::DataValidate],
 ]);
 
 pub(super) const FIELDS: &[Field] = &[
@@ -77,6 +78,9 @@ pub(super) const FIELDS: &[Field] = &[
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
         .commands(&[Command::MessagesPrune]),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.")
-        .commands(&[Command::MessagesPrune, Command::DlqReplay]),
+    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.").commands(&[
+        Command::MessagesPrune,
+        Command::DlqReplay,
+        Command::Load,
+    ]),
 ];
