@@ -159,6 +159,7 @@ fn argument(field: &'static Field, command: Command) -> Arg {
         .action(if field.kind.separator().is_some() { ArgAction::Append } else { ArgAction::Set })
         .help(help(field, command));
     match field.kind {
+        Kind::Paths => argument.required(true).num_args(1..),
         _ if field.positional => argument.required(field.default == Default::Required),
         Kind::Switch => {
             argument.num_args(0..=1).default_missing_value("true").require_equals(true).hide_possible_values(true)

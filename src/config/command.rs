@@ -23,6 +23,7 @@ pub enum Command {
     BenchEndToEnd,
     Broker,
     Produce,
+    Load,
     AdminCluster,
     AdminTopics,
     AdminGroups,
@@ -40,6 +41,11 @@ pub enum Command {
     MessagesStats,
     MessagesShow,
     MessagesPrune,
+    DataGenerate,
+    DataInspect,
+    DataSample,
+    DataSplit,
+    DataValidate,
     Completions,
 }
 
@@ -78,6 +84,7 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::BenchEndToEnd, "bench end-to-end", "Measure the whole way, from Kafka into a sink"),
     entry(Command::Broker, "broker", "Run the embedded broker, in memory, until Ctrl-C"),
     entry(Command::Produce, "produce", "Write lines of stdin to a topic: text, or records as JSON"),
+    entry(Command::Load, "load", "Load files of JSON documents into a database or a topic"),
     entry(Command::AdminCluster, "admin cluster", "Show the brokers and what they lead"),
     entry(Command::AdminTopics, "admin topics", "Show topics; with --topics also their partitions"),
     entry(Command::AdminGroups, "admin groups", "Show groups; with --group also their members"),
@@ -98,6 +105,11 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::MessagesStats, "messages stats", "Count a database's rows by partition and status"),
     entry(Command::MessagesShow, "messages show", "Show one record of a database, whole"),
     entry(Command::MessagesPrune, "messages prune", "Remove a database's old rows in small transactions"),
+    entry(Command::DataGenerate, "data generate", "Make a data set of a seed: orders, users or wiki pages"),
+    entry(Command::DataInspect, "data inspect", "Show the fields of a data set: types, nulls, sizes, different values"),
+    entry(Command::DataSample, "data sample", "Draw documents of a data set, each as likely as any other"),
+    entry(Command::DataSplit, "data split", "Write a data set as several smaller files"),
+    entry(Command::DataValidate, "data validate", "Find what is no JSON document in a data set"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
 ];
@@ -127,6 +139,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("admin group", "Move a group's offsets"),
     ("positions", "Look at and change the positions that a database keeps"),
     ("dlq", "Look at dead letters and try them again"),
+    ("data", "Make data sets, look at them, take them apart"),
     ("messages", "Look at the rows of a database, remove old ones"),
 ];
 

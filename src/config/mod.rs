@@ -331,6 +331,7 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
+            Command::Load => self.loaded(),
             Command::MongoDb => SinkSettings::MongoDb(self.mongodb()),
             Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune | Command::Plan => {
                 self.any_database()
@@ -367,6 +368,21 @@ impl Reader<'_> {
             collection: self.optional_text("mongodb_collection"),
             upsert: self.text("mongodb_mode") == "upsert",
             timeout: self.number("mongodb_timeout"),
+        }
+    }
+
+    /// The database that files are loaded into; a topic is none.
+    fn loaded(&mut self) -> SinkSettings {
+        match self.text("load_to").as_str() {
+            "sqlite" => {
+                let path = self.text("sqlite_db");
+                if path.is_empty() {
+                    self.faults.push(Fault::of("sqlite_db", "is missing: --to sqlite needs --db".to_owned()));
+                }
+                SinkSettings::Sqlite { path: path.into(), table: self.text("table") }
+            }
+            "odbc" => SinkSettings::Odbc(self.odbc()),
+            _ => SinkSettings::None,
         }
     }
 

@@ -49,6 +49,7 @@ fn every_command_resolves_with_what_it_needs() {
         Kind::Target => "latest",
         Kind::Integer { .. } => "1",
         Kind::Age => "1d",
+        Kind::Choice(words) => words[words.len() - 1],
         _ => "orders",
     };
     let required = fields().filter(|field| field.default == Default::Required && field.name != "sqlite_db");

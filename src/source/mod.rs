@@ -6,6 +6,7 @@ pub mod client;
 pub mod confluent;
 #[cfg(any(feature = "confluent", feature = "kafka-crate"))]
 mod copied;
+pub mod files;
 #[cfg(feature = "kafka-crate")]
 pub mod kafka_crate;
 pub mod native;

@@ -10,10 +10,10 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb];
 
 /// Commands that can answer in JSON.
-const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 6 }>(&[
+const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 8 }>(&[
     ADMIN,
     &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
-    &[Command::Check, Command::Plan],
+    &[Command::Check, Command::Plan, Command::DataInspect, Command::DataValidate],
 ]);
 
 pub(super) const FIELDS: &[Field] = &[
@@ -110,6 +110,9 @@ pub(super) const FIELDS: &[Field] = &[
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
         .commands(&[Command::MessagesPrune]),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.")
-        .commands(&[Command::MessagesPrune, Command::DlqReplay]),
+    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.").commands(&[
+        Command::MessagesPrune,
+        Command::DlqReplay,
+        Command::Load,
+    ]),
 ];
