@@ -14,6 +14,8 @@ pub mod exit;
 mod logging;
 mod messages;
 mod mongo;
+mod mongo_health;
+mod mongo_source;
 mod odbc;
 mod parser;
 mod positions;
@@ -88,6 +90,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
+        Command::MongoHealth => mongo_health::run(&resolved),
+        Command::MongoSource => mongo_source::run(&resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
         command @ (Command::PositionsShow
         | Command::PositionsRewind

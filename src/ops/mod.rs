@@ -5,7 +5,12 @@ pub mod dlq;
 pub mod drivers;
 pub mod lag;
 pub mod messages;
+#[cfg(feature = "mongodb")]
+pub mod mongo_health;
+#[cfg(feature = "mongodb")]
+pub mod mongo_source;
 pub mod orders;
 pub mod positions;
 pub mod produce;
+mod read_topic;
 pub mod reset;

@@ -195,6 +195,11 @@ impl Running {
         self.child.wait().expect("the run is our child");
     }
 
+    /// What it wrote to stdout so far.
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// What it said on stderr so far.
     pub fn stderr(&self) -> String {
         read(&self.stderr)

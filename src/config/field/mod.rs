@@ -10,6 +10,7 @@ mod drivers;
 mod failure;
 mod group;
 mod kafka;
+mod mongo_source;
 mod mongodb;
 mod odbc;
 mod operate;
@@ -59,6 +60,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         sink::FIELDS,
         odbc::FIELDS,
         mongodb::FIELDS,
+        mongo_source::FIELDS,
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
@@ -251,12 +253,16 @@ const ADMIN: &[Command] = &[
     Command::AdminGroupReset,
 ];
 /// Commands that speak to brokers.
-const ON_KAFKA: &[Command] =
-    &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + 3 }>(&[
+const ON_KAFKA: &[Command] = &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 2 }>(&[
+    MOVING,
+    OPERATING,
+    ADMIN,
+    &[Command::Produce, Command::MongoSource],
+]);
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + 4 }>(&[
     ON_KAFKA,
     MESSAGES,
-    &[Command::Demo, Command::Broker, Command::CheckDrivers],
+    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::MongoHealth],
 ]);
 
 const DAY_MS: u64 = 24 * 3_600_000;

@@ -42,6 +42,7 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("none"),
         "How batches are compressed.",
     )
+    .commands(&[Command::Produce, Command::MongoSource])
     .short('z'),
     field("linger_ms", milliseconds(0, 600_000), Default::Is("5"), "How long a batch waits for more records."),
     field(

@@ -10,9 +10,9 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb];
 
 /// Commands that can answer in JSON.
-const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 4 }>(&[
+const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 5 }>(&[
     ADMIN,
-    &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
+    &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow, Command::MongoHealth],
 ]);
 
 pub(super) const FIELDS: &[Field] = &[
@@ -22,7 +22,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("30000"),
         "Time between lines of statistics on stderr.",
     )
-    .variables(&["KAFKA_STATS_INTERVAL_MS"]),
+    .variables(&["KAFKA_STATS_INTERVAL_MS"])
+    .commands(&joined::<{ MOVING.len() + 1 }>(&[MOVING, &[Command::MongoSource]])),
     field(
         "stats_json",
         Kind::Output,
