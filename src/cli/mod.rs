@@ -20,6 +20,8 @@ mod load;
 mod logging;
 mod messages;
 mod mongo;
+mod mongo_health;
+mod mongo_source;
 mod odbc;
 mod page;
 mod parser;
@@ -106,6 +108,8 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::Demo => demo::run(&resolved, settings),
         Command::Load => load::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
+        Command::MongoHealth => mongo_health::run(&resolved),
+        Command::MongoSource => mongo_source::run(&resolved, settings),
         command if command.is_bench() => bench::run(command, &resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
         command @ (Command::PositionsShow

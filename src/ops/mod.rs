@@ -9,8 +9,13 @@ pub mod http;
 pub mod lag;
 pub mod load;
 pub mod messages;
+#[cfg(feature = "mongodb")]
+pub mod mongo_health;
+#[cfg(feature = "mongodb")]
+pub mod mongo_source;
 pub mod orders;
 pub mod positions;
 pub mod preflight;
 pub mod produce;
+mod read_topic;
 pub mod reset;

@@ -13,6 +13,7 @@ mod failure;
 mod group;
 mod kafka;
 mod load;
+mod mongo_source;
 mod mongodb;
 mod odbc;
 mod operate;
@@ -62,6 +63,7 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         sink::FIELDS,
         odbc::FIELDS,
         mongodb::FIELDS,
+        mongo_source::FIELDS,
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
@@ -278,11 +280,11 @@ const ADMIN: &[Command] = &[
     Command::AdminGroupReset,
 ];
 /// Commands that speak to brokers.
-const ON_KAFKA: &[Command] = &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 2 }>(&[
+const ON_KAFKA: &[Command] = &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 3 }>(&[
     MOVING,
     OPERATING,
     ADMIN,
-    &[Command::Produce, Command::Load],
+    &[Command::Produce, Command::Load, Command::MongoSource],
 ]);
 /// Commands that measure.
 const BENCH: &[Command] = &[Command::BenchDecode, Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd];
@@ -292,11 +294,11 @@ const BENCH_ON_KAFKA: &[Command] = &[Command::BenchConsume, Command::BenchEndToE
 const BENCH_ON_SINK: &[Command] = &[Command::BenchSink, Command::BenchEndToEnd];
 /// Commands that know how brokers are reached.
 const TO_BROKERS: &[Command] = &joined::<{ ON_KAFKA.len() + BENCH_ON_KAFKA.len() }>(&[ON_KAFKA, BENCH_ON_KAFKA]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 4 }>(&[
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 5 }>(&[
     ON_KAFKA,
     MESSAGES,
     BENCH,
-    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::Plan],
+    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::Plan, Command::MongoHealth],
 ]);
 
 const DAY_MS: u64 = 24 * 3_600_000;

@@ -10,10 +10,10 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb];
 
 /// Commands that can answer in JSON.
-const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 8 }>(&[
+const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 9 }>(&[
     ADMIN,
     &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
-    &[Command::Check, Command::Plan, Command::DataInspect, Command::DataValidate],
+    &[Command::Check, Command::Plan, Command::DataInspect, Command::DataValidate, Command::MongoHealth],
 ]);
 
 pub(super) const FIELDS: &[Field] = &[
@@ -23,7 +23,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("30000"),
         "Time between lines of statistics on stderr.",
     )
-    .variables(&["KAFKA_STATS_INTERVAL_MS"]),
+    .variables(&["KAFKA_STATS_INTERVAL_MS"])
+    .commands(&joined::<{ MOVING.len() + 1 }>(&[MOVING, &[Command::MongoSource]])),
     field(
         "stats_json",
         Kind::Output,
