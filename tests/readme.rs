@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use konekt::cli::exit::CODES;
 use konekt::config::settings_table_markdown;
+use konekt::source::client::abilities_markdown;
 
 fn readme() -> (PathBuf, String) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -32,6 +33,7 @@ fn expect_block(name: &str, expected: &str) {
 fn the_tables_are_the_programs() {
     // One test: two that write the same file would meet.
     expect_block("settings", &settings_table_markdown());
+    expect_block("clients", &abilities_markdown());
     let codes: String = CODES.iter().map(|(exit, meaning)| format!("| {} | {meaning} |\n", *exit as u8)).collect();
     expect_block("exit-codes", &format!("| exit code | meaning |\n|---|---|\n{codes}"));
 }

@@ -116,7 +116,7 @@ pub const ABILITIES: &[Row] = &[
     row(
         Ability::Groups,
         "a group's members share the partitions",
-        [Yes, No("each process reads all partitions: run one, or name its partitions"), Yes],
+        [Yes, No("each process reads all partitions: run one"), Yes],
     ),
     row(Ability::NewGroups, "group_protocol = consumer (KIP-848)", [Yes, No("no groups"), Yes]),
     row(

@@ -20,6 +20,8 @@ use crate::source::copied::{Charge, Copying, Foreign};
 
 /// The most records of a chunk.
 const CHUNK_RECORDS_MAX: usize = 10_000;
+/// How long librdkafka may take to seek, which it does by itself; without a limit it would not say whether it did.
+const SEEK_WITHIN: Duration = Duration::from_millis(500);
 /// How long to wait for the ends of a log.
 const WATERMARKS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -83,7 +85,8 @@ impl Lane {
         self.run = None;
     }
 
-    /// Hands on one chunk of what is there; says whether there was no memory for it.
+    /// Hands on one chunk of what is there; says whether to look again soon, as librdkafka does not seek yet or there was
+    /// no memory.
     pub fn read(
         &mut self,
         partition: &TopicPartition,
@@ -92,8 +95,11 @@ impl Lane {
         chunk_bytes: usize,
         events: &mut Vec<SourceEvent>,
     ) -> bool {
-        if !self.seek(partition, consumer) || !self.credit.is_available() {
+        if self.run.is_none() || !self.credit.is_available() {
             return false;
+        }
+        if !self.seek(partition, consumer) {
+            return true;
         }
         // What librdkafka has said before the queue is found empty is about what came out of it.
         let ends = consumer.context().ends(partition);
@@ -136,7 +142,7 @@ impl Lane {
         if !run.sought {
             let to = Offset::Offset(run.next);
             let told = consumer
-                .seek(&partition.topic, partition.partition, to, Duration::ZERO)
+                .seek(&partition.topic, partition.partition, to, SEEK_WITHIN)
                 .and_then(|()| consumer.resume(&list([(partition, Offset::Invalid)].into_iter())));
             run.sought = told.is_ok();
             if let Err(error) = told {

@@ -36,8 +36,10 @@ use crate::kafka::consumer::{Positions, Repeats};
 use crate::kafka::credit::Wake;
 use crate::port::{Assignment, MemoryBudget, Source, SourceError, SourceEvent, Waker};
 
-/// How long a poll waits at most while the memory is full, since nobody says when it is not.
-const WAIT_FOR_MEMORY: Duration = Duration::from_millis(20);
+/// How long a poll waits at most for what nobody says: that there is memory again, that librdkafka seeks.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How many of its errors are looked at when no broker was found.
+const ERRORS_MAX: usize = 20;
 /// Between two tries to find out where assigned partitions stand.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -117,7 +119,7 @@ impl ConfluentSource {
         })
     }
 
-    /// Works off all that there is without waiting; says whether the memory was full.
+    /// Works off all that there is without waiting; says whether to look again soon.
     fn turn(&mut self, events: &mut Vec<SourceEvent>) -> bool {
         let Some(consumer) = self.consumer.clone() else { return false };
         events.append(&mut self.late);
@@ -126,11 +128,11 @@ impl ConfluentSource {
         if std::mem::take(&mut self.survey) {
             self.answer_survey(&consumer, events);
         }
-        let mut is_full = false;
+        let mut soon = false;
         for (partition, lane) in &mut self.lanes {
-            is_full |= lane.read(partition, &consumer, &self.memory, self.chunk_bytes, events);
+            soon |= lane.read(partition, &consumer, &self.memory, self.chunk_bytes, events);
         }
-        is_full
+        soon
     }
 
     /// Serves the main queue until it is empty.
@@ -277,11 +279,11 @@ impl ConfluentSource {
 
 impl Source for ConfluentSource {
     fn poll(&mut self, wait: Duration, events: &mut Vec<SourceEvent>) {
-        let is_full = self.turn(events);
+        let soon = self.turn(events);
         if !events.is_empty() {
             return;
         }
-        let wait = if is_full { wait.min(WAIT_FOR_MEMORY) } else { wait };
+        let wait = if soon { wait.min(LOOK_AGAIN) } else { wait };
         let wait = self.retry_at.map_or(wait, |at| wait.min(at.saturating_duration_since(door::now())));
         if self.woken.recv_timeout(wait).is_ok() {
             self.turn(events);
@@ -394,7 +396,7 @@ fn not_found(consumer: &BaseConsumer<Context>, cause: &KafkaError) -> SourceErro
         return error(format!("a topic is not in the cluster: {cause}; create it, or check its name"));
     }
     // What it said about the brokers tells more than that it has timed out.
-    let _ = consumer.poll(Duration::ZERO);
+    (0..ERRORS_MAX).for_each(|_| drop(consumer.poll(Duration::ZERO)));
     let said = consumer.context().take().into_iter().filter_map(|called| match called {
         Called::Trouble(reason) => Some(reason),
         _ => None,

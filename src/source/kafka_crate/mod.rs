@@ -73,7 +73,13 @@ impl Source for KafkaCrateSource {
     fn poll(&mut self, wait: Duration, events: &mut Vec<SourceEvent>) {
         let Some(reader) = &self.reader else { return };
         // The reader wakes this wait for each of its events.
+        let before = events.len();
         self.native.poll(wait, events);
+        for event in &events[before..] {
+            if let SourceEvent::Revoked(partitions) | SourceEvent::Lost(partitions) = event {
+                reader.stop(partitions);
+            }
+        }
         reader.take_events(events);
     }
 
@@ -132,7 +138,7 @@ fn refuse_foreign_brokers(cluster: &Cluster) -> Result<(), SourceError> {
                 );
                 return Err(SourceError { message, unavailable: true });
             }
-            Err(error) => log::warn!("its versions could not be asked for: {error}"),
+            Err(error) => log::debug!("its versions could not be asked for: {error}"),
         }
     }
     Ok(())
