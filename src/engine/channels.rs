@@ -71,6 +71,8 @@ pub(super) enum Command {
     Stop(Vec<TopicPartition>),
     Commit(Vec<(TopicPartition, i64)>),
     Survey,
+    /// The loop has taken in one more report of lost partitions, in their order.
+    LossTakenIn,
     Release { partitions: Vec<TopicPartition>, positions: Vec<(TopicPartition, i64)> },
     Close { positions: Vec<(TopicPartition, i64)>, deadline: Duration },
 }

@@ -236,7 +236,10 @@ impl EventLoop {
             SourceEvent::Settled => self.handle(Event::Settled),
             SourceEvent::Surveyed(assignments) => self.handle(Event::Surveyed(assignments)),
             SourceEvent::Revoked(partitions) => self.handle(Event::Revoked(partitions)),
-            SourceEvent::Lost(partitions) => self.handle(Event::Lost(partitions)),
+            SourceEvent::Lost(partitions) => {
+                self.handle(Event::Lost(partitions));
+                self.lines.source.tell(Command::LossTakenIn);
+            }
             SourceEvent::Fetched(chunk) => self.fetched(chunk),
             SourceEvent::OutOfRange { run, requested, log_start, log_end, .. } => {
                 self.handle(Event::OutOfRange { run, requested, log_start, log_end });

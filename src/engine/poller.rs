@@ -1,6 +1,6 @@
 //! The poller: the one thread that owns the source. It passes the loop's commands on, and what the source reports back.
 
-use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ pub(super) struct Poller {
     commands: Receiver<Command>,
     reports: Sender<Report>,
     events: Vec<SourceEvent>,
-    /// Partitions that were reported lost and not started since: positions for them were decided before the loop knew,
-    /// and are dropped, lest they be committed over those of another owner when the partition has come back meanwhile.
-    lost: BTreeSet<TopicPartition>,
+    /// Partitions reported lost, as long as the loop has not taken that in: positions for them were decided before it
+    /// knew, and are dropped, lest they be committed over another owner's when the partition has come back meanwhile.
+    lost: VecDeque<Vec<TopicPartition>>,
     pulse: Pulse,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Turn {
 
 impl Poller {
     pub fn new(source: Box<dyn Source>, commands: Receiver<Command>, reports: Sender<Report>) -> Self {
-        Self { source, commands, reports, events: Vec::new(), lost: BTreeSet::new(), pulse: Pulse::default() }
+        Self { source, commands, reports, events: Vec::new(), lost: VecDeque::new(), pulse: Pulse::default() }
     }
 
     /// Shows life with this pulse.
@@ -66,7 +66,7 @@ impl Poller {
         self.source.poll(wait, &mut self.events);
         for event in self.events.drain(..) {
             if let SourceEvent::Lost(partitions) = &event {
-                self.lost.extend(partitions.iter().cloned());
+                self.lost.push_back(partitions.clone());
             }
             if self.reports.send(Report::Source(event)).is_err() {
                 return Turn::Over;
@@ -77,13 +77,11 @@ impl Poller {
 
     fn perform(&mut self, command: Command) {
         match command {
-            Command::Start { partition, run, offset } => {
-                self.lost.remove(&partition);
-                self.source.start(&partition, run, offset);
-            }
+            Command::Start { partition, run, offset } => self.source.start(&partition, run, offset),
             Command::Stop(partitions) => self.source.stop(&partitions),
             Command::Commit(positions) => self.source.commit(self.not_lost(positions)),
             Command::Survey => self.source.survey(),
+            Command::LossTakenIn => drop(self.lost.pop_front()),
             Command::Release { partitions, positions } => {
                 let positions = self.not_lost(positions);
                 self.source.release(partitions, positions);
@@ -93,7 +91,7 @@ impl Poller {
     }
 
     fn not_lost(&self, mut positions: Positions) -> Positions {
-        positions.retain(|(partition, _)| !self.lost.contains(partition));
+        positions.retain(|(partition, _)| !self.lost.iter().any(|lost| lost.contains(partition)));
         positions
     }
 

@@ -13,7 +13,7 @@ mod scenario;
 mod threads;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -27,9 +27,9 @@ use crate::scenario::Scenario;
 /// Seeds that found a defect once.
 ///
 /// - 549, 695: a partition that was lost and came back was given back while a worker held a lane of the first stay
-/// - 597, 669, 942: a position decided before the loop knew that the partition was lost was committed when it came back
+/// - 360, 597, 669, 942: a position decided before the loop knew that the partition was lost was committed when it came back
 /// - 21, 398: a pause that could not be noted with the position was forgotten
-const KEPT: &[u64] = &[21, 398, 549, 597, 669, 695, 942];
+const KEPT: &[u64] = &[21, 360, 398, 549, 597, 669, 695, 942];
 
 /// Seeds of the gate.
 const SEEDS: u64 = 1000;
@@ -98,14 +98,15 @@ fn planted_defects_are_seen() {
         (Bug::CommitBeforeWrite, 2, "1: no position"),
         (Bug::TrackerOfRanges, 40, "1: no position"),
         (Bug::LostRevoke, 10, "3: after a partition is given back"),
-        (Bug::EpochIgnored, 40, "4: exactly once"),
+        (Bug::EpochIgnored, 1000, "4: exactly once"),
         (Bug::BlindRetry, 20, "4: exactly once"),
     ] {
         quiet_about_what_was_planted();
         let violation = |seed| world::run(&Scenario { bug: Some(bug), ..Scenario::drawn(seed) }, false).violation;
-        let seen: BTreeMap<u64, Violation> = (0..seeds_max).filter_map(|seed| Some((seed, violation(seed)?))).collect();
-        let right = seen.iter().find(|(_, violation)| violation.invariant.starts_with(seen_as));
-        assert!(right.is_some(), "{bug:?} in {seeds_max} seeds was seen as {seen:#?}");
+        let is_it = |seed: &u64| violation(*seed).is_some_and(|violation| violation.invariant.starts_with(seen_as));
+        let first = (0..seeds_max).find(is_it);
+        println!("{bug:?}: seed {first:?}");
+        assert!(first.is_some(), "{bug:?} was not seen in {seeds_max} seeds");
     }
 }
 
