@@ -47,7 +47,7 @@ fn check_real(kafka: &RealKafka) {
 }
 
 /// Writes the records to a broker and reads them with each client that can.
-pub fn check(address: &str, version: &str) {
+fn check(address: &str, version: &str) {
     let expected = write(address);
     for client in clients() {
         let name = client.name();
