@@ -64,11 +64,9 @@ fn policy(resolved: &Resolved) -> OnError {
 }
 
 /// Where documents go, and who keeps how far they are.
-fn target(
-    resolved: &Resolved,
-    settings: &Settings,
-    files: &[CountedFile],
-) -> Result<(Arc<dyn Sink>, Box<dyn Positions>), Failure> {
+type Target = (Arc<dyn Sink>, Box<dyn Positions>);
+
+fn target(resolved: &Resolved, settings: &Settings, files: &[CountedFile]) -> Result<Target, Failure> {
     if resolved.switch("dry_run") {
         return Ok((Arc::new(NullSink::default()), Box::new(NoPositions)));
     }

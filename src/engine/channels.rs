@@ -67,14 +67,24 @@ pub(super) enum Control {
 
 /// What the loop wants of the source.
 pub(super) enum Command {
-    Start { partition: TopicPartition, run: u64, offset: i64 },
+    Start {
+        partition: TopicPartition,
+        run: u64,
+        offset: i64,
+    },
     Stop(Vec<TopicPartition>),
     Commit(Vec<(TopicPartition, i64)>),
     Survey,
     /// The loop has taken in one more report of lost partitions, in their order.
     LossTakenIn,
-    Release { partitions: Vec<TopicPartition>, positions: Vec<(TopicPartition, i64)> },
-    Close { positions: Vec<(TopicPartition, i64)>, deadline: Duration },
+    Release {
+        partitions: Vec<TopicPartition>,
+        positions: Vec<(TopicPartition, i64)>,
+    },
+    Close {
+        positions: Vec<(TopicPartition, i64)>,
+        deadline: Duration,
+    },
 }
 
 /// What the poller tells the loop.

@@ -58,7 +58,7 @@ fn check(address: &str, version: &str) {
             run.expect_code(3).expect_stderr("use --client native");
             continue;
         }
-        let seen = expected.iter().map(|(at, sent)| (at.clone(), sent.clone().as_read_by(client))).collect();
+        let seen = expected.iter().map(|(at, sent)| (at.clone(), sent.clone().read_by(client))).collect();
         let read = run.expect_code(0).stdout.lines().map(read_line).collect();
         compare(&format!("{address} ({version}) by {name}"), &seen, read);
     }

@@ -24,7 +24,7 @@ pub struct Sent {
 
 impl Sent {
     /// As a client hands it over that lacks what the table says it lacks.
-    pub fn as_read_by(mut self, client: Client) -> Self {
+    pub fn read_by(mut self, client: Client) -> Self {
         if !client.delivers(Ability::Headers).is_yes() {
             self.headers.clear();
         }

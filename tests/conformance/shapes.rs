@@ -93,7 +93,7 @@ fn read_topic(kafka: &RealKafka, topic: &str, client: Client, written: &Written,
     }
     let all_seen = !client.delivers(Ability::Committed).is_yes();
     let seen = written.iter().filter(|(_, (_, committed))| *committed || all_seen);
-    let seen: BTreeMap<_, _> = seen.map(|(at, (sent, _))| (at.clone(), sent.clone().as_read_by(client))).collect();
+    let seen: BTreeMap<_, _> = seen.map(|(at, (sent, _))| (at.clone(), sent.clone().read_by(client))).collect();
     let what = format!("{topic} by {name} as");
     compare(&format!("{what} lines of JSON"), &seen, lines.lines().map(read_line).collect());
     let flat = seen.into_iter().map(|(position, record)| (position, record.into_table_form())).collect();

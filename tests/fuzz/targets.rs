@@ -225,7 +225,7 @@ fn read_line(input: &[u8]) {
 fn settings_files() -> Vec<Vec<u8>> {
     let files: [&[u8]; 3] = [
         b"topics = ['a', 'b']\nbatch_size = 1\ngroup_id = 'toml'\n[kafka.properties]\n\"linger.ms\" = 5\n\0KAFKA_TOPICS=a,b\n\x005\x001s",
-        b"memory_limit = \"1GiB\"\nmax_workers = { a = 1 }\n\0# nothing\nexport SQLITE_DB='a b'\n\01TiB\0-1",
+        b"memory_limit = \"1GiB\"\nmax_workers = { a = 1 }\n\0# nothing\nexport SQLITE_DB='a b'\n\x001TiB\0-1",
         b"connection_string = \"DSN=k;PWD={a}}b}\"\nuntil_end = true\n\0KAFKA_STATS_INTERVAL_MS=soon\n\0\0earlest",
     ];
     files.map(<[u8]>::to_vec).to_vec()

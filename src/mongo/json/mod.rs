@@ -216,7 +216,7 @@ impl Writer {
 
     fn string(&mut self, text: &str) {
         self.text.push('"');
-        if text.bytes().all(|byte| byte >= 0x20 && byte < 0x7f && byte != b'"' && byte != b'\\') {
+        if text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
             self.text.push_str(text);
         } else {
             text.chars().for_each(|character| self.character(character));

@@ -332,7 +332,7 @@ impl Sizes {
             seen += count;
             seen >= wanted
         });
-        step.map_or(self.max, |step| largest_of(step)).clamp(self.min, self.max)
+        step.map_or(self.max, largest_of).clamp(self.min, self.max)
     }
 
     fn report(&self) -> Option<SizeReport> {

@@ -232,7 +232,7 @@ fn members(view: &View) -> Check {
     }
     let is_serious =
         |member: &&MemberLine| member.votes && matches!(&*member.state, "DOWN" | "ROLLBACK" | "REMOVED" | "UNKNOWN");
-    let level = if bad.iter().any(|member| is_serious(member)) { Level::Critical } else { Level::Warning };
+    let level = if bad.iter().any(is_serious) { Level::Critical } else { Level::Warning };
     let says = bad.iter().map(said).collect::<Vec<_>>().join(", ");
     Check::bad("members", level, says, "start those that are DOWN; see the log of the others: they may be catching up")
 }
@@ -383,7 +383,7 @@ fn versions(answers: &Answers) -> Check {
     };
     match versions.as_slice() {
         [] => Check::good("versions", "no member says"),
-        all if all.iter().any(|version| is_old(version)) => {
+        all if all.iter().any(is_old) => {
             Check::bad("versions", Level::Critical, all.join(", "), "transactions as Konekt needs them begin with 4.2")
         }
         [one] => Check::good("versions", *one),

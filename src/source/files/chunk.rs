@@ -154,11 +154,10 @@ impl FileChunk {
 mod tests {
     use super::*;
 
-    fn decoded(
-        text: &[&str],
-        key: Option<&str>,
-        from: i64,
-    ) -> (Vec<(i64, Option<String>, String)>, Result<u64, String>) {
+    /// Offset, key and value.
+    type Decoded = (i64, Option<String>, String);
+
+    fn decoded(text: &[&str], key: Option<&str>, from: i64) -> (Vec<Decoded>, Result<u64, String>) {
         let (mut bytes, mut documents) = (Vec::new(), Vec::new());
         for (index, document) in text.iter().enumerate() {
             bytes.extend_from_slice(document.as_bytes());
