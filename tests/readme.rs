@@ -50,3 +50,23 @@ fn every_command_is_in_the_table_of_commands() {
         assert!(text.contains(&format!("| `konekt {name}")), "README's table of commands lacks {name}");
     }
 }
+
+#[test]
+fn every_link_leads_somewhere_and_every_test_that_is_named_is_there() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).expect("there are docs").map(|entry| entry.expect("an entry").path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let mut seen = 0;
+    for page in pages.chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&page).expect("a page");
+        let folder = page.parent().expect("a folder");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let links = links.filter(|link| !link.is_empty() && !link.contains("://")).map(|link| folder.join(link));
+        let tests = text.split('`').filter(|words| words.starts_with("tests/")).map(|path| root.join(path));
+        for place in links.chain(tests) {
+            assert!(place.exists(), "{} names {}, which is not there", page.display(), place.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "links were found: {seen}");
+}
