@@ -54,7 +54,8 @@ fn fetched_batches() -> Vec<Vec<u8>> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("tests/fixtures"));
     let folder = fixtures.into_iter().find(|folder| folder.is_dir()).expect("tests/fixtures");
     let files = fs::read_dir(folder).expect("tests/fixtures").map(|entry| entry.expect("an entry").path());
-    let mut corpus: Vec<Vec<u8>> = files.map(|path| fs::read(path).expect("a fixture")).collect();
+    let mut corpus: Vec<Vec<u8>> =
+        files.filter(|path| path.is_file()).map(|path| fs::read(path).expect("a fixture")).collect();
     corpus.sort();
     for codec in CODECS {
         let mut builder = RecordBatchBuilder::default();

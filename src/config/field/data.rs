@@ -28,7 +28,7 @@ pub(super) const FIELDS: &[Field] = &[
         .commands(&[Command::DataGenerate, Command::DataSample])
         .flagged("records"),
     field("seed", count(0, u64::MAX), Default::Is("1"), "What chance begins with: the same seed, the same bytes.")
-        .commands(&[Command::DataGenerate, Command::DataSample]),
+        .commands(&joined::<{ BENCH.len() + 2 }>(&[BENCH, &[Command::DataGenerate, Command::DataSample]])),
     field("output", Kind::Text, Default::Is("-"), "The file to make, compressed as its name says; - is stdout.")
         .commands(&[Command::DataGenerate, Command::DataSample]),
     field(
