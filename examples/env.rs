@@ -5,6 +5,8 @@
 //! KAFKA_BOOTSTRAP_SERVERS=localhost:9092 KAFKA_TOPICS=orders KAFKA_GROUP_ID=billing cargo run --example env
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "an example stands outside the door")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,8 @@
 //! cargo run --example monitoring -- --bootstrap-servers localhost:9092 --topics orders
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "an example stands outside the door")]
+
 mod support;
 
 use std::thread;

@@ -68,4 +68,5 @@ pub use crate::core::identity::RecordIds;
 pub use crate::core::record::{Headers, MessageBatch, Record, TopicPartition};
 pub use crate::core::statistics::Statistics;
 pub use crate::engine::{Delivery, Handle, OffsetReset, Summary};
+pub use crate::source::client::Client;
 pub use crate::source::native::{Assignor, GroupProtocol, Isolation, TopicSelection};

@@ -56,6 +56,15 @@ fn help_lists_commands_settings_and_exit_codes_on_stdout() {
 }
 
 #[test]
+fn a_client_that_is_not_in_the_build_is_code_2_with_the_cure() {
+    if cfg!(not(feature = "confluent")) {
+        let cure = "client confluent is not in this build: build it with `cargo build --release --features confluent`";
+        konekt(&["consume", "--topics", "t", "--client", "confluent"]).expect(2, &["--client", cure]);
+    }
+    konekt(&["consume", "--topics", "t", "--client", "librdkafka"]).expect(2, &["native, kafka, confluent"]);
+}
+
+#[test]
 fn wrong_usage_is_code_2_with_a_suggestion_and_nothing_on_stdout() {
     for (arguments, text) in [
         (&["consum"][..], "consume"),

@@ -114,7 +114,7 @@ const ALL_BAD: usize = BAD.len() * PARTITIONS as usize;
 #[test]
 fn letters_in_a_topic_are_replayed_into_the_database_exactly_once() {
     let scene = Scene::new(REFUSE);
-    scene.run(&["--dead-letter-topic", "dead"]).expect_code(0).expect_stderr("dead-lettered    10");
+    scene.run(&["--dead-letter-topic", "dead"]).expect_code(0).expect_stderr("dead-lettered     10");
     scene.expect_rows("SUCCESS", is_good);
     assert_eq!(scene.letters_in_the_topic(), ALL_BAD as i64);
     assert_eq!(scene.number("SELECT sum(dead_lettered) FROM konekt_positions"), ALL_BAD as i64);
@@ -279,7 +279,7 @@ fn positions_are_shown_and_moved() {
     positions(&["rewind", "--to", "2100-01-01", "--yes"]).expect_code(0).expect_stderr("nothing to do");
     positions(&["rewind", "--to", "2023-11-14T22:13:20.100Z", "--yes"]).expect_code(0);
     assert_eq!((next(0), next(1)), (100, 10), "100 ms after the first record stands record 100");
-    scene.run(&[]).expect_code(0).expect_stderr("already there  690");
+    scene.run(&[]).expect_code(0).expect_stderr("already there   690");
     assert_eq!((next(0), next(1)), (RECORDS, RECORDS));
     assert_eq!(scene.number("SELECT count(*) FROM processed_messages"), RECORDS * 2);
     positions(&["rewind", "--to", "start", "--yes"]).expect_code(0);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use konekt::cli::exit::CODES;
 use konekt::config::settings_table_markdown;
+use konekt::source::client::abilities_markdown;
 
 fn readme() -> (PathBuf, String) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -32,6 +33,7 @@ fn expect_block(name: &str, expected: &str) {
 fn the_tables_are_the_programs() {
     // One test: two that write the same file would meet.
     expect_block("settings", &settings_table_markdown());
+    expect_block("clients", &abilities_markdown());
     let codes: String = CODES.iter().map(|(exit, meaning)| format!("| {} | {meaning} |\n", *exit as u8)).collect();
     expect_block("exit-codes", &format!("| exit code | meaning |\n|---|---|\n{codes}"));
 }
@@ -47,4 +49,24 @@ fn every_command_is_in_the_table_of_commands() {
     for name in names {
         assert!(text.contains(&format!("| `konekt {name}")), "README's table of commands lacks {name}");
     }
+}
+
+#[test]
+fn every_link_leads_somewhere_and_every_test_that_is_named_is_there() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).expect("there are docs").map(|entry| entry.expect("an entry").path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let mut seen = 0;
+    for page in pages.chain([root.join("README.md")]) {
+        let text = fs::read_to_string(&page).expect("a page");
+        let folder = page.parent().expect("a folder");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let links = links.filter(|link| !link.is_empty() && !link.contains("://")).map(|link| folder.join(link));
+        let tests = text.split('`').filter(|words| words.starts_with("tests/")).map(|path| root.join(path));
+        for place in links.chain(tests) {
+            assert!(place.exists(), "{} names {}, which is not there", page.display(), place.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "links were found: {seen}");
 }

@@ -9,15 +9,19 @@ mod bench;
 mod broker;
 mod check;
 mod check_drivers;
+mod data;
 mod database;
 mod demo;
 mod dlq;
 mod errors;
 pub mod exit;
 mod init;
+mod load;
 mod logging;
 mod messages;
 mod mongo;
+mod mongo_health;
+mod mongo_source;
 mod odbc;
 mod page;
 mod parser;
@@ -87,7 +91,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         return show(&resolved);
     }
     // These are for a person who watches a progress bar or waits for an answer.
-    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce | Command::Check)
+    let is_brief = matches!(parsed.command, Command::Demo | Command::Produce | Command::Check | Command::Load)
         || parsed.command.is_admin()
         || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
@@ -102,7 +106,10 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         Command::CheckDrivers => check_drivers::run(&resolved, settings),
         Command::Errors => errors::run(&resolved),
         Command::Demo => demo::run(&resolved, settings),
+        Command::Load => load::run(&resolved, settings),
         Command::Produce => produce::run(&resolved, settings),
+        Command::MongoHealth => mongo_health::run(&resolved),
+        Command::MongoSource => mongo_source::run(&resolved, settings),
         command if command.is_bench() => bench::run(command, &resolved, settings),
         command if command.is_admin() => admin::run(command, &resolved, settings),
         command @ (Command::PositionsShow
@@ -112,6 +119,11 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         command @ (Command::DlqList | Command::DlqShow | Command::DlqStats | Command::DlqReplay) => {
             dlq::run(command, &resolved, settings)
         }
+        command @ (Command::DataGenerate
+        | Command::DataInspect
+        | Command::DataSample
+        | Command::DataSplit
+        | Command::DataValidate) => data::run(command, &resolved),
         Command::MessagesStats => messages::stats(&resolved, settings),
         Command::MessagesShow => messages::show(&resolved, settings),
         Command::MessagesPrune => messages::prune(&resolved, settings),

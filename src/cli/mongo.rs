@@ -64,6 +64,6 @@ pub fn sink(_settings: &MongoSettings, _consumer: &ConsumerConfig) -> Result<Arc
 }
 
 #[cfg(not(feature = "mongodb"))]
-fn built_without() -> Failure {
+pub fn built_without() -> Failure {
     Failure::new(Exit::Unavailable, "this konekt was built without MongoDB: build it with the feature `mongodb`")
 }

@@ -15,6 +15,7 @@ use super::exit;
 use crate::config::command::{COMMANDS, Entry, GROUPS};
 use crate::config::field::{Command, Default, Field, Section, fields};
 use crate::config::value::Kind;
+use crate::source::client::Client;
 
 /// What the command line says.
 pub struct Parsed {
@@ -112,8 +113,9 @@ fn subcommand(entry: &Entry, name: &'static str) -> Clap {
 }
 
 fn version() -> String {
-    // Cargo features will be named here as they come; these two are in every build.
-    format!("{} (client: native; sinks: print, exec, sqlite)", env!("CARGO_PKG_VERSION"))
+    let clients = Client::ALL.into_iter().filter(|client| client.absence().is_none()).map(Client::name);
+    let clients = clients.collect::<Vec<_>>().join(", ");
+    format!("{} (clients: {clients}; sinks: print, exec, sqlite)", env!("CARGO_PKG_VERSION"))
 }
 
 fn with_fields(mut clap: Clap, command: Command) -> Clap {
@@ -159,6 +161,7 @@ fn argument(field: &'static Field, command: Command) -> Arg {
         .action(if field.kind.separator().is_some() { ArgAction::Append } else { ArgAction::Set })
         .help(help(field, command));
     match field.kind {
+        Kind::Paths => argument.required(true).num_args(1..),
         _ if field.positional => argument.required(field.default == Default::Required),
         Kind::Switch => {
             argument.num_args(0..=1).default_missing_value("true").require_equals(true).hide_possible_values(true)

@@ -71,7 +71,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     match &result {
         Ok(summary) => reporter.summary(&summary.statistics),
         Err(ConsumerError::Run(error)) => reporter.summary(&error.statistics),
-        Err(ConsumerError::Kafka(_) | ConsumerError::DeadLetters(_)) => {}
+        Err(ConsumerError::Kafka(_) | ConsumerError::Source(_) | ConsumerError::DeadLetters(_)) => {}
     }
     conclude(result)
 }

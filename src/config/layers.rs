@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::field::{Command, Field, fields};
 use super::{Fault, properties, suggest};
+use crate::core::secret::Secret;
 
 /// The file that is read when nobody names another and it is there.
 const DEFAULT_FILE: &str = "konekt.toml";
@@ -70,6 +71,24 @@ impl fmt::Debug for Raw {
 /// Raw values by setting.
 pub type RawValues = BTreeMap<&'static str, Raw>;
 
+/// A librdkafka setting that is none of ours: one for librdkafka alone.
+pub struct Property {
+    pub text: Secret,
+    pub origin: Origin,
+    /// Why it is a fault with any other client; `None` when it only says what holds always.
+    pub complaint: Option<String>,
+}
+
+/// Such settings by their names.
+pub type Properties = BTreeMap<String, Property>;
+
+/// What one source said, or all of them together.
+#[derive(Default)]
+pub struct Said {
+    pub values: RawValues,
+    pub properties: Properties,
+}
+
 /// What lies around a process that its settings come from.
 pub struct Surroundings<'a> {
     /// Where konekt.toml and .env are looked for.
@@ -86,43 +105,47 @@ pub struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     /// Every setting of `command` that somebody gave a value, and the faults and remarks of reading them.
-    pub(super) fn gather(&self, command: Command, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> RawValues {
+    pub(super) fn gather(&self, command: Command, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> Said {
         let flags = self.read_flags(faults);
         let file = self.read_file(faults);
         let dotenv = self.read_dotenv(faults, remarks);
         let mut values = RawValues::new();
-        for field in fields().filter(|field| field.belongs_to(command)) {
+        // Which client it is decides for all commands what librdkafka's settings mean.
+        for field in fields().filter(|field| field.belongs_to(command) || field.name == "client") {
             let raw = flags
+                .values
                 .get(field.name)
                 .cloned()
                 .or_else(|| self.variable(field))
                 .or_else(|| dotenv.get(field.name).cloned())
-                .or_else(|| file.get(field.name).cloned())
+                .or_else(|| file.values.get(field.name).cloned())
                 .or_else(|| default(field, command));
             if let Some(raw) = raw {
                 values.insert(field.name, raw);
             }
         }
-        values
+        let mut properties = file.properties;
+        properties.extend(flags.properties);
+        Said { values, properties }
     }
 
-    fn read_flags(&self, faults: &mut Vec<Fault>) -> RawValues {
-        let mut values = RawValues::new();
+    fn read_flags(&self, faults: &mut Vec<Fault>) -> Said {
+        let mut said = Said::default();
         for field in fields() {
             if let Some(text) = self.flags.get(field.name) {
-                values.insert(field.name, Raw { text: text.clone(), origin: Origin::Flag { flag: field.flag() } });
+                said.values.insert(field.name, Raw { text: text.clone(), origin: Origin::Flag { flag: field.flag() } });
             }
         }
         for property in &self.properties {
             match property.split_once('=') {
                 Some((name, text)) => {
                     let origin = Origin::Property { name: name.trim().to_owned() };
-                    enter_property(&mut values, name.trim(), text, origin, faults);
+                    enter_property(&mut said, name.trim(), text, origin, faults);
                 }
                 None => faults.push(Fault::of("-X", "is not name=value, such as -X security.protocol=ssl".into())),
             }
         }
-        values
+        said
     }
 
     fn variable(&self, field: &Field) -> Option<Raw> {
@@ -132,14 +155,14 @@ impl Surroundings<'_> {
         })
     }
 
-    fn read_file(&self, faults: &mut Vec<Fault>) -> RawValues {
+    fn read_file(&self, faults: &mut Vec<Fault>) -> Said {
         let shown = self.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
         let text = match std::fs::read_to_string(self.directory.join(&shown)) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound && self.file.is_none() => return RawValues::new(),
+            Err(error) if error.kind() == ErrorKind::NotFound && self.file.is_none() => return Said::default(),
             Err(error) => {
                 faults.push(Fault::of(shown.display(), format!("cannot be read: {error}")));
-                return RawValues::new();
+                return Said::default();
             }
         };
         parse_file(&shown, &text, faults)
@@ -211,13 +234,13 @@ fn default(field: &Field, command: Command) -> Option<Raw> {
     Some(Raw { text, origin: Origin::Default })
 }
 
-fn parse_file(path: &Path, text_of_file: &str, faults: &mut Vec<Fault>) -> RawValues {
+fn parse_file(path: &Path, text_of_file: &str, faults: &mut Vec<Fault>) -> Said {
     let (table, errors) = DeTable::parse_recoverable(text_of_file);
     for error in errors {
         let line = error.span().map_or(1, |span| line_of(text_of_file, span.start));
         faults.push(Fault::of(format!("{}:{line}", path.display()), error.message().to_owned()));
     }
-    let mut values = RawValues::new();
+    let mut said = Said::default();
     let mut properties = Vec::new();
     for (key, value) in table.into_inner() {
         if let ("kafka", DeValue::Table(table)) = (key.get_ref().as_ref(), value.get_ref()) {
@@ -233,20 +256,20 @@ fn parse_file(path: &Path, text_of_file: &str, faults: &mut Vec<Fault>) -> RawVa
                 let type_name = value.get_ref().type_str();
                 faults.push(Fault::of(origin, format!("{} cannot be {type_name}: {}", field.name, field.kind)));
             }
-            (Some(field), Some(text)) => drop(values.insert(field.name, Raw { text, origin })),
+            (Some(field), Some(text)) => drop(said.values.insert(field.name, Raw { text, origin })),
         }
     }
     for (name, at, text) in properties {
         let origin = Origin::File { path: path.to_owned(), line: line_of(text_of_file, at) };
         match (name.strip_prefix("kafka.properties."), text) {
-            (Some(name), Some(text)) => enter_property(&mut values, name, &text, origin, faults),
+            (Some(name), Some(text)) => enter_property(&mut said, name, &text, origin, faults),
             (Some(name), None) => faults.push(Fault::of(origin, format!("{name} is no text, number or switch"))),
             (None, _) => {
                 faults.push(Fault::of(origin, format!("unknown setting {name}; did you mean [kafka.properties]?")))
             }
         }
     }
-    values
+    said
 }
 
 /// Names with dots are nested tables to TOML: this puts them together again, each with its place and its value.
@@ -260,19 +283,22 @@ fn flatten(prefix: &str, table: &DeTable<'_>, found: &mut Vec<(String, usize, Op
     }
 }
 
-/// Enters a librdkafka setting under our name for it. Two names for one thing in one source must agree.
-fn enter_property(values: &mut RawValues, name: &str, text: &str, origin: Origin, faults: &mut Vec<Fault>) {
-    match properties::translate(name, text) {
-        Ok(Some((setting, text))) => match values.get(setting) {
-            Some(other) if other.text.trim() != text => {
-                let message = format!("{name} is {setting}, to which {} gives another value", other.origin);
-                faults.push(Fault::of(origin, message));
-            }
-            _ => drop(values.insert(setting, Raw { text, origin })),
-        },
-        Ok(None) => {}
-        Err(message) => faults.push(Fault::of(origin, message)),
-    }
+/// Enters a librdkafka setting under our name for it, if we have one. Two names for one thing in one source must agree.
+fn enter_property(said: &mut Said, name: &str, text: &str, origin: Origin, faults: &mut Vec<Fault>) {
+    let complaint = match properties::translate(name, text) {
+        Ok(Some((setting, text))) => {
+            return match said.values.get(setting) {
+                Some(other) if other.text.trim() != text => {
+                    let message = format!("{name} is {setting}, to which {} gives another value", other.origin);
+                    faults.push(Fault::of(origin, message));
+                }
+                _ => drop(said.values.insert(setting, Raw { text, origin })),
+            };
+        }
+        Ok(None) => None,
+        Err(message) => Some(message),
+    };
+    said.properties.insert(name.to_owned(), Property { text: Secret::new(text.trim()), origin, complaint });
 }
 
 fn unknown_key(key: &str) -> String {

@@ -1,10 +1,11 @@
 //! Settings: raw text from four sources, checked into [`Settings`].
 //!
 //! [`field`] says what there is, [`layers`] gathers what was said and by whom, `properties` knows what librdkafka's names
-//! mean here, [`value`] reads one value, this module (and `security` for its section)
-//! puts the checked values together and checks them against each other. All faults are reported at once, before
+//! mean here, [`value`] reads one value, this module (with `security` for its section, and
+//! `client`) puts the checked values together and checks them against each other. All faults are reported at once, before
 //! anything connects. The command line calls [`resolve`].
 
+mod client;
 pub mod command;
 pub mod field;
 pub mod layers;
@@ -18,7 +19,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use field::{Command, Field};
-use layers::{Origin, RawValues, Surroundings};
+use layers::{Origin, Properties, RawValues, Said, Surroundings};
 pub use table::settings_table_markdown;
 pub use template::template;
 use value::Value;
@@ -210,8 +211,8 @@ impl Resolved {
 /// Gathers a command's settings from its surroundings and checks them. It reads files and nothing else.
 pub fn resolve(command: Command, surroundings: &Surroundings<'_>) -> Resolved {
     let (mut faults, mut remarks) = (Vec::new(), Vec::new());
-    let raw = surroundings.gather(command, &mut faults, &mut remarks);
-    let mut reader = Reader { command, raw: &raw, faults };
+    let Said { values: raw, properties } = surroundings.gather(command, &mut faults, &mut remarks);
+    let mut reader = Reader { command, raw: &raw, properties: &properties, faults };
     let settings = reader.settings();
     reader.refuse_bad_values_of_the_rest();
     reader.check_together(&settings);
@@ -223,6 +224,7 @@ pub fn resolve(command: Command, surroundings: &Surroundings<'_>) -> Resolved {
 struct Reader<'a> {
     command: Command,
     raw: &'a RawValues,
+    properties: &'a Properties,
     faults: Vec<Fault>,
 }
 
@@ -240,7 +242,10 @@ impl Reader<'_> {
     }
 
     fn consumer(&mut self) -> ConsumerConfig {
+        let client = self.client();
         ConsumerConfig {
+            client,
+            properties: self.properties_for(client),
             bootstrap_servers: self.words("bootstrap_servers"),
             group_id: self.text("group_id"),
             topics: self.topics(),
@@ -326,6 +331,7 @@ impl Reader<'_> {
             },
             Command::Sqlite => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             Command::SqlServer | Command::Odbc | Command::CheckDrivers => SinkSettings::Odbc(self.odbc()),
+            Command::Load => self.loaded(),
             Command::MongoDb => SinkSettings::MongoDb(self.mongodb()),
             Command::MessagesStats | Command::MessagesShow | Command::MessagesPrune | Command::Plan => {
                 self.any_database()
@@ -362,6 +368,21 @@ impl Reader<'_> {
             collection: self.optional_text("mongodb_collection"),
             upsert: self.text("mongodb_mode") == "upsert",
             timeout: self.number("mongodb_timeout"),
+        }
+    }
+
+    /// The database that files are loaded into; a topic is none.
+    fn loaded(&mut self) -> SinkSettings {
+        match self.text("load_to").as_str() {
+            "sqlite" => {
+                let path = self.text("sqlite_db");
+                if path.is_empty() {
+                    self.faults.push(Fault::of("sqlite_db", "is missing: --to sqlite needs --db".to_owned()));
+                }
+                SinkSettings::Sqlite { path: path.into(), table: self.text("table") }
+            }
+            "odbc" => SinkSettings::Odbc(self.odbc()),
+            _ => SinkSettings::None,
         }
     }
 
@@ -501,6 +522,7 @@ impl Reader<'_> {
             );
             self.faults.push(Fault::of(place, message));
         }
+        self.check_client(consumer);
         if self.command == Command::Consume && consumer.delivery == Delivery::ExactlyOnce {
             let message = "delivery exactly-once needs a database that keeps the position: \
                            consume is at-least-once; use konekt sink sqlite, sqlserver, odbc or mongodb";

@@ -23,6 +23,7 @@ const PROPERTIES: &[(&str, Meaning)] = &[
     ("bootstrap.servers", Is("bootstrap_servers")),
     ("metadata.broker.list", Is("bootstrap_servers")),
     ("client.id", Is("client_id")),
+    ("client.rack", Is("client_rack")),
     ("isolation.level", Is("isolation_level")),
     ("fetch.min.bytes", Is("fetch_min_bytes")),
     ("fetch.wait.max.ms", Is("fetch_max_wait_ms")),
@@ -37,6 +38,8 @@ const PROPERTIES: &[(&str, Meaning)] = &[
     ("topic.metadata.refresh.interval.ms", Is("metadata_max_age_ms")),
     ("group.id", Is("group_id")),
     ("group.instance.id", Is("group_instance_id")),
+    ("group.protocol", Is("group_protocol")),
+    ("group.remote.assignor", Is("group_remote_assignor")),
     ("auto.offset.reset", Is("auto_offset_reset")),
     ("partition.assignment.strategy", Is("partition_assignment_strategy")),
     ("session.timeout.ms", Is("session_timeout_ms")),
@@ -83,11 +86,11 @@ const PROPERTIES: &[(&str, Meaning)] = &[
 /// What librdkafka has beyond that.
 const ONLY_LIBRDKAFKA: &str = "
     acks api.version.fallback.ms api.version.request.timeout.ms auto.commit.enable batch.num.messages batch.size
-    broker.address.family broker.address.ttl broker.version.fallback builtin.features client.rack compression.codec
+    broker.address.family broker.address.ttl broker.version.fallback builtin.features compression.codec
     compression.level compression.type connections.max.idle.ms consume.callback.max.messages coordinator.query.interval.ms
     delivery.report.only.error delivery.timeout.ms enable.gapless.guarantee enable.idempotence enable.metrics.push
     enable.random.seed enable.sasl.oauthbearer.unsecure.jwt enabled_events fetch.error.backoff.ms fetch.queue.backoff.ms
-    group.protocol group.protocol.type group.remote.assignor https.ca.pem internal.termination.signal linger.ms
+    group.protocol.type https.ca.pem internal.termination.signal linger.ms
     log.connection.close log.queue log.thread.name max.in.flight max.in.flight.requests.per.connection
     message.copy.max.bytes message.max.bytes message.send.max.retries message.timeout.ms
     metadata.recovery.rebootstrap.trigger.ms metadata.recovery.strategy offset.store.method offset.store.path
@@ -143,6 +146,11 @@ pub(super) fn translate(name: &str, value: &str) -> Result<Option<(&'static str,
             Err(format!("unknown property {name}{}", suggest(name, known)))
         }
     }
+}
+
+/// The property that is this setting.
+pub(super) fn name_of(setting: &str) -> Option<&'static str> {
+    PROPERTIES.iter().find_map(|(name, meaning)| matches!(meaning, Is(ours) if *ours == setting).then_some(*name))
 }
 
 fn only_librdkafka() -> impl Iterator<Item = &'static str> {

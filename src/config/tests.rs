@@ -49,6 +49,7 @@ fn every_command_resolves_with_what_it_needs() {
         Kind::Target => "latest",
         Kind::Integer { .. } => "1",
         Kind::Age => "1d",
+        Kind::Choice(words) => words[words.len() - 1],
         _ => "orders",
     };
     let required = fields().filter(|field| field.default == Default::Required && field.name != "sqlite_db");
@@ -313,6 +314,52 @@ fn librdkafka_names_that_mean_nothing_here_are_faults_with_a_way_out() {
         assert!(all.contains(expected), "{expected}\nis not in\n{all}");
     }
     assert_eq!(all.lines().count(), 7, "{all}");
+}
+
+#[test]
+fn what_a_client_cannot_honour_is_a_fault_that_names_one_that_can() {
+    let flags = |client| [("topics", "orders"), ("client", client)];
+    let toml = ("konekt.toml", "group_instance_id = 'a'\nisolation_level = 'read_uncommitted'\n");
+    let properties = ["security.protocol=ssl"];
+    let all = faults(&resolved_with_properties(Command::Consume, &[toml], &[], &flags("kafka"), &properties));
+    let expected = [
+        "konekt.toml:1: --client kafka cannot honour group_instance_id (each process reads all partitions: run one): \
+         use --client native or --client confluent",
+        "-X security.protocol: --client kafka cannot honour security_protocol ssl (refused): use --client native",
+    ];
+    let expected = if cfg!(feature = "kafka-crate") { &expected[..] } else { &[] };
+    expected.iter().for_each(|fault| assert!(all.iter().any(|said| said == fault), "{fault}\nis not in\n{all:#?}"));
+    assert_eq!(faults(&resolved(Command::Consume, &[toml], &[], &flags("native"))), [] as [String; 0]);
+}
+
+/// Another command of the same folder reads the same konekt.toml.
+#[test]
+fn librdkafkas_own_settings_are_handed_to_it_and_bother_no_other_command() {
+    let toml = (
+        "konekt.toml",
+        "client = 'confluent'\nsasl_username = 'u'\n[kafka.properties]\nqueued.min.messages = 7\n\
+         security.protocol = 'sasl_plaintext'\nsasl.mechanism = 'PLAIN'\nsasl.password = 'hush'\n",
+    );
+    let admin = resolved(Command::AdminLag, &[toml], &[], &[]);
+    assert_eq!(faults(&admin), [] as [String; 0]);
+    let consume = resolved(Command::Consume, &[toml], &[], &[("topics", "orders")]);
+    if cfg!(feature = "confluent") {
+        let properties = consume.settings().unwrap().consumer.properties.clone();
+        let shown = |(name, text): &(String, Secret)| format!("{name}={}", text.reveal());
+        let mut shown: Vec<String> = properties.iter().map(shown).collect();
+        shown.sort();
+        let expected = [
+            "queued.min.messages=7",
+            "sasl.mechanism=PLAIN",
+            "sasl.password=hush",
+            "sasl.username=u",
+            "security.protocol=sasl_plaintext",
+        ];
+        assert_eq!(shown, expected);
+        assert!(!format!("{:?}", consume.settings()).contains("hush"));
+    } else {
+        assert!(faults(&consume).join("\n").starts_with("konekt.toml:1: client confluent is not in this build"));
+    }
 }
 
 /// The faults of these properties, of a command that has its topics.

@@ -21,6 +21,8 @@ pub enum Kind {
     Topics,
     /// Names of groups.
     Names,
+    /// Files and folders.
+    Paths,
     /// `name=value`, one of each time the flag is given.
     Pairs,
     /// Any text, blanks included; `\t` and `\0` are the characters they stand for.
@@ -91,7 +93,7 @@ impl Kind {
             Kind::Addresses | Kind::Topics | Kind::NewTopics | Kind::Strategies | Kind::Names => Some(","),
             Kind::Counts { .. } => Some(","),
             // Values may have commas in them.
-            Kind::Pairs => Some("\n"),
+            Kind::Pairs | Kind::Paths => Some("\n"),
             _ => None,
         }
     }
@@ -114,6 +116,7 @@ impl Kind {
             Kind::Topics => topics(text).map(Value::Topics),
             Kind::Names => pieces(text, name).map(Value::Words),
             Kind::Pairs => text.split('\n').map(pair).collect::<Result<_, _>>().map(Value::Pairs),
+            Kind::Paths => Ok(Value::Words(text.split('\n').map(str::to_owned).collect())),
             Kind::Target => text.parse().map(Value::Target),
             Kind::NewTopics => pieces(text, new_topic).map(Value::NewTopics),
             Kind::Strategies => pieces(text, |piece| choice(piece, STRATEGIES)).map(Value::Words),
@@ -145,6 +148,7 @@ impl Kind {
             Kind::Topic => "TOPIC",
             Kind::Topics => "TOPIC,…|/PATTERN/",
             Kind::Names => "NAME,…",
+            Kind::Paths => "PATH",
             Kind::Pairs => "NAME=VALUE",
             Kind::Separator => "TEXT",
             Kind::Target => "TARGET",
@@ -174,6 +178,7 @@ impl fmt::Display for Kind {
             Kind::Topic => f.write_str("topic"),
             Kind::Topics => f.write_str("list, or /pattern/"),
             Kind::Names => f.write_str("list"),
+            Kind::Paths => f.write_str("files and folders"),
             Kind::Pairs => f.write_str("name=value"),
             Kind::Separator => f.write_str("text"),
             Kind::Target => f.write_str("earliest, latest, offset, shift or time"),

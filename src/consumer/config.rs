@@ -7,17 +7,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::secret::Secret;
 use crate::engine::{DeadLetterPlaces, Delivery, EngineConfig, OffsetReset};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::connection::ConnectionOptions;
 use crate::kafka::error::Error as KafkaError;
 use crate::kafka::security::Security;
 use crate::port::{DeadLetters, MemoryBudget};
+use crate::source::client::Client;
+#[cfg(feature = "confluent")]
+use crate::source::confluent::ConfluentOptions;
 use crate::source::native::{Assignor, GroupProtocol, Isolation, NativeOptions, TopicSelection};
+
+/// How many chunks of a partition librdkafka's messages may be held in.
+#[cfg(feature = "confluent")]
+const CREDIT_CHUNKS: usize = 4;
 
 /// How a [`Consumer`](super::Consumer) reads and works. The fields are the settings of the same names; times are in milliseconds.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
+    /// Which Kafka client reads. What the others lack is in [`client`](crate::source::client).
+    pub client: Client,
+    /// librdkafka's settings for [`Client::Confluent`], beyond what follows from the fields below; also those of its
+    /// security, as [`security`](Self::security) is the native client's.
+    pub properties: Vec<(String, Secret)>,
     /// `host:port` of one or more brokers.
     pub bootstrap_servers: Vec<String>,
     pub group_id: String,
@@ -98,6 +111,8 @@ impl Default for ConsumerConfig {
     /// The original system's defaults, with `batch_timeout_ms` 100 so that a quiet topic is not seconds late.
     fn default() -> Self {
         Self {
+            client: Client::default(),
+            properties: Vec::new(),
             bootstrap_servers: vec!["localhost:9092".into()],
             group_id: "konekt".into(),
             topics: TopicSelection::names([""; 0]),
@@ -187,6 +202,60 @@ impl ConsumerConfig {
     /// When no broker answers within `connect_timeout_ms`.
     pub fn cluster(&self) -> Result<Cluster, KafkaError> {
         Cluster::connect(&self.bootstrap_servers, self.connection())
+    }
+
+    /// librdkafka's share of the settings, drawing on `memory`. Its security is among the
+    /// [`properties`](Self::properties), as it reads certificates and passwords itself.
+    #[cfg(feature = "confluent")]
+    pub fn confluent(&self, memory: &Arc<MemoryBudget>) -> ConfluentOptions {
+        // librdkafka offers assignors of one kind only: that of the first.
+        let is_cooperative = |assignor: &Assignor| *assignor == Assignor::CooperativeSticky;
+        let strategy = &self.partition_assignment_strategy;
+        let first = strategy.first().is_some_and(is_cooperative);
+        let assignors = strategy.iter().filter(|assignor| is_cooperative(assignor) == first);
+        let assignors: Vec<&str> = assignors.map(|assignor| assignor.name()).collect();
+        let classic = self.group_protocol != GroupProtocol::Consumer;
+        let committed = self.isolation_level == Isolation::ReadCommitted;
+        let mut properties = vec![
+            ("bootstrap.servers", self.bootstrap_servers.join(",")),
+            ("client.id", self.client_id.clone()),
+            ("group.id", self.group_id.clone()),
+            ("isolation.level", if committed { "read_committed" } else { "read_uncommitted" }.into()),
+            ("fetch.min.bytes", self.fetch_min_bytes.to_string()),
+            ("fetch.wait.max.ms", self.fetch_max_wait_ms.to_string()),
+            ("fetch.max.bytes", self.fetch_max_bytes.to_string()),
+            // It wants room for an answer of that size and what is around it.
+            ("receive.message.max.bytes", self.fetch_max_bytes.max(100 << 20).saturating_add(1 << 20).to_string()),
+            ("max.partition.fetch.bytes", self.max_partition_fetch_bytes.to_string()),
+            ("socket.connection.setup.timeout.ms", self.connect_timeout_ms.max(1_000).to_string()),
+            ("socket.timeout.ms", self.request_timeout_ms.min(300_000).to_string()),
+            ("topic.metadata.refresh.interval.ms", self.metadata_max_age_ms.min(3_600_000).to_string()),
+            ("max.poll.interval.ms", self.max_poll_interval_ms.max(self.session_timeout_ms).to_string()),
+        ];
+        if classic {
+            properties.push(("partition.assignment.strategy", assignors.join(",")));
+            properties.push(("session.timeout.ms", self.session_timeout_ms.to_string()));
+            properties.push(("heartbeat.interval.ms", self.heartbeat_interval_ms.to_string()));
+        } else {
+            properties.push(("group.protocol", "consumer".into()));
+        }
+        let optional = [
+            ("client.rack", &self.client_rack),
+            ("group.instance.id", &self.group_instance_id),
+            ("group.remote.assignor", if classic { &None } else { &self.group_remote_assignor }),
+        ];
+        properties.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+        let properties = properties.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value)));
+        ConfluentOptions {
+            properties: properties.chain(self.properties.clone()).collect(),
+            topics: self.topics.clone(),
+            read_committed: committed,
+            connect_timeout: Duration::from_millis(self.connect_timeout_ms),
+            request_timeout: Duration::from_millis(self.request_timeout_ms),
+            memory: Arc::clone(memory),
+            credit_chunks: CREDIT_CHUNKS,
+            chunk_bytes: self.max_partition_fetch_bytes.min(self.memory_limit / 8).max(1),
+        }
     }
 
     /// The Kafka client's share of the settings, drawing on `memory`.

@@ -25,6 +25,7 @@
 //! ```
 
 mod config;
+mod source;
 
 use std::sync::Arc;
 
@@ -34,10 +35,9 @@ use crate::door::SystemClock;
 use crate::engine::{Callbacks, Engine, EngineError, Handle, Summary};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::Error as KafkaError;
-use crate::port::{Clock, DeadLetters, MemoryBudget, Sink};
+use crate::port::{Clock, DeadLetters, MemoryBudget, Sink, SourceError};
 use crate::sink::dead_letter::{FileLetters, InTurn, TopicLetters};
 use crate::sink::handler::{Handled, HandlerSink};
-use crate::source::native::NativeSource;
 
 pub use self::config::ConsumerConfig;
 
@@ -47,6 +47,9 @@ pub enum ConsumerError {
     /// A setting makes no sense, or Kafka cannot be reached or used.
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    /// The client cannot read from these brokers.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// Dead letters cannot be kept where they should be.
     #[error("{0}")]
     DeadLetters(String),
@@ -60,6 +63,7 @@ impl ConsumerError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             ConsumerError::Kafka(error) => error.is_unavailable(),
+            ConsumerError::Source(error) => error.unavailable,
             ConsumerError::DeadLetters(_) => false,
             ConsumerError::Run(error) => error.unavailable,
         }
@@ -142,11 +146,11 @@ impl ReadyConsumer {
     /// When a setting makes no sense, or none of the brokers answers within `connect_timeout_ms`.
     pub fn start(self) -> Result<RunningConsumer, ConsumerError> {
         let memory = MemoryBudget::new(self.config.memory_limit);
-        let source = NativeSource::connect(self.config.native(Arc::clone(&memory)))?;
+        let opened = source::open(&self.config, &memory)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let letters = dead_letters(&self.config, source.cluster(), &clock)?;
+        let letters = dead_letters(&self.config, opened.cluster.as_ref(), &clock)?;
         let config = self.config.engine(memory, letters);
-        let engine = Engine::start(config, Box::new(source), self.sink, clock, self.callbacks);
+        let engine = Engine::start(config, opened.source, self.sink, clock, self.callbacks);
         Ok(RunningConsumer { handle: engine.handle(), engine })
     }
 }

@@ -202,12 +202,16 @@ impl Connection {
         })
     }
 
+    /// Whether the broker speaks this version of an API, be it that we do not.
+    pub fn offers<R: Request>(&self, version: i16) -> bool {
+        let offers = |range: &VersionRange| range.key == R::KEY && (range.lowest..=range.highest).contains(&version);
+        self.offered.iter().any(offers)
+    }
+
     /// Whether both sides speak this version of an API.
     pub fn supports<R: Request>(&self, version: i16) -> bool {
         let api = Api::of::<R>();
-        let ours = (api.lowest..=api.highest).contains(&version);
-        let offers = |range: &VersionRange| range.key == R::KEY && (range.lowest..=range.highest).contains(&version);
-        ours && self.offered.iter().any(offers)
+        (api.lowest..=api.highest).contains(&version) && self.offers::<R>(version)
     }
 
     /// Sends a request and waits up to `request_timeout` for its answer.

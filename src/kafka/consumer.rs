@@ -243,13 +243,26 @@ pub enum Event {
 #[derive(Clone)]
 pub struct Reporter {
     events: Sender<Event>,
-    told: Arc<Mutex<BTreeMap<String, Instant>>>,
+    told: Arc<Mutex<Repeats>>,
+}
+
+/// Tells news from what was just said.
+#[derive(Default)]
+pub struct Repeats(BTreeMap<String, Instant>);
+
+impl Repeats {
+    /// The same is news again after this long.
+    const AFTER: Duration = Duration::from_secs(30);
+
+    /// Whether this was not said just before.
+    pub fn is_news(&mut self, text: &str) -> bool {
+        let now = door::now();
+        self.0.retain(|_, at| now.saturating_duration_since(*at) < Self::AFTER);
+        self.0.insert(text.to_owned(), now).is_none()
+    }
 }
 
 impl Reporter {
-    /// The same trouble is told again after this long.
-    const REPEAT_AFTER: Duration = Duration::from_secs(30);
-
     pub(super) fn new(events: Sender<Event>) -> Self {
         Self { events, told: Arc::default() }
     }
@@ -264,10 +277,7 @@ impl Reporter {
         if matches!(error, Error::Closed) {
             return;
         }
-        let now = door::now();
-        let mut told = self.told.lock();
-        told.retain(|_, at| now.saturating_duration_since(*at) < Self::REPEAT_AFTER);
-        if told.insert(error.to_string(), now).is_none() {
+        if self.told.lock().is_news(&error.to_string()) {
             self.send(Event::Trouble(error));
         }
     }

@@ -12,7 +12,7 @@ pub mod json;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
-use mongodb::options::{ClientOptions, ServerAddress};
+use mongodb::options::{ClientOptions, ServerAddress, Tls};
 use mongodb::sync::Client;
 
 use self::error::Said;
@@ -44,6 +44,9 @@ impl Deployment {
                         address, or build with it"
                 .to_owned());
         }
+        if !text.starts_with("mongodb://") && !text.starts_with("mongodb+srv://") {
+            return Err("the address must begin with mongodb:// as in mongodb://localhost:27017".to_owned());
+        }
         let options = ClientOptions::parse(text).run().map_err(|error| hidden(Said::of(&error).words, text))?;
         Ok(Self { uri: uri.clone(), options })
     }
@@ -56,6 +59,11 @@ impl Deployment {
     /// The replica set that the address names.
     pub fn wanted_set(&self) -> Option<&str> {
         self.options.repl_set_name.as_deref()
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.options.tls, Some(Tls::Enabled(_)))
     }
 
     /// The servers that the address names.
@@ -77,13 +85,7 @@ impl Deployment {
     /// As [`client`](Self::client), or when `host` is no address.
     pub fn member(&self, host: &str, wait: Duration) -> Result<Client, Said> {
         let address = ServerAddress::parse(host).map_err(|error| Said::of(&error))?;
-        self.client_with(|options| {
-            options.hosts = vec![address];
-            options.direct_connection = Some(true);
-            options.repl_set_name = None;
-            options.server_selection_timeout = Some(wait);
-            options.connect_timeout = Some(wait);
-        })
+        self.client_with(|options| alone(options, address, wait))
     }
 
     fn client_with(&self, change: impl FnOnce(&mut ClientOptions)) -> Result<Client, Said> {
@@ -123,7 +125,11 @@ impl Deployment {
     /// # Errors
     /// When it does not answer.
     pub fn hello(&self, host: &str) -> Result<Document, Said> {
-        let client = self.member(host, GREETING_TIMEOUT)?;
+        let address = ServerAddress::parse(host).map_err(|error| Said::of(&error))?;
+        let client = self.client_with(|options| {
+            alone(options, address, GREETING_TIMEOUT);
+            options.credential = None;
+        })?;
         client.database("admin").run_command(doc! { "hello": 1 }).run().map_err(|error| Said::of(&error))
     }
 
@@ -131,6 +137,15 @@ impl Deployment {
     pub fn shown(&self) -> String {
         hidden(self.uri.reveal().to_owned(), self.uri.reveal())
     }
+}
+
+/// Narrows options to one member, whatever set it is of.
+fn alone(options: &mut ClientOptions, address: ServerAddress, wait: Duration) {
+    options.hosts = vec![address];
+    options.direct_connection = Some(true);
+    options.repl_set_name = None;
+    options.server_selection_timeout = Some(wait);
+    options.connect_timeout = Some(wait);
 }
 
 /// `text` without the password of `uri`.
@@ -163,7 +178,7 @@ mod tests {
     fn what_is_wrong_with_an_address_is_said_without_its_password() {
         for (uri, part) in [
             ("localhost:27017", "mongodb://"),
-            ("mongodb://u:s3cret@a:b:c", "port"),
+            ("mongodb://u:s3cret@a:b:c", "invalid server address"),
             ("mongodb://u:s3cret@a/?directConnection=s3cret", "directConnection"),
             ("mongodb://a/?w=majority&replicaSet", "replicaSet"),
         ] {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::core::backoff::Chance;
+
 /// Milliseconds since the epoch of order 0; the following come some 40 ms apart.
 const FIRST_ORDER_MS: i64 = 1_790_000_000_000;
 const STEP_MS: i64 = 40;
@@ -17,7 +19,8 @@ const PRODUCTS: &[(&str, u64)] = &[
     ("scale", 4_500),
     ("café crème cups", 2_790),
 ];
-const CITIES: &[&str] = &["Lisboa", "København", "Kraków", "Graz", "Gent", "Torino", "Málaga", "Brno", "Tartu", "Cork"];
+pub(super) const CITIES: &[&str] =
+    &["Lisboa", "København", "Kraków", "Graz", "Gent", "Torino", "Málaga", "Brno", "Tartu", "Cork"];
 const STATUSES: &[&str] = &["placed", "paid", "packed", "shipped", "delivered", "returned"];
 
 /// One order as a record.
@@ -33,14 +36,19 @@ pub struct Order {
 impl Order {
     /// Order number `number`, written over what was in here.
     pub fn fill(&mut self, number: u64) {
-        let mut chance = Chance(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let customer = chance.below(CUSTOMERS);
-        let (product, price_cents) = PRODUCTS[chance.below(PRODUCTS.len() as u64) as usize];
-        let city = CITIES[chance.below(CITIES.len() as u64) as usize];
-        let status = STATUSES[chance.below(STATUSES.len() as u64) as usize];
-        let quantity = 1 + chance.below(4);
+        self.fill_seeded(0, number);
+    }
+
+    /// The same of another shop for each seed; 0 is that of [`fill`](Self::fill).
+    pub fn fill_seeded(&mut self, seed: u64, number: u64) {
+        let mut chance = chance_of(seed, number);
+        let customer = below(&mut chance, CUSTOMERS);
+        let (product, price_cents) = *one_of(&mut chance, PRODUCTS);
+        let city = *one_of(&mut chance, CITIES);
+        let status = *one_of(&mut chance, STATUSES);
+        let quantity = 1 + below(&mut chance, 4);
         let total_cents = quantity * price_cents;
-        self.timestamp_ms = FIRST_ORDER_MS + number as i64 * STEP_MS + chance.below(STEP_MS as u64) as i64;
+        self.timestamp_ms = FIRST_ORDER_MS + number as i64 * STEP_MS + below(&mut chance, STEP_MS as u64) as i64;
         self.key.clear();
         self.value.clear();
         // Writing into a string cannot fail.
@@ -60,21 +68,17 @@ impl Order {
     }
 }
 
-/// SplitMix64: small, even, and the same everywhere.
-pub(super) struct Chance(pub(super) u64);
+/// The numbers that document `number` is made of.
+pub(super) fn chance_of(seed: u64, number: u64) -> Chance {
+    Chance::seeded(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.wrapping_mul(0xd134_2543_de82_ef95))
+}
 
-impl Chance {
-    pub(super) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
+pub(super) fn below(chance: &mut Chance, bound: u64) -> u64 {
+    chance.draw() % bound
+}
 
-    fn below(&mut self, bound: u64) -> u64 {
-        self.draw() % bound
-    }
+pub(super) fn one_of<'a, T>(chance: &mut Chance, all: &'a [T]) -> &'a T {
+    &all[below(chance, all.len() as u64) as usize]
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! Lines into records into a topic: what `konekt produce` does, without a terminal.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kafka::error::Error;
 use crate::kafka::producer::{NewRecord, Producer};
 use crate::sink::json::{ReadRecord, read_record};
-
-/// Longer lines are no records: brokers take 100 MiB, which base64 makes a third longer.
-const LINE_BYTES_MAX: u64 = 144 << 20;
+use crate::source::files::documents::{DOCUMENT_BYTES_MAX, read_line};
 
 /// How lines become records.
 #[derive(Clone, Debug)]
@@ -62,12 +60,13 @@ pub fn produce_lines(
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        line.clear();
         match read_line(&mut input, &mut line) {
             Ok(true) => {}
             Ok(false) => break,
             Err(source) => return Err(ProduceError::Input { line: number, source }),
         }
-        if line.len() as u64 >= LINE_BYTES_MAX {
+        if line.len() as u64 >= DOCUMENT_BYTES_MAX {
             refuse(number, "it is longer than any record can be".to_owned());
             continue;
         }
@@ -82,34 +81,6 @@ pub fn produce_lines(
         }
     }
     Ok(())
-}
-
-/// The next line without its end; of an overlong one as much as makes it too long. False: there is none.
-fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', line)?;
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    } else if read as u64 == LINE_BYTES_MAX {
-        skip_line(input)?;
-    }
-    Ok(read > 0)
-}
-
-fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        let (used, is_over) = match input.fill_buf()? {
-            [] => return Ok(()),
-            bytes => match bytes.iter().position(|byte| *byte == b'\n') {
-                Some(at) => (at + 1, true),
-                None => (bytes.len(), false),
-            },
-        };
-        input.consume(used);
-        if is_over {
-            return Ok(());
-        }
-    }
 }
 
 /// The record of a line; `None` for an empty line between JSON records.
@@ -182,11 +153,8 @@ mod tests {
         let mut line = Vec::new();
         let mut lines = Vec::new();
         while read_line(&mut input, &mut line).unwrap() {
-            lines.push(line.clone());
+            lines.push(std::mem::take(&mut line));
         }
         assert_eq!(lines, [&b"one"[..], b"", b"two"]);
-        let mut rest: &[u8] = b"of a long line\nnext";
-        skip_line(&mut rest).unwrap();
-        assert_eq!(rest, b"next");
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`sqlite`] | rows and position in one transaction of a SQLite file | exactly once |
 //! | [`odbc`] | the same in SQL Server, PostgreSQL, MySQL, MariaDB or any database with an ODBC driver | exactly once |
+//! | [`kafka`] | a topic | at least once |
 //! | `mongo` | documents and position in one transaction of a MongoDB replica set; a standalone has at least once | exactly once |
 //! | [`print`](mod@print) | text or JSON lines on an output | at least once |
 //! | [`exec`] | a shell command per batch, JSON lines on its standard input | at least once |
@@ -23,6 +24,7 @@ pub mod exec;
 mod group;
 pub mod handler;
 pub mod json;
+pub mod kafka;
 #[cfg(feature = "mongodb")]
 pub mod mongo;
 pub mod null;

@@ -9,6 +9,7 @@ mod contract;
 mod faults;
 mod harness;
 mod live;
+mod load;
 mod messages;
 mod operate;
 mod refusals;

@@ -124,7 +124,7 @@ fn expect_said(run: &Running, part: &str) {
 
 fn letters_in_a_file_are_replayed_into_the_database_exactly_once(server: &'static Server) {
     let scene = Scene::new(server, REFUSED);
-    let said = format!("dead-lettered    {ALL_BAD}");
+    let said = format!("dead-lettered     {ALL_BAD}");
     scene.sink(&["--until-end", "--dead-letter-file", "letters"]).run().expect_code(0).expect_stderr(&said);
     assert_eq!(scene.count("1 = 1"), ALL - ALL_BAD);
 
@@ -175,7 +175,7 @@ fn positions_are_shown_and_moved(server: &'static Server) {
     assert_eq!((scene.next(0), scene.next(1)), (RECORDS, 10));
     scene.positions(&["rewind", "--to", "2023-11-14T22:13:20.100Z", "--yes"]).expect_code(0);
     assert_eq!((scene.next(0), scene.next(1)), (100, 10), "100 ms after the first record stands record 100");
-    scene.to_the_end().expect_stderr("already there  290");
+    scene.to_the_end().expect_stderr("already there   290");
     assert_eq!((scene.next(0), scene.next(1), scene.count("1 = 1")), (RECORDS, RECORDS, ALL));
     scene.positions(&["rewind", "--to", "start", "--yes"]).expect_code(0);
     scene.positions(&["forward", "--to", "end", "--yes"]).expect_code(0);

@@ -6,6 +6,7 @@
 //! ./check --soak 600                                                               ten minutes of them
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz answers                            guided by coverage
 //! ```
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
 #[path = "../support/random.rs"]
 #[allow(dead_code, reason = "this suite has its seed from elsewhere")]

@@ -54,7 +54,8 @@ fn fetched_batches() -> Vec<Vec<u8>> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join("tests/fixtures"));
     let folder = fixtures.into_iter().find(|folder| folder.is_dir()).expect("tests/fixtures");
     let files = fs::read_dir(folder).expect("tests/fixtures").map(|entry| entry.expect("an entry").path());
-    let mut corpus: Vec<Vec<u8>> = files.map(|path| fs::read(path).expect("a fixture")).collect();
+    let mut corpus: Vec<Vec<u8>> =
+        files.filter(|path| path.is_file()).map(|path| fs::read(path).expect("a fixture")).collect();
     corpus.sort();
     for codec in CODECS {
         let mut builder = RecordBatchBuilder::default();
@@ -225,7 +226,7 @@ fn read_line(input: &[u8]) {
 fn settings_files() -> Vec<Vec<u8>> {
     let files: [&[u8]; 3] = [
         b"topics = ['a', 'b']\nbatch_size = 1\ngroup_id = 'toml'\n[kafka.properties]\n\"linger.ms\" = 5\n\0KAFKA_TOPICS=a,b\n\x005\x001s",
-        b"memory_limit = \"1GiB\"\nmax_workers = { a = 1 }\n\0# nothing\nexport SQLITE_DB='a b'\n\01TiB\0-1",
+        b"memory_limit = \"1GiB\"\nmax_workers = { a = 1 }\n\0# nothing\nexport SQLITE_DB='a b'\n\x001TiB\0-1",
         b"connection_string = \"DSN=k;PWD={a}}b}\"\nuntil_end = true\n\0KAFKA_STATS_INTERVAL_MS=soon\n\0\0earlest",
     ];
     files.map(<[u8]>::to_vec).to_vec()

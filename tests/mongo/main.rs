@@ -1,8 +1,10 @@
 //! MongoDB: real servers of every shape, and what Konekt does with them.
 
+mod health;
 mod servers;
 mod sink;
 mod sink_live;
+mod source;
 mod stored;
 
 #[path = "../contract/mod.rs"]

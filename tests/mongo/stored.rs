@@ -102,7 +102,8 @@ fn stored_row(document: Document) -> StoredRow {
     };
     let encoded: Vec<Value> = [(key_encoded, "key"), (value_encoded, "value")]
         .into_iter()
-        .filter_map(|(is_so, name)| is_so.then(|| name.into()))
+        .filter(|(is_encoded, _)| *is_encoded)
+        .map(|(_, name)| name.into())
         .collect();
     if !encoded.is_empty() {
         let members = headers.as_object_mut().expect("an object");

@@ -204,6 +204,11 @@ impl Running {
         Some(Footprint { threads: number("Threads:")?, handles, memory_kib: number("VmRSS:")? })
     }
 
+    /// What it wrote to stdout so far.
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// What it said on stderr so far.
     pub fn stderr(&self) -> String {
         read(&self.stderr)

@@ -97,7 +97,7 @@ pub(super) const FIELDS: &[Field] = &[
         Kind::Switch,
         Default::Is("false"),
         "Go on until Ctrl-C, a table each interval.",
-        &[Command::AdminLag],
+        &[Command::AdminLag, Command::MongoHealth],
     ),
     field(
         "execute",

@@ -73,7 +73,6 @@ pub(super) const FIELDS: &[Field] = &[
         "The most records of one run; without it as many as fit into some memory.",
     )
     .flagged("records"),
-    field("seed", count(0, 1_000_000), Default::Is("1"), "Which records are made: the same ones for the same seed."),
     field("out", Kind::Text, Default::Is("konekt-bench"), "The folder for report.html, .json, .csv and the plots."),
     field(
         "measure",

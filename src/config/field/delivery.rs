@@ -14,7 +14,9 @@ pub(super) const FIELDS: &[Field] = &[
         "What is promised: exactly-once keeps rows and position in one database transaction.",
     )
     .variables(&["KAFKA_DELIVERY"]),
-    field("max_workers", count(1, 1_024), Default::Is("4"), "Threads that write.").variables(&["KAFKA_MAX_WORKERS"]),
+    field("max_workers", count(1, 1_024), Default::Is("4"), "Threads that write.")
+        .variables(&["KAFKA_MAX_WORKERS"])
+        .commands(MOVING_OR_LOADING),
     field(
         "partition_workers",
         count(1, 256),
@@ -28,14 +30,16 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Differs { consume: "50", sink: "1000" },
         "The most records written together.",
     )
-    .variables(&["KAFKA_BATCH_SIZE"]),
+    .variables(&["KAFKA_BATCH_SIZE"])
+    .commands(MOVING_OR_LOADING),
     field(
         "batch_bytes_max",
         Kind::Bytes { min: KIB, max: GIB },
         Default::Is("16MiB"),
         "The most bytes written together; one larger record still passes, alone.",
     )
-    .variables(&["KAFKA_BATCH_BYTES_MAX"]),
+    .variables(&["KAFKA_BATCH_BYTES_MAX"])
+    .commands(MOVING_OR_LOADING),
     field("batch_timeout_ms", milliseconds(0, 600_000), Default::Is("100"), "The longest a record waits for company.")
         .variables(&["KAFKA_BATCH_TIMEOUT_MS"]),
     field(
@@ -51,5 +55,6 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("256MiB"),
         "Bytes that fetched and waiting records may hold.",
     )
-    .variables(&["KONEKT_MEMORY_LIMIT"]),
+    .variables(&["KONEKT_MEMORY_LIMIT"])
+    .commands(MOVING_OR_LOADING),
 ];

@@ -48,14 +48,15 @@ pub(super) const FIELDS: &[Field] = &[
         "Append them to this file, as JSON lines; with table or topic: only those that these refuse.",
     )
     .variables(&["KONEKT_DEAD_LETTER_FILE"])
-    .commands(&joined::<{ MOVING.len() + DLQ.len() }>(&[MOVING, DLQ])),
+    .commands(&joined::<{ MOVING_OR_LOADING.len() + DLQ.len() }>(&[MOVING_OR_LOADING, DLQ])),
     field(
         "dead_letter_share_max",
         Kind::Integer { min: 0, max: 100, unit: "%" },
         Default::Is("10"),
         "Of the last records, the share that may be dead letters before the table is held to be wrong.",
     )
-    .variables(&["KONEKT_DEAD_LETTER_SHARE_MAX"]),
+    .variables(&["KONEKT_DEAD_LETTER_SHARE_MAX"])
+    .commands(MOVING_OR_LOADING),
     field(
         "message_timeout_seconds",
         Kind::Integer { min: 1, max: 86_400, unit: "s" },

@@ -22,8 +22,13 @@ pub(super) const FIELDS: &[Field] = &[
         "Topics to read: names with commas between, or one pattern between slashes, like /orders-.*/.",
     )
     .variables(&["KAFKA_TOPICS"]),
-    field("client", Kind::Choice(&["native"]), Default::Is("native"), "The Kafka client to read with.")
-        .variables(&["KAFKA_CLIENT"]),
+    field(
+        "client",
+        Kind::Choice(&["native", "kafka", "confluent"]),
+        Default::Is("native"),
+        "The Kafka client to read with: our own, the kafka crate (Kafka up to 3.9), or librdkafka.",
+    )
+    .variables(&["KAFKA_CLIENT"]),
     field("client_id", Kind::Text, Default::Is("konekt"), "The name that brokers see in their logs and quotas.")
         .variables(&["KAFKA_CLIENT_ID"])
         .commands(TO_BROKERS),

@@ -6,11 +6,14 @@
 
 mod admin;
 mod bench;
+mod data;
 mod delivery;
 mod drivers;
 mod failure;
 mod group;
 mod kafka;
+mod load;
+mod mongo_source;
 mod mongodb;
 mod odbc;
 mod operate;
@@ -60,12 +63,15 @@ pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
         sink::FIELDS,
         odbc::FIELDS,
         mongodb::FIELDS,
+        mongo_source::FIELDS,
         run::FIELDS,
         operate::FIELDS,
         produce::FIELDS,
         bench::FIELDS,
         admin::FIELDS,
         drivers::FIELDS,
+        data::FIELDS,
+        load::FIELDS,
     ]
     .into_iter()
     .flatten()
@@ -228,6 +234,9 @@ const MOVING: &[Command] = &[
     Command::Config,
 ];
 
+/// The same, and the one that moves documents out of files.
+const MOVING_OR_LOADING: &[Command] = &joined::<{ MOVING.len() + 1 }>(&[MOVING, &[Command::Load]]);
+
 /// All of these, in one list of `N`.
 const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
     let (mut all, mut at, mut list) = ([Command::Config; N], 0, 0);
@@ -249,7 +258,7 @@ const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Co
 const LOOKING: &[Command] = &joined::<{ MESSAGES.len() + OPERATING.len() }>(&[MESSAGES, OPERATING]);
 /// Commands that take whichever database is named.
 const ANY_DATABASE: &[Command] =
-    &joined::<{ LOOKING.len() + 3 }>(&[LOOKING, &[Command::Init, Command::Check, Command::Plan]]);
+    &joined::<{ LOOKING.len() + 4 }>(&[LOOKING, &[Command::Init, Command::Check, Command::Plan, Command::Load]]);
 const TO_SQLITE: &[Command] =
     &joined::<{ ANY_DATABASE.len() + 2 }>(&[&[Command::Sqlite], ANY_DATABASE, &[Command::Config]]);
 const TO_SQL: &[Command] =
@@ -271,8 +280,12 @@ const ADMIN: &[Command] = &[
     Command::AdminGroupReset,
 ];
 /// Commands that speak to brokers.
-const ON_KAFKA: &[Command] =
-    &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 1 }>(&[MOVING, OPERATING, ADMIN, &[Command::Produce]]);
+const ON_KAFKA: &[Command] = &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 3 }>(&[
+    MOVING,
+    OPERATING,
+    ADMIN,
+    &[Command::Produce, Command::Load, Command::MongoSource],
+]);
 /// Commands that measure.
 const BENCH: &[Command] = &[Command::BenchDecode, Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd];
 /// Of these, those that read from brokers: their own, or a given cluster's…
@@ -281,11 +294,11 @@ const BENCH_ON_KAFKA: &[Command] = &[Command::BenchConsume, Command::BenchEndToE
 const BENCH_ON_SINK: &[Command] = &[Command::BenchSink, Command::BenchEndToEnd];
 /// Commands that know how brokers are reached.
 const TO_BROKERS: &[Command] = &joined::<{ ON_KAFKA.len() + BENCH_ON_KAFKA.len() }>(&[ON_KAFKA, BENCH_ON_KAFKA]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 4 }>(&[
+const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 5 }>(&[
     ON_KAFKA,
     MESSAGES,
     BENCH,
-    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::Plan],
+    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::Plan, Command::MongoHealth],
 ]);
 
 const DAY_MS: u64 = 24 * 3_600_000;

@@ -4,8 +4,19 @@ use super::*;
 
 const TO_MONGO: &[Command] = &[Command::MongoDb, Command::Config];
 
+/// What the source reads too.
+const WATCHED: &[Command] = &[Command::MongoDb, Command::MongoSource, Command::Config];
+
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::MongoDb, name, kind, default, doc).commands(TO_MONGO)
+}
+
+const fn health(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
+    field(name, kind, default, doc).commands(&[Command::MongoHealth])
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max, unit: "s" }
 }
 
 pub(super) const FIELDS: &[Field] = &[
@@ -16,11 +27,19 @@ pub(super) const FIELDS: &[Field] = &[
         "The address: mongodb://user:password@host:port,host:port/database?replicaSet=rs0.",
     )
     .variables(&["MONGODB_URI"])
+    .commands(&joined::<{ WATCHED.len() + 1 }>(&[WATCHED, &[Command::MongoHealth]]))
     .secret(),
     field("mongodb_database", Kind::Text, Default::Nothing, "The database; without it the one in the address.")
-        .variables(&["MONGODB_DATABASE"]),
-    field("mongodb_collection", Kind::Text, Default::Nothing, "The collection; without it a sink has one per topic.")
-        .variables(&["MONGODB_COLLECTION"]),
+        .variables(&["MONGODB_DATABASE"])
+        .commands(WATCHED),
+    field(
+        "mongodb_collection",
+        Kind::Text,
+        Default::Nothing,
+        "The collection; without it a sink has one per topic, and a source watches all.",
+    )
+    .variables(&["MONGODB_COLLECTION"])
+    .commands(WATCHED),
     field(
         "mongodb_mode",
         Kind::Choice(&["insert", "upsert"]),
@@ -30,9 +49,18 @@ pub(super) const FIELDS: &[Field] = &[
     .variables(&["MONGODB_MODE"]),
     field(
         "mongodb_timeout",
-        Kind::Integer { min: 1, max: 3600, unit: "s" },
+        seconds(1, 3600),
         Default::Is("30"),
         "How long MongoDB may take to answer a question or to commit.",
     )
     .variables(&["MONGODB_TIMEOUT"]),
+    health("lag_max", seconds(1, 86_400), Default::Is("60"), "How far a secondary may be behind the primary."),
+    health(
+        "oplog_min",
+        Kind::Integer { min: 0, max: 8760, unit: "h" },
+        Default::Is("4"),
+        "How far the oplog must reach back, once anything was cut off from it.",
+    ),
+    health("health_timeout", seconds(1, 600), Default::Is("5"), "How long a member may take to answer."),
+    health("watch_every", seconds(1, 86_400), Default::Is("5"), "The pause between two looks of --watch."),
 ];

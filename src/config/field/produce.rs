@@ -42,7 +42,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("none"),
         "How batches are compressed.",
     )
-    .short('z'),
+    .short('z')
+    .commands(&[Command::Produce, Command::Load, Command::MongoSource]),
     field("linger_ms", milliseconds(0, 600_000), Default::Is("5"), "How long a batch waits for more records."),
     field(
         "delivery_timeout_ms",

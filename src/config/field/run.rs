@@ -10,10 +10,10 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb];
 
 /// Commands that can answer in JSON.
-const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 6 }>(&[
+const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 9 }>(&[
     ADMIN,
     &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
-    &[Command::Check, Command::Plan],
+    &[Command::Check, Command::Plan, Command::DataInspect, Command::DataValidate, Command::MongoHealth],
 ]);
 
 pub(super) const FIELDS: &[Field] = &[
@@ -23,7 +23,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("30000"),
         "Time between lines of statistics on stderr.",
     )
-    .variables(&["KAFKA_STATS_INTERVAL_MS"]),
+    .variables(&["KAFKA_STATS_INTERVAL_MS"])
+    .commands(&joined::<{ MOVING.len() + 1 }>(&[MOVING, &[Command::MongoSource]])),
     field(
         "stats_json",
         Kind::Output,
@@ -110,6 +111,9 @@ pub(super) const FIELDS: &[Field] = &[
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
         .commands(&[Command::MessagesPrune]),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.")
-        .commands(&[Command::MessagesPrune, Command::DlqReplay]),
+    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.").commands(&[
+        Command::MessagesPrune,
+        Command::DlqReplay,
+        Command::Load,
+    ]),
 ];

@@ -1,5 +1,5 @@
-//! The time of the record at an offset: how old what a group reads next is, and how far a log goes back (Fetch, API
-//! key 1).
+//! The first record at or after an offset: where it stands, its time and the bytes of its batch (Fetch, API key 1). Its
+//! time says how old what a group reads next is, and how far a log goes back.
 //!
 //! A record costs a batch, so little is asked for at first, and the whole of a batch only where the first part of it
 //! does not reach the record.
@@ -25,6 +25,20 @@ const FIRST_BYTES: i32 = 16 << 10;
 /// What one answer brings at most.
 const ANSWER_BYTES_MAX: i32 = 64 << 20;
 
+/// What stands in a log at or after an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstRecord {
+    Found {
+        offset: i64,
+        /// Milliseconds since the epoch.
+        timestamp_ms: i64,
+        /// From the beginning of the batch with the offset asked for to the end of that with the record.
+        bytes: usize,
+    },
+    /// No record stands before this offset; the log may go on there.
+    NoneBefore(i64),
+}
+
 /// One question on its way to its answer.
 struct Question {
     offset: i64,
@@ -35,11 +49,26 @@ struct Question {
 /// answer when there is no such record, or its leader does not tell.
 ///
 /// # Errors
-/// [`Error::NoBroker`] when the metadata cannot be had.
+/// As [`first_records`].
 pub fn record_timestamps(
     cluster: &Cluster,
     offsets: &BTreeMap<TopicPartition, i64>,
 ) -> Result<BTreeMap<TopicPartition, i64>, Error> {
+    let time = |(partition, first)| match first {
+        FirstRecord::Found { timestamp_ms, .. } => Some((partition, timestamp_ms)),
+        FirstRecord::NoneBefore(_) => None,
+    };
+    Ok(first_records(cluster, offsets)?.into_iter().filter_map(time).collect())
+}
+
+/// The first records at or after the offsets. A partition is missing in the answer when its leader does not tell.
+///
+/// # Errors
+/// [`Error::NoBroker`] when the metadata cannot be had.
+pub fn first_records(
+    cluster: &Cluster,
+    offsets: &BTreeMap<TopicPartition, i64>,
+) -> Result<BTreeMap<TopicPartition, FirstRecord>, Error> {
     let mut topics: Vec<_> = offsets.keys().map(|partition| partition.topic.clone()).collect();
     topics.dedup();
     let mut metadata = cluster.metadata();
@@ -56,7 +85,7 @@ pub fn record_timestamps(
     let mut found = BTreeMap::new();
     for (leader, questions) in by_leader {
         if let Err(error) = ask_leader(cluster, &metadata, leader, questions, &mut found) {
-            log::debug!("the times of some records are not known: {error}");
+            log::debug!("some records are not known: {error}");
         }
     }
     Ok(found)
@@ -67,7 +96,7 @@ fn ask_leader(
     metadata: &Metadata,
     leader: i32,
     mut questions: BTreeMap<TopicPartition, Question>,
-    found: &mut BTreeMap<TopicPartition, i64>,
+    found: &mut BTreeMap<TopicPartition, FirstRecord>,
 ) -> Result<(), Error> {
     let mut connection = cluster.connect_to(leader)?;
     let by_id = connection.version::<FetchRequest>()? >= TOPIC_IDS_SINCE;
@@ -77,9 +106,9 @@ fn ask_leader(
         for (partition, records) in read(metadata, answer, by_id) {
             let Some(question) = questions.remove(&partition) else { continue };
             match look(&records, question) {
-                Look::Found(timestamp_ms) => drop(found.insert(partition, timestamp_ms)),
+                Look::Seen(first) => drop(found.insert(partition, first)),
                 Look::AskForMore(question) => drop(open.insert(partition, question)),
-                Look::Nothing => {}
+                Look::Corrupt => {}
             }
         }
         // Whom the answer did not mention at all is not asked again.
@@ -89,25 +118,27 @@ fn ask_leader(
 }
 
 enum Look {
-    Found(i64),
+    Seen(FirstRecord),
     AskForMore(Question),
-    Nothing,
+    Corrupt,
 }
 
 fn look(records: &Arc<FetchedRecords>, question: Question) -> Look {
     let mut decoded = RecordBuffer::default();
     let mut decoder = Arc::clone(records).decoder(question.offset);
-    let mut is_sound = true;
-    while is_sound && let Some(batch) = decoder.decode(&mut decoded) {
+    while let Some(batch) = decoder.decode(&mut decoded) {
         if !decoded.is_empty() {
-            return Look::Found(decoded.get(0).timestamp_ms);
+            let (record, bytes) = (decoded.get(0), records.bytes.len() - decoder.bytes_left());
+            return Look::Seen(FirstRecord::Found { offset: record.offset, timestamp_ms: record.timestamp_ms, bytes });
         }
-        is_sound = batch.is_ok();
+        if batch.is_err() {
+            return Look::Corrupt;
+        }
     }
-    let cut_off = survey(&records.bytes, question.offset).ok().and_then(|survey| survey.cut_off_bytes);
-    match cut_off.and_then(|bytes| i32::try_from(records.bytes.len() + bytes).ok()) {
-        Some(bytes) if is_sound && bytes > question.bytes => Look::AskForMore(Question { bytes, ..question }),
-        _ => Look::Nothing,
+    let Ok(survey) = survey(&records.bytes, question.offset) else { return Look::Corrupt };
+    match survey.cut_off_bytes.and_then(|bytes| i32::try_from(records.bytes.len() + bytes).ok()) {
+        Some(bytes) if bytes > question.bytes => Look::AskForMore(Question { bytes, ..question }),
+        _ => Look::Seen(FirstRecord::NoneBefore(survey.next_offset)),
     }
 }
 
@@ -147,7 +178,10 @@ fn read(metadata: &Metadata, answer: FetchResponse, by_id: bool) -> Vec<(TopicPa
         let name = if by_id { name_of(topic.topic_id) } else { Some(topic.topic.as_str().into()) };
         let Some(name) = name else { continue };
         for data in topic.partitions {
-            let bytes = data.records.filter(|_| data.error_code == 0).unwrap_or_default();
+            if data.error_code != 0 {
+                continue;
+            }
+            let bytes = data.records.unwrap_or_default();
             let fetched = FetchedRecords { bytes, aborted: vec![], isolation: Isolation::ReadUncommitted, held: None };
             records.push((TopicPartition::new(name.clone(), data.partition_index), Arc::new(fetched)));
         }

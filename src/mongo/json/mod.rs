@@ -216,7 +216,7 @@ impl Writer {
 
     fn string(&mut self, text: &str) {
         self.text.push('"');
-        if text.bytes().all(|byte| byte >= 0x20 && byte < 0x7f && byte != b'"' && byte != b'\\') {
+        if text.bytes().all(|byte| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\') {
             self.text.push_str(text);
         } else {
             text.chars().for_each(|character| self.character(character));
@@ -251,5 +251,66 @@ fn is_escaped(character: char) -> bool {
     match character {
         ' '..='~' => false,
         _ => u32::from(character) > 0xffff || ESCAPED.is_match(character.encode_utf8(&mut [0; 4])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mongo::json::read::read_object;
+
+    /// What the connector made of one document, by formatter.
+    const RECORDED: &str = include_str!("../../../tests/fixtures/mongo/formatters.txt");
+
+    fn recorded(name: &str) -> &'static str {
+        RECORDED.lines().skip_while(|line| *line != name).nth(1).expect("a line below the name")
+    }
+
+    /// The document, from its canonical form; a DBPointer, which nothing here makes, as its bytes.
+    fn document() -> RawDocumentBuf {
+        let pointer = r#", "dbref": {"$dbPointer""#;
+        let (before, _) = recorded("ExtendedJson").split_once(pointer).expect("it is the last member");
+        let members: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&format!("{before}}}")).expect("canonical JSON");
+        let mut bytes = RawDocumentBuf::try_from(&read_object(members).unwrap()).unwrap().into_bytes();
+        bytes.pop();
+        bytes.extend_from_slice(b"\x0cdbref\0\x04\0\0\0x.y\0\x65\xa0\0\0\0\0\0\0\0\0\0\x01\0");
+        let length = (bytes.len() as i32).to_le_bytes();
+        bytes[..4].copy_from_slice(&length);
+        RawDocumentBuf::from_bytes(bytes).unwrap()
+    }
+
+    #[test]
+    fn each_formatter_writes_what_the_connector_wrote() {
+        for formatter in Formatter::ALL {
+            let text = formatter.document(&document()).unwrap();
+            assert_eq!(text, recorded(formatter.name()), "{}", formatter.name());
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let original: Document = (&*document()).try_into().unwrap();
+        for formatter in [Formatter::DefaultJson, Formatter::ExtendedJson] {
+            let text = formatter.document(&document()).unwrap().replace(", Infinity]", "]");
+            let read = read_object(serde_json::from_str(&text).unwrap()).unwrap();
+            for (name, value) in original.iter().filter(|(name, _)| !["dbl", "dbref"].contains(&name.as_str())) {
+                assert_eq!(read.get(name), Some(value), "{}: {name}", formatter.name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_looks_like_extended_json_and_is_not_stays_an_object() {
+        for text in [
+            r#"{"$date": "soon"}"#,
+            r#"{"$oid": 7}"#,
+            r#"{"$set": {"a": 1}}"#,
+            r#"{"$oid": "65a000000000000000000001", "b": 1}"#,
+            r#"{"$binary": "!", "$type": "00"}"#,
+        ] {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert!(matches!(read::read(value), Some(Bson::Document(_))), "{text}");
+        }
     }
 }

@@ -6,10 +6,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::core::backoff::Chance;
 use crate::core::record::{Extent, RecordBuffer, Span};
 use crate::kafka::wire::compression::Codec;
 use crate::kafka::wire::record_batch::RecordBatchBuilder;
-use crate::ops::orders::{Chance, Order};
+use crate::ops::orders::Order;
 
 /// The smallest value that is still JSON with a number in it.
 pub const VALUE_BYTES_MIN: usize = 64;
@@ -48,7 +49,7 @@ impl Generator {
         }
         value.push_str(r#","note":""#);
         let end = self.value_bytes - r#""}"#.len();
-        let mut chance = Chance(number);
+        let mut chance = Chance::seeded(number);
         while value.len() < end {
             let digits = hexadecimal(chance.draw());
             let part = &digits[..digits.len().min(end - value.len())];
