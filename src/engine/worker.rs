@@ -402,28 +402,29 @@ struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         for held in std::mem::take(&mut self.held) {
-            let report = lost_lane(held.lane.id, held.lane.through(), &held.filled, held.lane.waiting_records());
-            self.outcomes.put(Outcome::Worked { lane: None, report });
+            self.outcomes.put(Outcome::Worked { lane: None, report: lost_lane(&held) });
         }
     }
 }
 
-fn lost_lane(lane: LaneId, through: i64, filled: &Filled, waiting_records: usize) -> LaneReport {
+/// What was written of it before the worker died counts.
+fn lost_lane(held: &Held) -> LaneReport {
+    let Held { lane, filled, written, written_bytes, .. } = held;
     LaneReport {
-        lane,
-        through,
+        lane: lane.id,
+        through: lane.through(),
         chunks: filled.chunks,
         decoded: filled.decoded,
         skipped: filled.skipped,
-        waiting_records,
+        waiting_records: lane.waiting_records(),
         waiting_bytes: 0,
         open: Amount::default(),
         owes_position: false,
         attempted: 0,
-        written: 0,
-        repeated: 0,
-        dead_lettered: 0,
-        written_bytes: 0,
+        written: written.records,
+        repeated: written.repeated,
+        dead_lettered: written.dead_lettered,
+        written_bytes: *written_bytes,
         took: Duration::ZERO,
         told: Box::default(),
         failure: Some(worker_died()),

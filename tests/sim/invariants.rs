@@ -198,10 +198,6 @@ impl Invariants {
         if standing.still.contains(partition) {
             return fail(PAUSED, format!("process {process} says that {partition} is paused and writes for it"));
         }
-        let part = self.part(partition);
-        if part.claimed_paused && part.claimant == Some(process) {
-            return fail(PAUSED, format!("a person paused {partition}, process {process} found that out and writes"));
-        }
         Ok(())
     }
 
@@ -211,6 +207,9 @@ impl Invariants {
         if exactly_once && part.claimant != Some(process) {
             let owner = part.claimant;
             return fail(EXACTLY_ONCE, format!("process {process} wrote {partition}, which {owner:?} had claimed"));
+        }
+        if part.claimed_paused && part.claimant == Some(process) {
+            return fail(PAUSED, format!("a person paused {partition}, process {process} found that out and writes"));
         }
         for &offset in rows {
             let first = part.answers.get(&offset).is_none_or(|answer| answer.rows == 0);
