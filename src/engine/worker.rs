@@ -20,7 +20,6 @@ use super::watch::{Desk, Doing};
 use crate::core::assignment::Claim;
 use crate::core::batcher::Amount;
 use crate::core::coordinator::{LaneReport, Orders, Told};
-use crate::core::partition::LaneId;
 use crate::core::record::TopicPartition;
 use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::{ErrorClass, Failure};
