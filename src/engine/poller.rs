@@ -75,6 +75,12 @@ impl Poller {
         Turn::Open
     }
 
+    /// Whether a command waits to be carried out.
+    #[cfg(feature = "testkit")]
+    pub fn rung(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     fn perform(&mut self, command: Command) {
         match command {
             Command::Start { partition, run, offset } => self.source.start(&partition, run, offset),

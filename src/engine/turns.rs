@@ -79,9 +79,9 @@ impl Turns {
         self.workers.iter().all(|(place, worker)| place.idle() && !worker.holds())
     }
 
-    /// Whether the loop has something to take in.
+    /// Whether the loop has something to take in, or the poller something to carry out.
     pub fn rung(&self) -> bool {
-        self.event_loop.rung()
+        self.event_loop.rung() || (self.polling && self.poller.rung())
     }
 
     /// When the loop's next turn is due, whatever arrives before.

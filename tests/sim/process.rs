@@ -99,7 +99,7 @@ impl Process {
         ends.copied().fold(self.born + self.turns.due(), Duration::min)
     }
 
-    /// Whether nothing is ready for a worker or in its hands, and nothing waits for the loop.
+    /// Whether nothing is ready for a worker or in its hands, and nothing waits for the loop or the poller.
     pub fn at_rest(&self) -> bool {
         self.turns.workers_idle() && !self.turns.rung()
     }

@@ -497,7 +497,7 @@ impl World {
 
     fn ended(&mut self) -> Result<(), Violation> {
         if let Some(max) = self.scenario.max_messages {
-            let (answered, wanted) = (self.invariants.answered(), max.min(self.invariants.records()));
+            let (answered, wanted) = (self.invariants.behind_the_positions(), max.min(self.invariants.records()));
             let what = format!("{answered} records were handled where max_messages is {max}");
             let right = if self.cut_short { answered <= wanted } else { answered == wanted };
             return if right { Ok(()) } else { Err(Violation { invariant: COMPLETION, what }) };
