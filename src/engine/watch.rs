@@ -1,7 +1,7 @@
 //! What each worker is doing, so that the loop can say when that takes too long.
 //!
 //! Nothing can end a call of a sink from outside, so a worker that hangs is reported and left to it: its partitions stand
-//! still, the others go on with the workers that are left. A worker whose thread dies is replaced ([`Crew::keep`]).
+//! still, the others go on with the workers that are left. A worker whose thread dies is replaced.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

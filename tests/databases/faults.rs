@@ -157,7 +157,13 @@ fn wait_until_someone_waits(served: &Served<'_>) {
         _ => "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
     };
     let mut session: Session = served.database.session();
-    wait::until("the sink waits for a lock", SOON, || (session.run(question) != ["0"]).then_some(()));
+    wait::until("the sink waits for a lock", SOON, || {
+        // MariaDB answers what it answered before as long as it is asked ten times a second.
+        if served.database.server().name() != "postgres" {
+            session.run("DO SLEEP(0.2)");
+        }
+        (session.run(question) != ["0"]).then_some(())
+    });
 }
 
 /// A dead network says nothing; neither does a driver that waits for it.

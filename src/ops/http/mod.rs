@@ -7,7 +7,7 @@
 //! | `GET /readyz` | 200 once the group has said which partitions are ours, and until the run ends; and how the sink is |
 //! | `GET /metrics` | Prometheus text ([`metrics`]) |
 //! | `GET /status` | the statistics, the last half hour, as JSON |
-//! | `POST /partitions/{topic}/{partition}/pause`, `…/resume` | 202; who may: [`guard`] |
+//! | `POST /partitions/{topic}/{partition}/pause`, `…/resume` | 202; who may: `guard` |
 //!
 //! A blocking server: two threads answer, so that a question about life is answered while another waits for the loop; one
 //! more remembers the last half hour, for whoever opens the page at three in the morning.

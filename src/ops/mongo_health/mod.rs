@@ -1,6 +1,6 @@
 //! Whether a MongoDB deployment is fit to be read from and written to: what `konekt mongo-health` shows.
 //!
-//! [`Answers`](gather::Answers) is what every member says, each asked on a connection of its own, since what one says of
+//! [`Answers`] is what every member says, each asked on a connection of its own, since what one says of
 //! the others is up to two seconds old; [`judge`](judge::judge) makes checks of it, each with what to do where it fails. The
 //! members are those of the set's configuration: `hello` hides arbiters and hidden ones.
 

@@ -12,7 +12,7 @@
 //! the last one that was kept, so a crash repeats at most what was sent since ([`SourceOptions::save_interval`]). Events of
 //! one document have the same key and stay in order.
 //!
-//! [`copy`] publishes what is in the collections already. The stream's place is noted before, so nothing that changes
+//! `copy` publishes what is in the collections already. The stream's place is noted before, so nothing that changes
 //! meanwhile is missed: it follows the copy, and what was copied in its newer form comes once more.
 
 pub mod connector;

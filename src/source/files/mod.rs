@@ -3,7 +3,7 @@
 //!
 //! The flow: [`count`] looks at all files first. That costs reading them twice; in return progress is exact, and a damaged
 //! archive is found before anything is written. [`FileSource`] then cuts files into chunks of whole documents as fast as
-//! the memory budget allows; what is parsed ([`chunk`]) is parsed by the engine's workers on rayon's threads.
+//! the memory budget allows; what is parsed (`chunk`) is parsed by the engine's workers on rayon's threads.
 
 mod chunk;
 pub mod documents;

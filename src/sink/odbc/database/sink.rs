@@ -1,6 +1,6 @@
 //! The sink: its options, and what its writers share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -90,6 +90,8 @@ pub struct Unusable {
 pub struct Shared {
     pub options: OdbcOptions,
     pub pool: Pool,
+    /// What the first connection said. One that was in use before says nothing, and the plan may be forgotten meanwhile.
+    system: OnceLock<System>,
     state: Mutex<State>,
 }
 
@@ -123,7 +125,7 @@ impl OdbcSink {
         let target = Target { connection_string, driver, connection_timeout, query_timeout, system };
         let limits = PoolLimits { connections: options.pool_size.max(1), abandoned: options.abandoned_max.max(1) };
         let pool = Pool::new(target, limits);
-        Ok(Self { shared: Arc::new(Shared { options, pool, state: Mutex::default() }) })
+        Ok(Self { shared: Arc::new(Shared { options, pool, system: OnceLock::new(), state: Mutex::default() }) })
     }
 
     /// Connects once, and makes or checks the tables.
@@ -215,7 +217,7 @@ impl Shared {
 
     /// A connection, and the plan for what it is connected to.
     pub fn connect(&self, known: Option<Arc<Plan>>) -> Result<(Pooled<'_>, Arc<Plan>), Unusable> {
-        let system = known.as_ref().map(|plan| plan.system).or(self.options.system).unwrap_or(System::Any);
+        let system = self.options.system.or(self.system.get().copied()).unwrap_or(System::Any);
         let (pooled, greeting) = self.pool.take().map_err(|fault| Unusable {
             error: fault.sink_error(&self.options.name, "connect", self.guess(system)),
             driver_missing: is_driver_missing(&fault),
@@ -223,7 +225,7 @@ impl Shared {
         let plan = match (greeting, known) {
             (None, Some(plan)) => plan,
             (greeting, _) => {
-                let system = greeting.map_or(system, |greeting| greeting.system);
+                let system = greeting.map_or(system, |greeting| *self.system.get_or_init(|| greeting.system));
                 Arc::new(Plan::new(system, &self.options.table, self.pool.driver()))
             }
         };
