@@ -105,6 +105,12 @@ impl Faults {
         weather.chance.draw() % 1000 < permille && weather.percent > 0
     }
 
+    /// Whether a call panics that nobody guards; only where calls of the sink may panic.
+    pub fn kills(&self) -> bool {
+        let mut weather = self.weather.lock();
+        weather.kinds.contains(&Fault::Panic) && weather.percent > 0 && weather.chance.draw().is_multiple_of(8)
+    }
+
     /// Any number.
     pub fn draw(&self) -> u64 {
         self.weather.lock().chance.draw()

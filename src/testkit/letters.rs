@@ -1,8 +1,7 @@
 //! Dead letters in memory, which are not always to be had.
 
-use super::faults::{Fault, Faults};
+use super::faults::Faults;
 use super::journal::{Entry, Journal};
-use crate::core::verdict::ErrorClass;
 use crate::port::{DeadLetters, Letter, SinkError};
 
 /// Keeps letters in the journal.
@@ -15,12 +14,11 @@ pub struct LetterBox {
 
 impl DeadLetters for LetterBox {
     fn put(&self, letters: &[Letter<'_>]) -> Result<(), SinkError> {
-        match self.faults.strike() {
-            // Outside of the writer nothing catches this: the worker dies.
-            Some(Fault::Panic) => panic!("planted"),
-            Some(_) => return Err(SinkError::new(ErrorClass::Transient, "planted: no letter can be kept")),
-            None => {}
+        // Outside of the writer nothing catches this: the worker dies.
+        if self.faults.kills() {
+            panic!("planted");
         }
+        self.faults.away("no letter can be kept")?;
         for letter in letters {
             let (partition, offset) = (letter.partition.clone(), letter.record.offset);
             self.journal.note(Entry::Letter { process: self.process, partition, offset });

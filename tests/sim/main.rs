@@ -33,7 +33,7 @@ use crate::scenario::Scenario;
 const KEPT: &[u64] = &[21, 360, 398, 549, 597, 669, 695, 942, 777489, 780312];
 
 /// Seeds of the gate.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 2000;
 
 /// What has to come about in some of them, or they prove little.
 const SIGHTS: [&str; 11] = [

@@ -123,6 +123,8 @@ struct World {
     /// A process with `max_messages` ended before it got there, for something planted.
     cut_short: bool,
     ended_in_the_storm: bool,
+    /// Some partition stood still for good, and no process was started for it since.
+    stood_still: bool,
     paused: BTreeSet<TopicPartition>,
     seen: BTreeSet<&'static str>,
     trace: DefaultHasher,
@@ -160,6 +162,7 @@ impl World {
             held_back: None,
             cut_short: false,
             ended_in_the_storm: false,
+            stood_still: false,
             paused: BTreeSet::new(),
             seen: BTreeSet::new(),
             trace: DefaultHasher::new(),
@@ -243,6 +246,9 @@ impl World {
         }
         if said.partitions.iter().any(|one| one.pause_reasons.contains(&PauseReason::Errors)) {
             self.seen.insert("a circuit that opened");
+        }
+        if said.partitions.iter().any(|one| one.state == PartitionState::Stuck) {
+            self.stood_still = true;
         }
         if !self.healed {
             return Ok(());
@@ -480,7 +486,8 @@ impl World {
         let again = match &result {
             Ok(summary) => match summary.stuck.iter().find(|(_, why)| !why.contains("planted")) {
                 Some((name, why)) => return Err(Violation { invariant: COMPLETION, what: format!("{name}: {why}") }),
-                None => !summary.stuck.is_empty(),
+                // It may have lost since what made it end.
+                None => std::mem::take(&mut self.stood_still) || !summary.stuck.is_empty(),
             },
             Err(error) if error.message.contains("planted") => true,
             Err(error) => return Err(Violation { invariant: COMPLETION, what: error.message.clone() }),
