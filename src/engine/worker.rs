@@ -155,9 +155,10 @@ impl Worker {
             // What changes nothing in the sink was not written, and is done.
             let result = if held.to_write() { results.next() } else { None };
             held.answered(held.count, result.unwrap_or(Ok(Written::default())));
-            if held.failed_for_a_bad_record() {
-                held.isolate(&mut self.way, &self.places);
-            }
+        }
+        // All answers are noted by now, whatever happens in this.
+        for held in guard.held.iter_mut().filter(|held| !held.ruined && held.failed_for_a_bad_record()) {
+            held.isolate(&mut self.way, &self.places);
         }
         drop(at_work);
         let ended = self.clock.elapsed();

@@ -79,7 +79,7 @@ impl Scenario {
         let max_messages = (draw(8) == 0).then(|| 1 + draw(60));
         // Nobody counts what was written without an answer, or again.
         let exactly_once = exactly_once || max_messages.is_some();
-        kinds.retain(|kind| max_messages.is_none() || *kind != Fault::LostAnswer);
+        kinds.retain(|kind| max_messages.is_none() || !matches!(kind, Fault::LostAnswer | Fault::Panic));
         let manner = Manner {
             transactional: exactly_once,
             // Up to three lanes are decoded by the worker itself; more would be spread over threads.

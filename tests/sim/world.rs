@@ -251,6 +251,7 @@ impl World {
             self.stood_still = true;
         }
         if !self.healed {
+            self.ended_in_the_storm |= said.stopping;
             return Ok(());
         }
         let alone = self.scenario.max_messages.is_some();
