@@ -157,8 +157,8 @@ fn sources() -> Vec<Source> {
 fn project_files() -> Vec<Source> {
     let mut found = Vec::new();
     collect(&root(), &mut found);
-    // the lock file names the index that its crates came from; this file names what it looks for
-    found.retain(|file| file.path != "Cargo.lock" && file.path != "tests/tidy.rs");
+    // lock files name the index that their crates came from; this file names what it looks for
+    found.retain(|file| !file.path.ends_with("Cargo.lock") && file.path != "tests/tidy.rs");
     found
 }
 
