@@ -57,9 +57,9 @@ pub fn run(parsed: &Parsed) -> Result<(), Failure> {
 
 fn target(word: &str) -> Result<Command, Failure> {
     let found = TARGETS.iter().find(|(name, _)| *name == word);
-    found.map(|(_, command)| *command).ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("--for: {word:?} is not one of {}", words()))
-    })
+    found
+        .map(|(_, command)| *command)
+        .ok_or_else(|| Failure::new(Exit::Usage, format!("--for: {word:?} is not one of {}", words())))
 }
 
 fn words() -> String {
@@ -67,11 +67,7 @@ fn words() -> String {
 }
 
 /// Takes the value of a setting from a person, unless a flag has said it.
-fn answer(
-    field: &'static Field,
-    target: Command,
-    given: &mut BTreeMap<&'static str, String>,
-) -> Result<(), Failure> {
+fn answer(field: &'static Field, target: Command, given: &mut BTreeMap<&'static str, String>) -> Result<(), Failure> {
     if given.contains_key(field.name) {
         return Ok(());
     }
