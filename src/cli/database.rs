@@ -1,5 +1,6 @@
 //! The database that the settings name, for commands beside a run.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::exit::{Exit, Failure};
@@ -30,10 +31,7 @@ pub fn tables(settings: &Settings) -> Result<SqlTables, Failure> {
 pub fn sink(settings: &Settings, group: &str) -> Result<Arc<dyn Sink>, Failure> {
     match &settings.sink {
         SinkSettings::Sqlite { path, table } => {
-            let mut options = SqliteOptions::new(path, group, Arc::new(SystemClock::start()));
-            options.table.clone_from(table);
-            options.exactly_once = false;
-            Ok(Arc::new(SqliteSink::new(options)))
+            Ok(Arc::new(SqliteSink::new(sqlite(path, table, group, Delivery::AtLeastOnce))))
         }
         SinkSettings::Odbc(odbc) => {
             let mut consumer = settings.consumer.clone();
@@ -43,6 +41,14 @@ pub fn sink(settings: &Settings, group: &str) -> Result<Arc<dyn Sink>, Failure> 
         }
         _ => Err(Failure::new(Exit::Usage, "no database is named: give --db, --connection-string or --server")),
     }
+}
+
+/// A SQLite file, as a consumer group writes into it.
+pub fn sqlite(path: &Path, table: &str, group: &str, delivery: Delivery) -> SqliteOptions {
+    let mut options = SqliteOptions::new(path, group, Arc::new(SystemClock::start()));
+    table.clone_into(&mut options.table);
+    options.exactly_once = delivery == Delivery::ExactlyOnce;
+    options
 }
 
 /// What only a person can mend is a mistake of usage.

@@ -3,7 +3,7 @@
 use super::*;
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    Field::new(Section::Run, name, kind, default, doc).commands(&[Command::Load])
+    Field::new(Section::Run, name, kind, default, doc).only(&[Command::Load])
 }
 
 pub(super) const FIELDS: &[Field] = &[
