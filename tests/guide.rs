@@ -173,9 +173,16 @@ fn a_restored_database_goes_on_from_what_it_holds() {
 /// Characters in a line of the picture.
 const WIDTH: usize = 112;
 
+fn cut(line: &str) -> String {
+    match line.char_indices().nth(WIDTH - 1) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
 /// A terminal with these lines, as SVG.
 fn picture(text: &str) -> String {
-    let lines: Vec<String> = text.trim_end().lines().map(|line| line.chars().take(WIDTH).collect()).collect();
+    let lines: Vec<String> = text.trim_end().lines().map(cut).collect();
     let escaped = |line: &String| line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let (width, height) = (WIDTH as f64 * 7.83 + 32.0, lines.len() * 18 + 32);
     let rows = lines.iter().enumerate().map(|(nth, line)| {

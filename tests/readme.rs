@@ -308,7 +308,7 @@ fn invocation_fault(words: &str) -> Option<String> {
     let starts = |path: &str| path.split(' ').zip(&plain).all(|(one, other)| one == *other);
     let whole = |path: &&str| starts(path) && path.split(' ').count() <= plain.len();
     let entry = COMMANDS.iter().find(|entry| whole(&entry.path));
-    let group = GROUPS.iter().any(|(path, _)| whole(path));
+    let group = GROUPS.iter().any(|(path, _)| *path == plain.join(" "));
     if entry.is_none() && !group && !plain.is_empty() {
         return Some(format!("there is no command `konekt {}`", words.join(" ")));
     }

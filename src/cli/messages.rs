@@ -1,6 +1,5 @@
 //! `konekt messages stats|show|prune`: what is in a database's message table.
 
-
 use super::database::{self, failure};
 use super::exit::{self, Exit, Failure};
 use super::report::{bar, grouped};

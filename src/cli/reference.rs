@@ -105,23 +105,28 @@ fn settings_most_used() -> String {
     table(["setting", "flag", "environment", "default", "meaning"], named.map(row))
 }
 
+/// A table for each section. What most of its settings have in common, the commands that know them, is said once.
 fn settings() -> String {
-    let row = |field: &Field| {
-        let variables: Vec<_> = field.variables.iter().map(code).collect();
-        let values = field.kind.to_string().trim_end().to_owned();
-        let names = [code(field.name), flag(field), variables.join(", ")];
-        let [name, flag, variables] = names;
-        [name, flag, variables, values, default(field), commands_of(field), meaning(field)]
-    };
-    let heads = ["setting", "flag", "environment", "values", "default", "commands", "meaning"];
     let mut page = String::new();
     for section in Section::ALL {
-        let mut known = fields().filter(|field| field.section == section && field.persistent()).peekable();
-        if known.peek().is_some() {
-            page += &format!("\n### {}\n\n{}", section.title(), table(heads, known.map(row)));
-        }
+        let known: Vec<&Field> = fields().filter(|field| field.section == section && field.persistent()).collect();
+        let Some(usual) = most_frequent(known.iter().map(|field| commands_of(field))) else { continue };
+        page += &format!("\n### {}\n\nThe commands, where none stand in the table: {usual}.\n\n", section.title());
+        let heads = ["setting", "flag", "environment", "values", "default", "commands", "meaning"];
+        page += &table(heads, known.into_iter().map(|field| setting(field, &usual)));
     }
     page
+}
+
+fn setting(field: &Field, usual_commands: &str) -> [String; 7] {
+    let variables: Vec<_> = field.variables.iter().map(code).collect();
+    let commands = Some(commands_of(field)).filter(|commands| commands != usual_commands).unwrap_or_default();
+    let (flag, values) = (flag(field), field.kind.to_string().trim_end().to_owned());
+    [code(field.name), flag, variables.join(", "), values, default(field), commands, meaning(field)]
+}
+
+fn most_frequent(texts: impl Iterator<Item = String> + Clone) -> Option<String> {
+    texts.clone().max_by_key(|text| texts.clone().filter(|other| other == text).count())
 }
 
 /// What belongs to one run, so that neither konekt.toml nor the environment sets it.
