@@ -51,6 +51,42 @@ fn every_command_is_in_the_table_of_commands() {
     }
 }
 
+/// The original's files and commands, each with its counterpart.
+const ORIGINALS: [&str; 18] = [
+    "`script.py confluent",
+    "`advanced_kafka_consumer.py`",
+    "`kafka_sqlserver_consumer.py`",
+    "`script_db_sqlserver.py`",
+    "`script_db.py`",
+    "the PostgreSQL variant",
+    "a handler in the user's code",
+    "`example_usage.py ",
+    "`check_drivers.py`",
+    "`mongo_health.py`",
+    "`data.py`",
+    "`loader.py`",
+    "`mongo-source-connector.json`",
+    "`docker-compose.yml`",
+    "`docker-compose-mongo.yaml`",
+    "`setup_sqlserver_driver.sh`",
+    "`.env.example`",
+    "the admin client",
+];
+
+#[test]
+fn everything_of_the_original_has_its_counterpart_and_a_test() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/coverage.md");
+    let text = fs::read_to_string(path).expect("there is a table");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    for original in ORIGINALS {
+        assert!(rows.iter().any(|row| row.contains(original)), "docs/coverage.md has no row of {original}");
+    }
+    for row in rows {
+        let test = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        assert!(test.contains("`tests/"), "no test is named: {row}");
+    }
+}
+
 #[test]
 fn every_link_leads_somewhere_and_every_test_that_is_named_is_there() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

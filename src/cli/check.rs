@@ -2,7 +2,6 @@
 //!
 //! `--json` prints one object: `ok`, and for `kafka` and `database` a list of `what` and `fault` (null when all is well).
 
-
 use serde::Serialize;
 
 use super::exit::{self, Exit, Failure};
