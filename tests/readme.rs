@@ -178,6 +178,41 @@ fn every_class_of_errors_is_explained() {
     }
 }
 
+/// The original's files and commands, each with its counterpart.
+const ORIGINALS: [&str; 18] = [
+    "`script.py confluent",
+    "`advanced_kafka_consumer.py`",
+    "`kafka_sqlserver_consumer.py`",
+    "`script_db_sqlserver.py`",
+    "`script_db.py`",
+    "the PostgreSQL variant",
+    "a handler in the user's code",
+    "`example_usage.py ",
+    "`check_drivers.py`",
+    "`mongo_health.py`",
+    "`data.py`",
+    "`loader.py`",
+    "`mongo-source-connector.json`",
+    "`docker-compose.yml`",
+    "`docker-compose-mongo.yaml`",
+    "`setup_sqlserver_driver.sh`",
+    "`.env.example`",
+    "the admin client",
+];
+
+#[test]
+fn everything_of_the_original_has_its_counterpart_and_a_test() {
+    let text = fs::read_to_string(root().join("docs/coverage.md")).expect("there is a table");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    for original in ORIGINALS {
+        assert!(rows.iter().any(|row| row.contains(original)), "docs/coverage.md has no row of {original}");
+    }
+    for row in rows {
+        let test = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        assert!(test.contains("`tests/"), "no test is named: {row}");
+    }
+}
+
 // ---- links and paths
 
 /// What GitHub makes of a heading: `## The way of one record` is `#the-way-of-one-record`.

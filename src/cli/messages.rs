@@ -24,7 +24,7 @@ pub fn show(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let number = |name| i64::try_from(resolved.number(name)).unwrap_or(i64::MAX);
     let partition = TopicPartition::new(&*resolved.text("topic"), number("partition") as i32);
     let offset = number("offset");
-    let found = messages::show(&mut *database::messages(settings)?, &partition, offset).map_err(failure)?;
+    let found = database::messages(settings)?.show(&partition, offset).map_err(failure)?;
     if found.is_empty() {
         let words =
             format!("there is no row of {partition} offset {offset}; `konekt messages stats` shows what there is");
@@ -41,7 +41,7 @@ pub fn prune(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let before_ms = door::unix_ms() - resolved.number("older_than") as i64;
     let before = format!("before {} UTC", utc_text(before_ms));
     let mut database = database::messages(settings)?;
-    let old = messages::older_than(&mut *database, before_ms).map_err(failure)?;
+    let old = database.older_than(before_ms).map_err(failure)?;
     let rows: u64 = old.iter().map(|old| old.rows).sum();
     if resolved.switch("dry_run") {
         return exit::put(&format!("{}{} rows {before} would be removed\n", old_table(&old), grouped(rows)));

@@ -11,7 +11,7 @@ use crate::sink::position::{PositionLine, PositionStore};
 
 /// Runs one of the commands.
 pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
-    let mut store = database::tables(settings)?;
+    let mut store = database::positions(settings)?;
     let selection = Selection {
         group: settings.consumer.group_id.clone(),
         topic: resolved.said("only_topic").then(|| resolved.text("only_topic")),
@@ -41,7 +41,7 @@ pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result
         Some(direction) => moves(lines, direction, resolved, settings)?,
         None => lines.into_iter().map(|line| Change { line, to: None }).collect(),
     };
-    carry_out(&mut store, &changes, resolved.switch("yes"))
+    carry_out(&mut *store, &changes, resolved.switch("yes"))
 }
 
 fn moves(

@@ -22,8 +22,8 @@ use crate::support::or_skip;
 
 /// A sink over a new database.
 pub struct Served {
-    stored: Stored,
-    sink: MongoSink,
+    pub stored: Stored,
+    pub sink: MongoSink,
 }
 
 impl Served {
@@ -78,16 +78,19 @@ fn keeps_the_contract() {
 #[test]
 fn puts_bad_records_aside() {
     let Some(mongo) = or_skip(mongo::shared()) else { return };
-    bad_records::check(|check| {
-        let served = Served::new(mongo, |_| {});
-        let bad = match check {
-            bad_records::REFUSED => doc! { "message_value": "bad" },
-            _ => doc! { "message_value": "bad", "processing_status": { "$ne": "FAILED" } },
-        };
-        let made = served.stored.database.create_collection(COLLECTION).validator(doc! { "$nor": [bad] }).run();
-        made.expect("a collection with a validator");
-        served
-    });
+    bad_records::check(|check| checked(mongo, check));
+}
+
+/// A sink over a collection with a validator that says the same as this CHECK.
+pub fn checked(mongo: &Mongo, check: &str) -> Served {
+    let served = Served::new(mongo, |_| {});
+    let bad = match check {
+        bad_records::REFUSED => doc! { "message_value": "bad" },
+        _ => doc! { "message_value": "bad", "processing_status": { "$ne": "FAILED" } },
+    };
+    let made = served.stored.database.create_collection(COLLECTION).validator(doc! { "$nor": [bad] }).run();
+    made.expect("a collection with a validator");
+    served
 }
 
 /// A value that is JSON is a document, with the types that extended JSON names.
@@ -149,12 +152,14 @@ fn upsert_keeps_one_document_per_key() {
 fn what_mongodb_cannot_hold_is_put_aside() {
     let Some(mongo) = or_skip(mongo::shared()) else { return };
     let large = "x".repeat(16 << 20);
-    for (mode, why) in [(WriteMode::Insert, "16 MiB"), (WriteMode::Upsert, "no key")] {
+    for (mode, why) in [(WriteMode::Insert, "16 MiB"), (WriteMode::Upsert, "no key"), (WriteMode::Document, "no value")]
+    {
         let served = Served::new(mongo, |options| options.mode = mode);
         let (mut writer, epoch) = owner(&served, 1);
         let bad = match mode {
             WriteMode::Insert => Sample { key: Some(b"k"), value: Some(large.as_bytes()), headers: &[] },
             WriteMode::Upsert => Sample { key: None, value: Some(b"v"), headers: &[] },
+            WriteMode::Document => Sample { key: Some(b"k"), value: None, headers: &[] },
         };
         let most = "y".repeat((16 << 20) - 1000);
         let good = Sample { key: Some(b"g"), value: Some(most.as_bytes()), headers: &[] };
@@ -166,7 +171,7 @@ fn what_mongodb_cannot_hold_is_put_aside() {
         let kept = letters.kept.into_inner();
         match mode {
             WriteMode::Insert => assert!(kept[0].2.contains(why), "a letter, since a document would be too large"),
-            WriteMode::Upsert => {
+            WriteMode::Upsert | WriteMode::Document => {
                 let failed = served.stored.documents().find_one(doc! { "processing_status": "FAILED" }).run();
                 let failed = failed.expect("an answer").expect("a FAILED document");
                 assert!(failed.get_str("error_message").expect("a reason").contains(why), "{failed}");

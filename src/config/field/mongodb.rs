@@ -2,10 +2,10 @@
 
 use super::*;
 
-const TO_MONGO: Commands = Commands::of(&[Command::MongoDb, Command::Config]);
+const TO_MONGO: Commands = LOOKING.with(&[Command::MongoDb, Command::Load, Command::Config]);
 
 /// What the source reads too.
-const WATCHED: Commands = Commands::of(&[Command::MongoDb, Command::MongoSource, Command::Config]);
+const WATCHED: Commands = TO_MONGO.with(&[Command::MongoSource]);
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::MongoDb, name, kind, default, doc).commands(TO_MONGO)
@@ -42,11 +42,12 @@ pub(super) const FIELDS: &[Field] = &[
     .commands(WATCHED),
     field(
         "mongodb_mode",
-        Kind::Choice(&["insert", "upsert"]),
+        Kind::Choice(&["insert", "upsert", "document"]),
         Default::Is("insert"),
-        "insert: a document per record; upsert: one per key, replaced by values, removed by tombstones.",
+        "insert: records; upsert: values, one per key, removed by tombstones; document: values with their own _id.",
     )
-    .variables(&["MONGODB_MODE"]),
+    .variables(&["MONGODB_MODE"])
+    .only(&[Command::MongoDb, Command::DlqReplay, Command::Config]),
     field(
         "mongodb_timeout",
         seconds(1, 3600),
