@@ -20,7 +20,6 @@ use std::path::PathBuf;
 
 use field::{Command, Field};
 use layers::{Origin, Properties, RawValues, Said, Surroundings};
-pub use table::settings_table_markdown;
 pub use template::template;
 use value::Value;
 

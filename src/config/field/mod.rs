@@ -1,8 +1,8 @@
 //! Every setting, once, as data.
 //!
 //! From [`fields`] come the command line's flags and help (`cli::parser`), the keys of konekt.toml and the environment
-//! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints and README's table
-//! (`table.rs`). Names are those of the original Python system where it had the setting.
+//! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints (`table.rs`)
+//! and the tables of the documentation (`cli::reference`). Names are those of the original Python system where it had the setting.
 
 mod admin;
 mod bench;
@@ -34,7 +34,7 @@ pub struct Field {
     pub kind: Kind,
     /// What holds when nobody says anything.
     pub default: Default,
-    /// One sentence for help and README.
+    /// One sentence for help and documentation.
     pub doc: &'static str,
     /// Under which heading it stands.
     pub section: Section,
@@ -52,7 +52,7 @@ pub struct Field {
     pub short: Option<char>,
 }
 
-/// The settings, in the order of help, `konekt config` and README.
+/// The settings, in the order of help, `konekt config` and documentation.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
     [
         kafka::FIELDS,
@@ -176,7 +176,7 @@ impl Default {
     }
 }
 
-/// A heading in help and README.
+/// A heading in help and documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Kafka,
@@ -193,7 +193,7 @@ pub enum Section {
 }
 
 impl Section {
-    /// All of them, in the order of help and README.
+    /// All of them, in the order of help and documentation.
     pub const ALL: [Section; 11] = [
         Section::Produce,
         Section::Bench,
