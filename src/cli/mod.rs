@@ -13,6 +13,7 @@ mod data;
 mod database;
 mod demo;
 mod dlq;
+mod dry_run;
 mod errors;
 pub mod exit;
 mod init;

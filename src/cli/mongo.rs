@@ -32,6 +32,7 @@ pub fn sink(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<Arc<d
         mode: if settings.upsert { WriteMode::Upsert } else { WriteMode::Insert },
         consumer_group: consumer.group_id.as_str().into(),
         exactly_once: consumer.delivery == Delivery::ExactlyOnce,
+        dry_run: consumer.dry_run,
         timeout: Duration::from_secs(settings.timeout),
         clock: Arc::new(SystemClock::start()),
     });

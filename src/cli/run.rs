@@ -3,14 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{RecvTimeoutError, bounded};
+use indicatif::ProgressBar;
 
 use super::exit::{Exit, Failure};
 use super::report::Reporter;
 use super::signals;
 use crate::config::{Settings, SinkSettings};
-use crate::consumer::{Consumer, ConsumerError};
+use crate::consumer::{Consumer, ConsumerError, RunningConsumer};
 use crate::core::record::TopicPartition;
 use crate::core::statistics::Statistics;
 use crate::core::verdict::ErrorClass;
@@ -26,6 +28,9 @@ use crate::sink::sqlite::{SqliteOptions, SqliteSink};
 
 /// `konekt consume` and `konekt sink …`.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
+    if settings.consumer.dry_run {
+        return super::dry_run::run(settings);
+    }
     let mut reporter = Reporter::open(settings.stats_json.as_deref())?;
     let listening = settings.http.as_ref().map(listen).transpose()?;
     signals::listen()?;
@@ -123,6 +128,34 @@ fn show_life(path: &Path) -> io::Result<()> {
     std::fs::write(path, format!("{}\n", door::unix_ms()))
 }
 
+/// How often a progress bar moves.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Waits for a run's end behind a progress bar. At each tick `look` sees how the run is, and may stop it.
+pub(super) fn behind_bar(
+    running: RunningConsumer,
+    bar: ProgressBar,
+    mut look: impl FnMut(&Statistics, &Handle) + Send + 'static,
+) -> Result<Summary, ConsumerError> {
+    let handle = running.handle();
+    signals::steer(&handle);
+    let (ended, end) = bounded::<()>(0);
+    let ticker = door::spawn("konekt-progress", move || {
+        while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            let statistics = handle.stats();
+            bar.set_position(statistics.records_written);
+            look(&statistics, &handle);
+        }
+        bar.finish_and_clear();
+    });
+    let result = running.join();
+    drop(ended);
+    if ticker.join().is_err() {
+        log::warn!("the progress bar's thread panicked");
+    }
+    result
+}
+
 /// The exit code of a run's end.
 pub fn conclude(result: Result<Summary, ConsumerError>) -> Result<(), Failure> {
     let summary = result.map_err(failure)?;
@@ -157,6 +190,7 @@ pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> 
             let mut options = SqliteOptions::new(path, consumer.group_id.as_str(), Arc::new(SystemClock::start()));
             options.table.clone_from(table);
             options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
+            options.dry_run = consumer.dry_run;
             let sink = SqliteSink::new(options);
             check_usable(&sink)?;
             Ok(Arc::new(sink))

@@ -12,6 +12,7 @@ use konekt::sink::sqlite::{DEFAULT_TABLE, SqliteMessages, SqliteOptions, SqliteR
 use rusqlite::{Connection, OptionalExtension};
 use tempfile::TempDir;
 
+use crate::contract::dry_run::{self, Rehearsed};
 use crate::contract::records::{GROUP, Log, Sample, claim};
 use crate::contract::tables::{self, SqlSubject};
 use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject, bad_records};
@@ -29,6 +30,28 @@ fn puts_bad_records_aside() {
 #[test]
 fn has_tables_for_people() {
     tables::check(|check| File::over(&checked(check), |_| {}));
+}
+
+#[test]
+fn keeps_nothing_of_a_dry_run() {
+    dry_run::check(|check| match check {
+        "" => File::new(|_| {}),
+        check => File::over(&checked(check), |_| {}),
+    });
+}
+
+#[test]
+fn a_dry_run_leaves_an_absent_file_absent_and_says_where_none_could_be() {
+    let file = File::new(|_| {});
+    let path = file.path();
+    assert_eq!(file.dry().absent(), [&*path.display().to_string(), DEFAULT_TABLE, "konekt_positions"]);
+    let nowhere = SqliteSink::new(options(&path.join("none/k.db"), |options| options.dry_run = true));
+    let error = nowhere.writer().err().expect("there is no such directory");
+    assert_says(&error, ErrorClass::Auth, &["make the directory first"]);
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (a)").unwrap();
+    file.dry().writer().expect("the tables are tried").claim(&[claim(&orders(), Some(0))]).expect("a claim");
+    let mode: String = file.look().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "delete", "the file's mode is left");
 }
 
 /// The message table with a CHECK.
@@ -100,6 +123,16 @@ fn options(path: &Path, change: impl FnOnce(&mut SqliteOptions)) -> SqliteOption
     options.busy_timeout = Duration::from_millis(20);
     change(&mut options);
     options
+}
+
+impl Rehearsed for File {
+    fn dry(&self) -> Box<dyn Sink> {
+        Box::new(SqliteSink::new(options(&self.path(), |options| options.dry_run = true)))
+    }
+
+    fn has_tables(&self) -> bool {
+        self.path().exists()
+    }
 }
 
 impl Subject for File {

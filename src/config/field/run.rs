@@ -111,7 +111,17 @@ pub(super) const FIELDS: &[Field] = &[
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
         .commands(&[Command::MessagesPrune]),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.").commands(&[
+    field(
+        "dry_run",
+        Kind::Switch,
+        Default::Is("false"),
+        "Only say what would be done; a sink tries it with 1,000 records, and takes it back.",
+    )
+    .commands(&[
+        Command::Sqlite,
+        Command::SqlServer,
+        Command::Odbc,
+        Command::MongoDb,
         Command::MessagesPrune,
         Command::DlqReplay,
         Command::Load,

@@ -2,6 +2,7 @@
 //! which is the compare-and-set of its position, then its documents, then what is put aside.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use mongodb::bson::{DateTime, Document, RawDocumentBuf};
 use mongodb::error::Error;
@@ -14,10 +15,11 @@ use super::store::{self, Place, Refusal};
 use super::{Shared, WriteMode};
 use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::mongo::error::Said;
 use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
 use crate::sink::aside::put_aside;
-use crate::sink::position::{Position, TABLE as POSITIONS, fenced};
+use crate::sink::position::{Position, TABLE as POSITIONS, fenced, rehearsed};
 use crate::sink::row::RowBuffer;
 
 /// A batch and what is known of it, from one attempt to the next.
@@ -49,6 +51,8 @@ pub struct Work<'a> {
     /// None: each write stands alone.
     pub session: Option<ClientSession>,
     pub unix_ms: i64,
+    /// What was done for the sake of a dry run took so far.
+    pub rehearsed: Duration,
 }
 
 impl Work<'_> {
@@ -91,11 +95,24 @@ impl Work<'_> {
         })
     }
 
+    /// The move of a write's position.
+    fn step(&mut self, write: &Write<'_>) -> Result<Option<PositionMove>, Failure> {
+        match write.position {
+            Some(step) if self.shared.options.dry_run => {
+                let begun = door::now();
+                let step = rehearsed(write.batch.partition(), &step, |claim| self.claim(claim))?;
+                self.rehearsed += begun.elapsed();
+                Ok(Some(step))
+            }
+            step => Ok(step),
+        }
+    }
+
     /// Moves one batch's position and writes its documents.
     pub fn write(&mut self, batch: &mut Batch<'_>, rows: &mut RowBuffer) -> Result<Written, Failure> {
         let count = batch.write.batch.len() as u64;
-        if let Some(step) = &batch.write.position
-            && !self.advance(batch, step)?
+        if let Some(step) = self.step(batch.write)?
+            && !self.advance(batch, &step)?
         {
             return Ok(Written { repeated: count, ..Written::all(count) });
         }

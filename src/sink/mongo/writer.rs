@@ -7,17 +7,21 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use mongodb::options::ReadConcern;
+use mongodb::sync::ClientSession;
 
 use super::document::Documents;
 use super::fault::sink_error;
 use super::transaction::{Batch, Failure, Refused, Work};
 use super::{POSITIONS, Shared};
 use crate::core::record::TopicPartition;
+use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::group::group_len;
 use crate::sink::row::RowBuffer;
@@ -29,6 +33,7 @@ const COMMITS_MAX: usize = 3;
 pub struct MongoWriter {
     shared: Arc<Shared>,
     rows: RowBuffer,
+    phases: PhaseTimes,
 }
 
 impl Writer for MongoWriter {
@@ -54,12 +59,16 @@ impl Writer for MongoWriter {
         }
         self.transact(|work, _| work.note_pause(partition, paused)).map_err(|failure| failure.error)
     }
+
+    fn phases(&mut self) -> PhaseTimes {
+        std::mem::take(&mut self.phases)
+    }
 }
 
 impl MongoWriter {
     /// A writer over the shared client.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, rows: RowBuffer::default() }
+        Self { shared, rows: RowBuffer::default(), phases: PhaseTimes::default() }
     }
 
     fn write_group(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
@@ -147,7 +156,7 @@ impl MongoWriter {
             present: HashSet::new(),
             letters_only: HashSet::new(),
         };
-        let unix_ms = shared.options.clock.unix_ms();
+        let (begun, unix_ms) = (door::now(), shared.options.clock.unix_ms());
         let (options, ids) = (&shared.options, &write.ids);
         let mut documents = Documents { options, partition, ids, rows: &mut self.rows, unix_ms };
         for (index, record) in write.batch.iter().enumerate() {
@@ -156,6 +165,7 @@ impl MongoWriter {
                 Err(error) => batch.put_down(index, error)?,
             }
         }
+        self.phases.add(Phase::Bind, begun.elapsed());
         Ok(batch)
     }
 
@@ -201,34 +211,45 @@ impl MongoWriter {
         &mut self,
         body: impl FnOnce(&mut Work<'_>, &mut RowBuffer) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let shared = &*self.shared;
-        let failed = |what: &str, error: &_| Failure::of_all(sink_error(&shared.name, what, error));
-        let (database, unix_ms) = (shared.database(), shared.options.clock.unix_ms());
-        if !shared.options.exactly_once {
-            return body(&mut Work { shared, database, session: None, unix_ms }, &mut self.rows);
-        }
-        let mut session = shared.client.start_session().run().map_err(|error| failed("begin a session", &error))?;
-        let begun = session.start_transaction().read_concern(ReadConcern::snapshot());
-        let begun = begun.write_concern(shared.write_concern()).max_commit_time(shared.options.timeout).run();
-        begun.map_err(|error| failed("begin a transaction", &error))?;
-        let mut work = Work { shared, database, session: Some(session), unix_ms };
-        let done = body(&mut work, &mut self.rows);
-        let Some(mut session) = work.session else { return done };
-        if done.is_err() {
-            // What cannot be told to end ends by itself.
-            let _ = session.abort_transaction().run();
-            return done;
-        }
-        for _ in 1..COMMITS_MAX {
-            match session.commit_transaction().run() {
-                Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
-                outcome => return outcome.map_err(|error| failed("commit", &error)).and(done),
-            }
-        }
-        session
-            .commit_transaction()
-            .run()
-            .map_err(|error| Failure { outcome_unknown: true, ..failed("commit", &error) })?;
-        done
+        let Self { shared, rows, phases } = self;
+        let (begun, unix_ms) = (door::now(), shared.options.clock.unix_ms());
+        let session = if shared.is_transactional() { Some(begin(shared)?) } else { None };
+        let mut work = Work { shared, database: shared.database(), session, unix_ms, rehearsed: Duration::ZERO };
+        let done = body(&mut work, rows);
+        phases.add(Phase::Execute, begun.elapsed().saturating_sub(work.rehearsed));
+        let Some(session) = work.session else { return done };
+        let executed = door::now();
+        let ended = end(shared, session, done);
+        phases.add(Phase::Commit, executed.elapsed());
+        ended
     }
+}
+
+/// Begins a transaction.
+fn begin(shared: &Shared) -> Result<ClientSession, Failure> {
+    let failed = |what: &str, error: &_| Failure::of_all(sink_error(&shared.name, what, error));
+    let mut session = shared.client.start_session().run().map_err(|error| failed("begin a session", &error))?;
+    let begun = session.start_transaction().read_concern(ReadConcern::snapshot());
+    let begun = begun.write_concern(shared.write_concern()).max_commit_time(shared.options.timeout).run();
+    begun.map_err(|error| failed("begin a transaction", &error))?;
+    Ok(session)
+}
+
+/// Commits what was done; what failed is aborted, and all of a dry run.
+fn end<T>(shared: &Shared, mut session: ClientSession, done: Result<T, Failure>) -> Result<T, Failure> {
+    if done.is_err() || shared.options.dry_run {
+        // What cannot be told to end ends by itself.
+        let _ = session.abort_transaction().run();
+        return done;
+    }
+    let failed = |error: &_| Failure::of_all(sink_error(&shared.name, "commit", error));
+    for _ in 1..COMMITS_MAX {
+        match session.commit_transaction().run() {
+            Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
+            outcome => return outcome.map_err(|error| failed(&error)).and(done),
+        }
+    }
+    let last = session.commit_transaction().run();
+    last.map_err(|error| Failure { outcome_unknown: true, ..failed(&error) })?;
+    done
 }

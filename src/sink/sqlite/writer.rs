@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::TransactionBehavior;
 
 use super::SqliteOptions;
-use super::open::Database;
+use super::open::{Database, make_absent};
 use super::transaction::{Work, failure_of, read_position};
 use crate::core::civil::utc_text;
 use crate::core::record::TopicPartition;
@@ -81,17 +81,25 @@ impl SqliteWriter {
     /// Does `body` in one transaction that has the write lock from its start, so that it cannot fail half-way for it.
     fn transact<T>(&mut self, body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let Self { options, database: Database { connection, statements, .. }, rows, phases, .. } = self;
-        let begun = door::now();
+        let mut begun = door::now();
         let path = &options.path;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| failure_of(path, "begin a transaction", &error))?;
+        if options.dry_run {
+            make_absent(&transaction, statements, options)
+                .map_err(|error| failure_of(path, "make its tables", &error))?;
+            begun = door::now();
+        }
         let now = utc_text(options.clock.unix_ms());
         let done = body(&mut Work { transaction: &transaction, options, statements, rows, now });
         // Rows are bound one by one, as part of their execution.
         phases.add(Phase::Execute, begun.elapsed());
         let executed = door::now();
         let result = match done {
+            Ok(done) if options.dry_run => {
+                transaction.rollback().map(|()| done).map_err(|error| failure_of(path, "roll back", &error))
+            }
             Ok(done) => {
                 transaction.commit().map(|()| done).map_err(|error| failure_of(path, "commit", &error).of_commit())
             }

@@ -16,6 +16,7 @@ use super::bind::Value;
 use super::fault::Fault;
 use super::link::Link;
 use super::plan::Plan;
+use super::rehearsal::Absent;
 use super::rows::{Head, Rows};
 use super::session::{Answer, Session};
 use super::sink::OdbcOptions;
@@ -26,7 +27,7 @@ use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
 use crate::sink::aside::put_aside;
-use crate::sink::position::{Position, fenced};
+use crate::sink::position::{Position, fenced, rehearsed};
 use crate::sink::row::RowBuffer;
 use crate::sink::together::Failure;
 
@@ -49,9 +50,35 @@ pub struct Work<'a> {
     pub careful: bool,
     /// What making rows of records took so far.
     pub bound: Duration,
+    /// What was done for the sake of a dry run took so far.
+    pub rehearsed: Duration,
 }
 
 impl Work<'_> {
+    /// Makes the tables that a dry run found to be absent.
+    pub fn make(&mut self, absent: &Arc<Absent>) -> Result<(), Failure> {
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let (begun, plan, absent) = (door::now(), Arc::clone(self.plan), Arc::clone(absent));
+        let made = self.call(move |session| absent.make(session, &plan));
+        self.rehearsed += begun.elapsed();
+        made.map_err(|fault| failure_of(self.options, self.plan, "make the tables that are absent", &fault))
+    }
+
+    /// The move of a write's position.
+    fn step(&mut self, write: &Write<'_>) -> Result<Option<PositionMove>, Failure> {
+        match write.position {
+            Some(step) if self.options.dry_run => {
+                let begun = door::now();
+                let step = rehearsed(write.batch.partition(), &step, |claim| self.claim(claim))?;
+                self.rehearsed += begun.elapsed();
+                Ok(Some(step))
+            }
+            step => Ok(step),
+        }
+    }
+
     /// Takes possession of one partition.
     pub fn claim(&mut self, claim: &Claim) -> Result<Claimed, Failure> {
         let sql = &Arc::clone(self.plan).positions;
@@ -89,8 +116,8 @@ impl Work<'_> {
     /// Moves one batch's position and inserts its rows. In a careful transaction bad records are put aside where the
     /// write allows it.
     pub fn write(&mut self, write: &Write<'_>) -> Result<Written, Failure> {
-        if let Some(step) = &write.position
-            && !self.advance(write, step)?
+        if let Some(step) = self.step(write)?
+            && !self.advance(write, &step)?
         {
             return Ok(Written::all_repeated(write.batch.len() as u64));
         }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::Plan;
+use super::rehearsal::Absent;
 use super::rows::Rows;
 use super::sink::Shared;
 use super::transaction::{Work, failure_of};
@@ -30,6 +31,8 @@ use crate::sink::together::{Failure, Together};
 pub struct OdbcWriter {
     shared: Arc<Shared>,
     plan: Arc<Plan>,
+    /// What a dry run makes in each transaction.
+    absent: Arc<Absent>,
     rows: Rows,
     buffer: RowBuffer,
     /// The tables must be looked at again.
@@ -85,9 +88,9 @@ fn is_heavy(batch: &MessageBatch<'_>) -> bool {
 
 impl OdbcWriter {
     /// A writer over the shared pool.
-    pub fn new(shared: Arc<Shared>, plan: Arc<Plan>) -> Self {
+    pub fn new(shared: Arc<Shared>, plan: Arc<Plan>, absent: Arc<Absent>) -> Self {
         let buffer = if plan.stores_nul { RowBuffer::default() } else { RowBuffer::without_nul() };
-        Self { shared, plan, rows: Rows::default(), buffer, broken: false, phases: PhaseTimes::default() }
+        Self { shared, plan, absent, rows: Rows::default(), buffer, broken: false, phases: PhaseTimes::default() }
     }
 
     fn write_group(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
@@ -102,23 +105,24 @@ impl OdbcWriter {
         careful: bool,
         body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let Self { shared, plan, rows, buffer, phases, .. } = self;
+        let Self { shared, plan, absent, rows, buffer, phases, .. } = self;
         let (options, patience) = (&shared.options, shared.pool.patience());
         let failed = |what: &str, fault| failure_of(options, plan, what, &fault);
         let (mut pooled, _) = shared.pool.take().map_err(|fault| failed("get a connection", fault))?;
         let unix_ms = options.clock.unix_ms();
         let begun = door::now();
+        let (bound, rehearsed) = (Duration::ZERO, Duration::ZERO);
         let mut work =
-            Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful, bound: Duration::ZERO };
-        let done = body(&mut work);
-        let bound = work.bound;
+            Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful, bound, rehearsed };
+        let done = work.make(absent).and_then(|()| body(&mut work));
+        let (bound, rehearsed) = (work.bound, work.rehearsed);
         phases.add(Phase::Bind, bound);
-        phases.add(Phase::Execute, begun.elapsed().saturating_sub(bound));
+        phases.add(Phase::Execute, begun.elapsed().saturating_sub(bound + rehearsed));
         let executed = door::now();
         let ended = match &done {
-            Ok(_) => pooled.call(patience, |session| session.commit()),
+            Ok(_) if !options.dry_run => pooled.call(patience, |session| session.commit()),
             Err(failure) if failure.close => Ok(Ok(())),
-            Err(_) => pooled.call(patience, |session| session.rollback()),
+            _ => pooled.call(patience, |session| session.rollback()),
         };
         phases.add(Phase::Commit, executed.elapsed());
         match (done, ended.and_then(|ended| ended)) {
