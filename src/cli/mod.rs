@@ -40,7 +40,6 @@ use std::path::Path;
 use clap::error::ErrorKind;
 
 use self::exit::{Exit, Failure};
-use self::logging::LogFormat;
 use self::parser::Parsed;
 use crate::config::field::Command;
 use crate::config::layers::Surroundings;
@@ -97,8 +96,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
-    let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
-    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), format);
+    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), settings.log_json);
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),

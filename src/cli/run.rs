@@ -9,7 +9,7 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 use indicatif::ProgressBar;
 
 use super::exit::{Exit, Failure};
-use super::report::Reporter;
+use super::report::{self, Reporter};
 use super::signals;
 use crate::config::{Settings, SinkSettings};
 use crate::consumer::{Consumer, ConsumerError, RunningConsumer};
@@ -20,6 +20,7 @@ use crate::door::{self, SystemClock};
 use crate::engine::{Delivery, Handle, Summary};
 use crate::ops::http::health::Heart;
 use crate::ops::http::{self, HttpOptions, Listening};
+use crate::ops::service::Manager;
 use crate::port::Sink;
 use crate::sink::exec::ExecSink;
 use crate::sink::null::NullSink;
@@ -33,6 +34,10 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     }
     let mut reporter = Reporter::open(settings.stats_json.as_deref())?;
     let listening = settings.http.as_ref().map(listen).transpose()?;
+    let manager = Manager::found(door::env).unwrap_or_else(|words| {
+        log::warn!("{words}");
+        None
+    });
     signals::listen()?;
     let (closed, reader_gone) = bounded::<()>(1);
     // Nobody receives any more: the run has ended already.
@@ -44,7 +49,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     let (statistics_sender, statistics) = bounded(1);
     let mut builder = Consumer::builder(settings.consumer.clone());
     let heart = Arc::new(Heart::default());
-    if settings.heartbeat_file.is_some() || listening.is_some() {
+    if settings.heartbeat_file.is_some() || listening.is_some() || manager.is_some() {
         builder = builder.on_alive(signs_of_life(settings.heartbeat_file.clone(), Arc::clone(&heart))?);
     }
     let running = builder
@@ -55,7 +60,9 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         .map_err(failure)?;
     let handle = running.handle();
     signals::steer(&handle);
-    let server = listening.map(|listening| listening.serve(Arc::new(Shown(handle.clone())), heart));
+    let shown = Arc::new(Shown(handle.clone()));
+    let server = listening.map(|listening| listening.serve(Arc::clone(&shown) as _, Arc::clone(&heart)));
+    let watched = manager.map(|manager| manager.watch(shown, heart, report::line));
     let stopper = door::spawn("konekt-stdout", move || {
         // Ends without a message when the sink is dropped at the end of the run.
         if reader_gone.recv().is_ok() {
@@ -67,7 +74,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         reporter
     });
     let result = running.join();
-    drop(server);
+    drop((server, watched));
     let ended = reporting.join().map_err(|_| Failure::new(Exit::Failed, "the reporting thread panicked"));
     if stopper.is_finished() {
         let _ = stopper.join();

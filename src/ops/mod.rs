@@ -19,3 +19,4 @@ pub mod preflight;
 pub mod produce;
 mod read_topic;
 pub mod reset;
+pub mod service;

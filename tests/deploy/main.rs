@@ -2,6 +2,7 @@
 //! with .env.example and with what the program reads, and their scripts are run as far as that goes without containers.
 
 mod scripts;
+mod service;
 #[path = "../support/mod.rs"]
 mod support;
 
