@@ -19,6 +19,7 @@ pub mod exit;
 mod init;
 mod load;
 mod logging;
+mod man;
 mod messages;
 mod mongo;
 mod mongo_health;
@@ -74,8 +75,10 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if let Some(shell) = parsed.shell {
         return completions(shell);
     }
-    if parsed.command == Command::Init {
-        return init::run(&parsed);
+    match parsed.command {
+        Command::Init => return init::run(&parsed),
+        Command::Man => return man::run(&parsed),
+        _ => {}
     }
     let resolved = resolve(
         parsed.command,

@@ -107,6 +107,14 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .commands(&[Command::Init])
     .flagged("for"),
+    field(
+        "man_folder",
+        Kind::Text,
+        Default::Nothing,
+        "The folder to write a page for each command into; made when absent.",
+    )
+    .commands(&[Command::Man])
+    .flagged("out"),
     field("force", Kind::Switch, Default::Is("false"), "Write over a file that is there.").commands(&[Command::Init]),
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
