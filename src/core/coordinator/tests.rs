@@ -527,6 +527,7 @@ fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
     assert_eq!(behind.catch_up_seconds, Some(8.5), "10 records in the first second");
     let of = &behind.partitions[0];
     assert_eq!((of.records_in_flight, of.to_retention_records, behind.records_unaccounted), (30, Some(10), 0));
+    assert_eq!(of.until_retention_seconds, None, "it has removed nothing");
     assert_eq!(of.distributions.as_ref().map(|spreads| spreads.fetch_wait_seconds.max), Some(1.0));
 
     let waiting = Box::new(Told { waiting_unix_ms: Some(990_000), ..Told::default() });
@@ -537,12 +538,17 @@ fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
     let through = statistics(&mut bench);
     assert_eq!((through.lag_records, through.lag_seconds, through.catch_up_seconds), (0, Some(0.0), Some(0.0)));
 
-    bench.after(Duration::from_secs(100));
+    bench.after(Duration::from_secs(99));
+    bench.on(Event::Surveyed(vec![Assignment { log_start: 55, log_end: 100, ..assignment(0, None) }]));
+    let reached = statistics(&mut bench).partitions[0].until_retention_seconds;
+    assert_eq!(reached, Some(45.0 * 100.0 / 50.0), "45 records, of which 50 went in 100 s");
+    bench.after(SECOND);
     bench.on(Event::Surveyed(vec![Assignment { log_start: 120, log_end: 150, ..assignment(0, None) }]));
     bench.after(2 * SECOND);
     let later = statistics(&mut bench);
     assert_eq!((later.lag_records, later.lag_seconds), (50, Some(2.0)), "it was at its end two seconds ago");
     assert_eq!(later.partitions[0].to_retention_records, Some(-20), "retention took what was not read");
+    assert_eq!(later.partitions[0].until_retention_seconds, Some(0.0));
 }
 
 #[test]
