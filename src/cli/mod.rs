@@ -30,6 +30,7 @@ mod parser;
 mod plan;
 mod positions;
 mod produce;
+pub mod reference;
 mod report;
 pub mod run;
 mod signals;

@@ -16,8 +16,8 @@ use crate::consumer::{Consumer, ConsumerError, RunningConsumer};
 use crate::core::record::TopicPartition;
 use crate::core::statistics::Statistics;
 use crate::core::verdict::ErrorClass;
-use crate::door::{self, SystemClock};
-use crate::engine::{Delivery, Handle, Summary};
+use crate::door;
+use crate::engine::{Handle, Summary};
 use crate::ops::http::health::Heart;
 use crate::ops::http::{self, HttpOptions, Listening};
 use crate::ops::service::Manager;
@@ -25,7 +25,7 @@ use crate::port::Sink;
 use crate::sink::exec::ExecSink;
 use crate::sink::null::NullSink;
 use crate::sink::print::{Format, PrintSink};
-use crate::sink::sqlite::{SqliteOptions, SqliteSink};
+use crate::sink::sqlite::SqliteSink;
 
 /// `konekt consume` and `konekt sink …`.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
@@ -194,9 +194,7 @@ pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> 
         }
         SinkSettings::Exec { command } => Ok(Arc::new(ExecSink::new(command.as_str(), None))),
         SinkSettings::Sqlite { path, table } => {
-            let mut options = SqliteOptions::new(path, consumer.group_id.as_str(), Arc::new(SystemClock::start()));
-            options.table.clone_from(table);
-            options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
+            let mut options = super::database::sqlite(path, table, &consumer.group_id, consumer.delivery);
             options.dry_run = consumer.dry_run;
             let sink = SqliteSink::new(options);
             check_usable(&sink)?;

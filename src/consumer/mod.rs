@@ -1,28 +1,5 @@
-//! The library's front: a consumer group member that hands batches to a closure, or to any [`Sink`].
-//!
-//! ```no_run
-//! use konekt::{Consumer, ConsumerConfig, TopicSelection};
-//!
-//! let config = ConsumerConfig {
-//!     bootstrap_servers: vec!["localhost:9092".into()],
-//!     group_id: "billing".into(),
-//!     topics: TopicSelection::names(["orders"]),
-//!     ..ConsumerConfig::default()
-//! };
-//! let running = Consumer::builder(config)
-//!     .on_assign(|partitions| println!("ours now: {partitions:?}"))
-//!     .handler(|batch| {
-//!         for record in batch.iter() {
-//!             println!("{} {:?}", record.offset, record.value);
-//!         }
-//!         Ok(())
-//!     })
-//!     .start()?;
-//! println!("{} records so far", running.stats().messages_processed);
-//! running.stop();
-//! running.join()?;
-//! # Ok::<(), konekt::ConsumerError>(())
-//! ```
+//! The library's front: a consumer group member that hands batches to a closure, or to any [`Sink`]. The [crate's front
+//! page](crate) has an example.
 
 mod config;
 mod source;

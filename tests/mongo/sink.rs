@@ -23,9 +23,9 @@ use crate::support::or_skip;
 
 /// A sink over a new database.
 pub struct Served {
-    stored: Stored,
+    pub stored: Stored,
     options: MongoSinkOptions,
-    sink: MongoSink,
+    pub sink: MongoSink,
 }
 
 impl Served {
@@ -96,8 +96,8 @@ fn puts_bad_records_aside() {
     bad_records::check(|check| checked(mongo, check));
 }
 
-/// With a collection that refuses what this CHECK would; none for an empty one.
-fn checked(mongo: &Mongo, check: &str) -> Served {
+/// A sink over a collection with a validator that says the same as this CHECK; without any for an empty one.
+pub fn checked(mongo: &Mongo, check: &str) -> Served {
     let served = Served::new(mongo, |_| {});
     let bad = match check {
         "" => return served,
@@ -182,12 +182,14 @@ fn upsert_keeps_one_document_per_key() {
 fn what_mongodb_cannot_hold_is_put_aside() {
     let Some(mongo) = or_skip(mongo::shared()) else { return };
     let large = "x".repeat(16 << 20);
-    for (mode, why) in [(WriteMode::Insert, "16 MiB"), (WriteMode::Upsert, "no key")] {
+    for (mode, why) in [(WriteMode::Insert, "16 MiB"), (WriteMode::Upsert, "no key"), (WriteMode::Document, "no value")]
+    {
         let served = Served::new(mongo, |options| options.mode = mode);
         let (mut writer, epoch) = owner(&served, 1);
         let bad = match mode {
             WriteMode::Insert => Sample { key: Some(b"k"), value: Some(large.as_bytes()), headers: &[] },
             WriteMode::Upsert => Sample { key: None, value: Some(b"v"), headers: &[] },
+            WriteMode::Document => Sample { key: Some(b"k"), value: None, headers: &[] },
         };
         let most = "y".repeat((16 << 20) - 1000);
         let good = Sample { key: Some(b"g"), value: Some(most.as_bytes()), headers: &[] };
@@ -199,7 +201,7 @@ fn what_mongodb_cannot_hold_is_put_aside() {
         let kept = letters.kept.into_inner();
         match mode {
             WriteMode::Insert => assert!(kept[0].2.contains(why), "a letter, since a document would be too large"),
-            WriteMode::Upsert => {
+            WriteMode::Upsert | WriteMode::Document => {
                 let failed = served.stored.documents().find_one(doc! { "processing_status": "FAILED" }).run();
                 let failed = failed.expect("an answer").expect("a FAILED document");
                 assert!(failed.get_str("error_message").expect("a reason").contains(why), "{failed}");

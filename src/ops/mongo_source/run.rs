@@ -59,7 +59,7 @@ pub fn run(
         heard_at: door::now(),
         told_at: door::now(),
     };
-    let (mut failures, mut lost_at) = (0, None);
+    let (mut failures, mut losses) = (0, 0);
     loop {
         let events_before = run.ended.events;
         let fault = match run.attempt(stop) {
@@ -67,9 +67,12 @@ pub fn run(
             Ok(Next::OpenAgain) => continue,
             Err(fault) => fault,
         };
+        if run.ended.events > events_before {
+            (failures, losses) = (0, 0);
+        }
         match fault.kind {
             FaultKind::Passing => {
-                failures = if run.ended.events > events_before { 1 } else { failures + 1 };
+                failures += 1;
                 log::warn!("{fault}; it is tried again");
                 // What was sent and not acknowledged is gone with its producer, and comes again.
                 run.publisher = Publisher::new(cluster, producer);
@@ -78,15 +81,26 @@ pub fn run(
                     return Ok(run.ended);
                 }
             }
-            // Lost again before anything came: the same answer would only bring the same loss.
-            FaultKind::Lost if lost_at == Some(run.ended.events) => return Err(fault),
+            FaultKind::Lost if losses > 0 && losses >= options.on_lost.tries_max() => return Err(lost_again(&fault)),
             FaultKind::Lost => {
-                lost_at = Some(run.ended.events);
+                if losses > 0 && wait(WAITS.wait(losses, door::random()), stop) {
+                    return Ok(run.ended);
+                }
+                losses += 1;
                 run.lost(&fault)?;
             }
             FaultKind::Settings | FaultKind::Failed => return Err(fault),
         }
     }
+}
+
+/// Before anything came the place was lost as often as one may try.
+fn lost_again(fault: &SourceFault) -> SourceFault {
+    let words = format!(
+        "{fault}; it is lost again before anything came: the oplog is too small for what is written. Make it larger \
+         (replSetResizeOplog), or go on with --on-lost now"
+    );
+    SourceFault::new(FaultKind::Lost, words)
 }
 
 /// Waits, unless it is stopped meanwhile.
@@ -296,8 +310,11 @@ impl Run<'_> {
 
     /// Goes on behind a gap, where the settings say so.
     fn lost(&mut self, fault: &SourceFault) -> Result<(), SourceFault> {
-        let at = self.current.as_ref().and_then(Place::unix_seconds);
-        let since = at.map_or("it was kept".to_owned(), |seconds| format!("{} (UTC)", utc_text(seconds * 1000)));
+        let since = match (self.current.as_ref().and_then(Place::unix_seconds), self.startup) {
+            (Some(seconds), _) => format!("{} (UTC)", utc_text(seconds * 1000)),
+            (None, Startup::Timestamp(at)) => format!("{} (UTC)", utc_text(i64::from(at.time) * 1000)),
+            (None, _) => "its start".to_owned(),
+        };
         let (startup, follows) = match self.options.on_lost {
             OnLost::Fail => {
                 let words = format!(
@@ -322,7 +339,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The oldest entry of the oplog.
+    /// The oldest entry of the oplog. It may be gone a moment later: MongoDB cuts off what is too much in bursts, long
+    /// after it was written.
     fn oldest(&self) -> Result<Timestamp, SourceFault> {
         let oplog = self.client.database("local").collection::<Document>("oplog.rs");
         let first = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).max_time(AWAIT * 20).run();

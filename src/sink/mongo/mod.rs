@@ -2,7 +2,8 @@
 //!
 //! The flow: [`MongoSink`] holds one client with its pool of connections. Its writer (`writer.rs`) claims partitions and
 //! writes batches, each call in one transaction (`transaction.rs`), in which `position.rs` moves the position and
-//! `store.rs` writes what `document.rs` made of the records. `fault.rs` gives what MongoDB says its class.
+//! `store.rs` writes what `document.rs` made of the records. `fault.rs` gives what MongoDB says its class, and [`operate`] is
+//! for people who look after it.
 //!
 //! Exactly once needs transactions, so a replica set; one member will do. On a standalone server, delivery is at least
 //! once: a document has the record's own `_id`, so what comes again is recognised and changes nothing.
@@ -12,6 +13,7 @@
 
 mod document;
 mod fault;
+pub mod operate;
 mod position;
 mod store;
 mod transaction;
@@ -41,6 +43,8 @@ pub enum WriteMode {
     Insert,
     /// The document of its key: replaced by each value, removed by a tombstone.
     Upsert,
+    /// The value itself, under its own `_id`, or the record's id where it has none; it replaces what is there.
+    Document,
 }
 
 /// Where and how to write.

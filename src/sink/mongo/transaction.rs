@@ -157,7 +157,7 @@ impl Work<'_> {
         let mut place = self.place(batch.collection);
         let stored = match mode {
             WriteMode::Insert => store::insert(&mut place, &pending),
-            WriteMode::Upsert => store::replace(&mut place, &pending),
+            WriteMode::Upsert | WriteMode::Document => store::replace(&mut place, &pending),
         };
         stored.map_err(|error| {
             let what = format!("write {} into {}", batch.write.batch.partition(), batch.collection);
