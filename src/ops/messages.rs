@@ -14,6 +14,7 @@ use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::SinkError;
+use crate::sink::dialect::COLUMNS;
 use crate::sink::query::{MessageDatabase, Parameter, Row};
 
 /// What the table holds.
@@ -99,19 +100,6 @@ pub fn show(
     partition: &TopicPartition,
     offset: i64,
 ) -> Result<Vec<Message>, SinkError> {
-    const COLUMNS: [&str; 11] = [
-        "id",
-        "topic",
-        "partition",
-        "offset",
-        "message_key",
-        "message_value",
-        "message_headers",
-        "consumer_group",
-        "processing_timestamp",
-        "processing_status",
-        "error_message",
-    ];
     let quoted = COLUMNS.map(|name| database.dialect().quoted(name));
     let sql = format!(
         "SELECT {} FROM {} WHERE {} = ? AND {} = ? AND {} = ? ORDER BY {}",
