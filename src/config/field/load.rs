@@ -11,7 +11,7 @@ pub(super) const FIELDS: &[Field] = &[
         "load_to",
         Kind::Choice(&["sqlite", "odbc", "mongodb", "kafka"]),
         Default::Required,
-        "Where to: sqlite (--db), odbc (--connection-string, --server), mongodb (--mongodb-collection), kafka (--topic).",
+        "sqlite (--db), odbc (--connection-string or --server), mongodb (--mongodb-collection) or kafka (--topic).",
     )
     .flagged("to"),
     field("load_topic", Kind::Topic, Default::Nothing, "The topic to write to; it must be there.")
