@@ -1,5 +1,6 @@
 //! The database that the settings name, for commands beside a run.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::exit::{Exit, Failure};
@@ -57,15 +58,20 @@ fn sql(settings: &Settings) -> Result<Box<dyn MessageDatabase>, Failure> {
 pub fn sink(settings: &Settings, group: &str) -> Result<Arc<dyn Sink>, Failure> {
     match &settings.sink {
         SinkSettings::Sqlite { path, table } => {
-            let mut options = SqliteOptions::new(path, group, Arc::new(SystemClock::start()));
-            options.table.clone_from(table);
-            options.exactly_once = false;
-            Ok(Arc::new(SqliteSink::new(options)))
+            Ok(Arc::new(SqliteSink::new(sqlite(path, table, group, Delivery::AtLeastOnce))))
         }
         SinkSettings::Odbc(odbc) => super::odbc::sink(odbc, &without_positions(settings, group)),
         SinkSettings::MongoDb(mongo) => super::mongo::sink(mongo, &without_positions(settings, group)),
         _ => Err(unnamed()),
     }
+}
+
+/// A SQLite file, as a consumer group writes into it.
+pub fn sqlite(path: &Path, table: &str, group: &str, delivery: Delivery) -> SqliteOptions {
+    let mut options = SqliteOptions::new(path, group, Arc::new(SystemClock::start()));
+    table.clone_into(&mut options.table);
+    options.exactly_once = delivery == Delivery::ExactlyOnce;
+    options
 }
 
 fn without_positions(settings: &Settings, group: &str) -> ConsumerConfig {

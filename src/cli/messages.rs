@@ -1,7 +1,5 @@
 //! `konekt messages stats|show|prune`: what is in a database's message table.
 
-use serde::Serialize;
-
 use super::database::{self, failure};
 use super::exit::{self, Exit, Failure};
 use super::report::{bar, grouped};
@@ -15,7 +13,7 @@ use crate::ops::messages::{self, Message, OldRows, Stats};
 pub fn stats(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let stats = messages::stats(&mut *database::messages(settings)?).map_err(failure)?;
     match resolved.switch("json") {
-        true => put_json(&stats),
+        true => exit::put_json(&stats),
         false => exit::put(&stats_table(&stats)),
     }
 }
@@ -33,7 +31,7 @@ pub fn show(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Failed, words));
     }
     match resolved.switch("json") {
-        true => found.iter().try_for_each(put_json),
+        true => found.iter().try_for_each(exit::put_json),
         false => exit::put(&found.iter().map(page).collect::<Vec<_>>().join("\n")),
     }
 }
@@ -56,11 +54,6 @@ pub fn prune(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
         Failure::new(Exit::Failed, words)
     })?;
     exit::put(&format!("{} rows {before} removed\n", grouped(removed)))
-}
-
-fn put_json(value: &impl Serialize) -> Result<(), Failure> {
-    let line = serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, error))?;
-    exit::put(&format!("{line}\n"))
 }
 
 fn stats_table(stats: &Stats) -> String {

@@ -20,7 +20,6 @@ use std::path::PathBuf;
 
 use field::{Command, Field};
 use layers::{Origin, Properties, RawValues, Said, Surroundings};
-pub use table::settings_table_markdown;
 pub use template::template;
 use value::Value;
 
@@ -303,6 +302,7 @@ impl Reader<'_> {
             memory_limit: self.size("memory_limit"),
             until_end: matches!(self.value("until_end"), Some(Value::Switch(true))),
             max_messages: self.optional_number("max_messages"),
+            dry_run: matches!(self.value("dry_run"), Some(Value::Switch(true))),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    Field::new(Section::Run, name, kind, default, doc).commands(&[Command::Load])
+    Field::new(Section::Run, name, kind, default, doc).only(&[Command::Load])
 }
 
 pub(super) const FIELDS: &[Field] = &[
@@ -11,7 +11,7 @@ pub(super) const FIELDS: &[Field] = &[
         "load_to",
         Kind::Choice(&["sqlite", "odbc", "mongodb", "kafka"]),
         Default::Required,
-        "sqlite (--db), odbc (--connection-string or --server), mongodb (--mongodb-collection) or kafka (--topic).",
+        "Where to: sqlite (--db), odbc (--connection-string, --server), mongodb, kafka (--topic).",
     )
     .flagged("to"),
     field("load_topic", Kind::Topic, Default::Nothing, "The topic to write to; it must be there.")

@@ -2,18 +2,17 @@
 
 use super::*;
 
-const TO_MONGO: &[Command] =
-    &joined::<{ LOOKING.len() + 3 }>(&[&[Command::MongoDb, Command::Load, Command::Config], LOOKING]);
+const TO_MONGO: Commands = LOOKING.with(&[Command::MongoDb, Command::Load, Command::Config]);
 
 /// What the source reads too.
-const WATCHED: &[Command] = &joined::<{ TO_MONGO.len() + 1 }>(&[TO_MONGO, &[Command::MongoSource]]);
+const WATCHED: Commands = TO_MONGO.with(&[Command::MongoSource]);
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::MongoDb, name, kind, default, doc).commands(TO_MONGO)
 }
 
 const fn health(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    field(name, kind, default, doc).commands(&[Command::MongoHealth])
+    field(name, kind, default, doc).only(&[Command::MongoHealth])
 }
 
 const fn seconds(min: u64, max: u64) -> Kind {
@@ -28,7 +27,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The address: mongodb://user:password@host:port,host:port/database?replicaSet=rs0.",
     )
     .variables(&["MONGODB_URI"])
-    .commands(&joined::<{ WATCHED.len() + 1 }>(&[WATCHED, &[Command::MongoHealth]]))
+    .commands(WATCHED.with(&[Command::MongoHealth]))
     .secret(),
     field("mongodb_database", Kind::Text, Default::Nothing, "The database; without it the one in the address.")
         .variables(&["MONGODB_DATABASE"])
@@ -48,7 +47,7 @@ pub(super) const FIELDS: &[Field] = &[
         "insert: records; upsert: values, one per key, removed by tombstones; document: values with their own _id.",
     )
     .variables(&["MONGODB_MODE"])
-    .commands(&[Command::MongoDb, Command::DlqReplay, Command::Config]),
+    .only(&[Command::MongoDb, Command::DlqReplay, Command::Config]),
     field(
         "mongodb_timeout",
         seconds(1, 3600),
