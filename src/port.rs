@@ -183,6 +183,11 @@ pub trait Sink: Send + Sync {
     fn pool(&self) -> Option<PoolStatistics> {
         None
     }
+
+    /// In a dry run: the tables or collections that are absent and that a run would make, as far as they were looked for.
+    fn absent(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The move of a position that is committed with the rows.

@@ -178,6 +178,10 @@ fn the_counters_are_those_of_the_audit_and_everything_is_accounted_for() {
         assert_eq!(metrics.get(name), Some(&expected), "{name}");
     }
     assert!(metrics["konekt_batch_phase_seconds_sum{phase=\"execute\"}"] > 0.0);
+    if cfg!(target_os = "linux") {
+        assert!(metrics["process_cpu_seconds_total"] > 0.0 && metrics["process_resident_memory_bytes"] > 1e6);
+        assert!((3.0..=metrics["process_max_fds"]).contains(&metrics["process_open_fds"]));
+    }
 
     let status = get(scene.port, "/status").json();
     let statistics = &status["statistics"];

@@ -60,6 +60,7 @@ fn unopened(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<Mongo
         },
         consumer_group: consumer.group_id.as_str().into(),
         exactly_once: consumer.delivery == Delivery::ExactlyOnce,
+        dry_run: consumer.dry_run,
         timeout: Duration::from_secs(settings.timeout),
         clock: Arc::new(SystemClock::start()),
     });

@@ -49,6 +49,7 @@ pub enum Command {
     DataSplit,
     DataValidate,
     Completions,
+    Man,
 }
 
 /// A set of commands: those that know a setting.
@@ -149,6 +150,7 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::DataValidate, "data validate", "Find what is no JSON document in a data set"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
+    entry(Command::Man, "man", "Print the manual page, or write one for each command into a folder"),
 ];
 
 impl Command {

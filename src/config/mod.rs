@@ -302,6 +302,7 @@ impl Reader<'_> {
             memory_limit: self.size("memory_limit"),
             until_end: matches!(self.value("until_end"), Some(Value::Switch(true))),
             max_messages: self.optional_number("max_messages"),
+            dry_run: matches!(self.value("dry_run"), Some(Value::Switch(true))),
         }
     }
 

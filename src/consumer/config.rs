@@ -117,6 +117,9 @@ pub struct ConsumerConfig {
     pub until_end: bool,
     /// Stop after so many records.
     pub max_messages: Option<u64>,
+    /// Leave no trace in Kafka, nor any dead letter: all partitions of the topics are read without becoming a member of
+    /// the group, and nothing is committed. For a sink that keeps nothing either.
+    pub dry_run: bool,
 }
 
 impl Default for ConsumerConfig {
@@ -168,6 +171,7 @@ impl Default for ConsumerConfig {
             memory_limit: 256 << 20,
             until_end: false,
             max_messages: None,
+            dry_run: false,
         }
     }
 }

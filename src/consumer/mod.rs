@@ -14,7 +14,7 @@ use crate::engine::{Callbacks, Engine, EngineError, Handle, Summary};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::Error as KafkaError;
 use crate::port::{Clock, DeadLetters, MemoryBudget, Sink, SourceError};
-use crate::sink::dead_letter::{FileLetters, InTurn, TopicLetters};
+use crate::sink::dead_letter::{FileLetters, Forgotten, InTurn, TopicLetters};
 use crate::sink::handler::{Handled, HandlerSink};
 
 pub use self::config::ConsumerConfig;
@@ -139,6 +139,9 @@ fn dead_letters(
     cluster: Option<&Cluster>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Arc<dyn DeadLetters>>, ConsumerError> {
+    if config.dry_run {
+        return Ok(Some(Arc::new(Forgotten)));
+    }
     let mut places: Vec<Box<dyn DeadLetters>> = Vec::new();
     if let (Some(topic), Some(cluster)) = (&config.dead_letter_topic, cluster) {
         let letters = TopicLetters::new(cluster.clone(), topic.as_str(), &config.group_id, Arc::clone(clock));

@@ -278,6 +278,9 @@ pub struct PartitionStatistics {
     pub catch_up_seconds: Option<f64>,
     /// Records that retention can still remove before one is lost unread; negative: some are lost.
     pub to_retention_records: Option<i64>,
+    /// When retention reaches the next record to be written, at the pace at which it has removed records since the
+    /// partition was assigned; null when it has removed none.
+    pub until_retention_seconds: Option<f64>,
     /// Records decoded.
     pub records_read: u64,
     /// Records written or handled.

@@ -1,7 +1,9 @@
 //! The files that set everything up: docker-compose.yml, Dockerfile and deploy/. They are parsed, compared with each other,
 //! with .env.example and with what the program reads, and their scripts are run as far as that goes without containers.
 
+mod man;
 mod scripts;
+mod service;
 #[path = "../support/mod.rs"]
 mod support;
 

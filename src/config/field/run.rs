@@ -113,11 +113,29 @@ pub(super) const FIELDS: &[Field] = &[
     )
     .only(&[Command::Init])
     .flagged("for"),
+    field(
+        "man_folder",
+        Kind::Text,
+        Default::Nothing,
+        "The folder to write a page for each command into; made when absent.",
+    )
+    .only(&[Command::Man])
+    .flagged("out"),
     field("force", Kind::Switch, Default::Is("false"), "Write over a file that is there.").only(&[Command::Init]),
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
         .only(&[Command::MessagesPrune]),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.").only(&[
+    field(
+        "dry_run",
+        Kind::Switch,
+        Default::Is("false"),
+        "Only say what would be done; a sink tries it with 1,000 records, and takes it back.",
+    )
+    .only(&[
+        Command::Sqlite,
+        Command::SqlServer,
+        Command::Odbc,
+        Command::MongoDb,
         Command::MessagesPrune,
         Command::DlqReplay,
         Command::Load,
