@@ -73,6 +73,8 @@ pub(super) struct LaneState {
     pub reserved: u64,
     /// Failed attempts in a row.
     pub attempts: Attempts,
+    /// How often its batches were halved for a database that has too much.
+    pub halvings: u32,
     /// No attempt before this.
     pub retry_at: Option<Duration>,
     /// When a timer will look at this lane again; one timer at a time is enough.
@@ -85,6 +87,23 @@ impl LaneState {
     /// An empty lane that has failed so often in a row.
     pub fn after(attempts: Attempts) -> Self {
         Self { attempts, ..Self::default() }
+    }
+
+    /// The most rows of its next batch, of `rows_max` at best.
+    pub fn rows_max(&self, rows_max: usize) -> usize {
+        (rows_max >> self.halvings).max(1)
+    }
+
+    /// The database has too much: it gets half as much from now on…
+    pub fn shrink(&mut self, rows_max: usize) {
+        if self.rows_max(rows_max) > 1 {
+            self.halvings += 1;
+        }
+    }
+
+    /// …until it takes that; then twice as much again.
+    pub fn grow(&mut self) {
+        self.halvings = self.halvings.saturating_sub(1);
     }
 }
 

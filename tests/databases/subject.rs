@@ -27,7 +27,11 @@ fn keeps_the_contract(server: &'static Server) {
 }
 
 fn puts_bad_records_aside(server: &'static Server) {
-    bad_records::check(|check| Served::over(server, &checked(server, check), |_| {}));
+    bad_records::check(|check| {
+        let served = Served::over(server, &checked(server, check), |_| {});
+        served.database.count_statements();
+        served
+    });
 }
 
 fn keeps_nothing_of_a_dry_run(server: &'static Server) {
@@ -167,6 +171,10 @@ impl Subject for Served<'_> {
 
     fn stores_nul(&self) -> bool {
         self.database.server().name() != "postgres"
+    }
+
+    fn statements(&self) -> Option<usize> {
+        Some(self.database.statements())
     }
 }
 

@@ -82,6 +82,12 @@ impl Subject for Served {
     fn position(&self, partition: &TopicPartition) -> Option<StoredPosition> {
         self.stored.position(partition)
     }
+
+    /// Those that begin and end transactions are of no database, so they are not among these.
+    fn statements(&self) -> Option<usize> {
+        let profiled = self.stored.database.collection::<Document>("system.profile").count_documents(doc! {}).run();
+        Some(profiled.expect("a count") as usize)
+    }
 }
 
 #[test]
@@ -106,6 +112,8 @@ pub fn checked(mongo: &Mongo, check: &str) -> Served {
     };
     let made = served.stored.database.create_collection(COLLECTION).validator(doc! { "$nor": [bad] }).run();
     made.expect("a collection with a validator");
+    let profile = doc! { "profile": 2, "filter": { "ns": { "$ne": "system.profile" } } };
+    served.stored.database.run_command(profile).run().expect("a profile of all that comes");
     served
 }
 

@@ -1,6 +1,9 @@
 //! SQLite: the contract, and everything that can be wrong with a file.
 
+use std::cell::Cell;
+use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +12,8 @@ use konekt::core::verdict::ErrorClass;
 use konekt::port::{Sink, SinkError, Write, Writer, Written};
 use konekt::sink::operate::SqlTables;
 use konekt::sink::sqlite::{DEFAULT_TABLE, SqliteMessages, SqliteOptions, SqliteReport, SqliteSink};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::auto_extension::register_auto_extension;
+use rusqlite::{Connection, OptionalExtension, ffi};
 use tempfile::TempDir;
 
 use crate::contract::dry_run::{self, Rehearsed};
@@ -24,7 +28,28 @@ fn keeps_the_contract() {
 
 #[test]
 fn puts_bad_records_aside() {
+    // SAFETY: `watch` opens and closes nothing, and is of the type that SQLite calls.
+    unsafe { register_auto_extension(watch) }.expect("SQLite takes it");
     bad_records::check(|check| File::over(&checked(check), |_| {}));
+}
+
+thread_local! {
+    /// How many statements this thread has begun since [`watch`] was registered. A writer of SQLite works where it is called.
+    static STATEMENTS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// SQLite calls this with every connection that is opened.
+unsafe extern "C" fn watch(
+    connection: *mut ffi::sqlite3,
+    _: *mut *mut c_char,
+    _: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    unsafe extern "C" fn count(_: c_uint, _: *mut c_void, _: *mut c_void, _: *mut c_void) -> c_int {
+        STATEMENTS.set(STATEMENTS.get() + 1);
+        ffi::SQLITE_OK
+    }
+    // SAFETY: the connection is open, and `count` looks at none of what it is given.
+    unsafe { ffi::sqlite3_trace_v2(connection, ffi::SQLITE_TRACE_STMT, Some(count), null_mut()) }
 }
 
 #[test]
@@ -177,6 +202,10 @@ impl Subject for File {
             })
         });
         row.optional().unwrap()
+    }
+
+    fn statements(&self) -> Option<usize> {
+        Some(STATEMENTS.get())
     }
 }
 

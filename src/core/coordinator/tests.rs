@@ -374,6 +374,26 @@ fn an_outage_is_not_counted_against_the_records() {
 }
 
 #[test]
+fn a_database_that_has_too_much_gets_less_until_it_takes_that() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    let mut actions = bench.fetch(1, 5, 100);
+    let mut sizes = Vec::new();
+    for written in [0, 0, 0, 0, 0, 1, 2, 5, 10, 10] {
+        let [(1, rows_max)] = dispatched(&actions)[..] else { panic!("{actions:?}") };
+        sizes.push(rows_max);
+        let through = sizes.iter().skip(5).sum::<usize>() as i64;
+        let report = match written {
+            0 => LaneReport { waiting_records: 95, ..failed(1, 5, ErrorClass::Overload) },
+            _ => LaneReport { waiting_records: 95 - through as usize, ..done(1, 5 + through, written) },
+        };
+        actions = bench.on(Event::Worked(LaneReport { chunks: usize::from(sizes.len() == 1), ..report }));
+        actions.extend(bench.after(Duration::from_secs(60)));
+    }
+    assert_eq!(sizes, [10, 5, 2, 1, 1, 1, 2, 5, 10, 10]);
+}
+
+#[test]
 fn a_flood_of_bad_records_opens_the_circuit() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);

@@ -7,6 +7,7 @@ use super::{Message, Messages, OldRows, PartitionStats, Slice};
 use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
+use crate::sink::dialect::COLUMNS;
 use crate::sink::query::{MessageDatabase, Parameter, Row};
 
 impl Messages for Box<dyn MessageDatabase> {
@@ -36,19 +37,6 @@ impl Messages for Box<dyn MessageDatabase> {
     }
 
     fn show(&mut self, partition: &TopicPartition, offset: i64) -> Result<Vec<Message>, SinkError> {
-        const COLUMNS: [&str; 11] = [
-            "id",
-            "topic",
-            "partition",
-            "offset",
-            "message_key",
-            "message_value",
-            "message_headers",
-            "consumer_group",
-            "processing_timestamp",
-            "processing_status",
-            "error_message",
-        ];
         let quoted = COLUMNS.map(|name| self.dialect().quoted(name));
         let sql = format!(
             "SELECT {} FROM {} WHERE {} = ? AND {} = ? AND {} = ? ORDER BY {}",

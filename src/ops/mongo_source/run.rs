@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, RawDocumentBuf, Timestamp, doc};
+use mongodb::error::Error;
 use mongodb::sync::{ChangeStream, Client};
 
 use super::copy::{events, namespaces};
 use super::event::EventRecord;
 use super::publish::Publisher;
 use super::state::{Place, Store};
-use super::stream::{AWAIT, From, TOO_LARGE, fault, open, token_text};
+use super::stream::{AWAIT, From, PreImages, TOO_LARGE, fault, open, token_text};
 use super::{BeforeChange, FaultKind, OnLost, SourceFault, SourceOptions, Startup};
 use crate::core::backoff::Schedule;
 use crate::core::civil::utc_text;
@@ -53,7 +54,7 @@ pub fn run(
         startup: options.startup,
         current: saved.clone(),
         saved,
-        pre_images: true,
+        pre_images: PreImages::With,
         ended: Ended::default(),
         saved_at: door::now(),
         heard_at: door::now(),
@@ -132,8 +133,7 @@ struct Run<'a> {
     current: Option<Place>,
     /// The last place that was kept.
     saved: Option<Place>,
-    /// Off for one event that is too large with them.
-    pre_images: bool,
+    pre_images: PreImages,
     ended: Ended,
     saved_at: Instant,
     /// When something was sent last, a heartbeat included.
@@ -156,21 +156,24 @@ impl Run<'_> {
             (None, Startup::Timestamp(at)) => From::Time(at),
             (None, _) => From::Now,
         };
-        let mut stream = self.open(&from)?;
+        let mut stream = match self.open(&from) {
+            Err(error) if self.is_too_large(&error) => return self.too_large(),
+            stream => stream.map_err(|error| self.unwatched(&error))?,
+        };
         self.note(&stream);
         self.save()?;
         log::info!("watching {}", self.subject());
         while !stop() {
             let next = match stream.next_if_any() {
-                Err(error) if self.is_too_large(&error) => return self.without_pre_images(),
-                next => next.map_err(|error| fault(self.options, &format!("watch {}", self.subject()), &error))?,
+                Err(error) if self.is_too_large(&error) => return self.too_large(),
+                next => next.map_err(|error| self.unwatched(&error))?,
             };
             self.note(&stream);
             match next {
                 Some(event) => {
                     self.publish(&event)?;
-                    if !self.pre_images {
-                        self.pre_images = true;
+                    if self.pre_images == PreImages::Without {
+                        self.pre_images = PreImages::With;
                         return Ok(Next::OpenAgain);
                     }
                 }
@@ -183,14 +186,17 @@ impl Run<'_> {
         Ok(Next::Stopped)
     }
 
-    fn open(&self, from: &From) -> Result<ChangeStream<RawDocumentBuf>, SourceFault> {
+    fn open(&self, from: &From) -> Result<ChangeStream<RawDocumentBuf>, Error> {
         open(&self.client, self.options, from, self.pre_images)
-            .map_err(|error| fault(self.options, &format!("watch {}", self.subject()), &error))
+    }
+
+    fn unwatched(&self, error: &Error) -> SourceFault {
+        fault(self.options, &format!("watch {}", self.subject()), error)
     }
 
     /// Publishes what is there; the stream's place is kept before, so that nothing is missed. False: it was stopped.
     fn copy(&mut self, stop: &mut dyn FnMut() -> bool) -> Result<bool, SourceFault> {
-        let stream = self.open(&From::Now)?;
+        let stream = self.open(&From::Now).map_err(|error| self.unwatched(&error))?;
         let Some(token) = stream.resume_token().as_ref().and_then(token_text) else {
             return Err(SourceFault::new(FaultKind::Failed, "the server gives no place to go on from after a copy"));
         };
@@ -285,16 +291,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn is_too_large(&self, error: &mongodb::error::Error) -> bool {
-        let has_pre_images = self.pre_images && self.options.full_document_before_change != BeforeChange::Off;
-        has_pre_images && Said::of(error).code == Some(TOO_LARGE)
+    fn is_too_large(&self, error: &Error) -> bool {
+        let wanted = self.options.full_document_before_change != BeforeChange::Off;
+        wanted && self.pre_images != PreImages::Without && Said::of(error).code == Some(TOO_LARGE)
     }
 
-    /// The place is kept first, so that the next event is the one that is too large.
-    fn without_pre_images(&mut self) -> Result<Next, SourceFault> {
+    /// First the events before it are published one by one, so that only the one that is too large loses anything.
+    fn too_large(&mut self) -> Result<Next, SourceFault> {
         self.save()?;
-        self.pre_images = false;
-        log::warn!("an event is larger than 16 MiB with the document before the change: it is published without that");
+        self.pre_images = match self.pre_images {
+            PreImages::With => PreImages::OneByOne,
+            PreImages::OneByOne | PreImages::Without => {
+                log::warn!(
+                    "an event is larger than 16 MiB with the document before the change: it is published without that"
+                );
+                PreImages::Without
+            }
+        };
         Ok(Next::OpenAgain)
     }
 

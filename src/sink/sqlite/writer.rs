@@ -17,6 +17,7 @@ use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
+use crate::sink::position::Position;
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
 
@@ -131,14 +132,12 @@ impl Together for SqliteWriter {
         self.transact(|work| work.write(write, write.aside.as_ref()))
     }
 
-    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
+    fn positions(&mut self, partitions: &[&TopicPartition]) -> Result<Vec<Option<Position>>, Failure> {
         let Self { database: Database { connection, statements, .. }, options, .. } = self;
-        let is_committed = |write: &Write<'_>| {
-            let Some(step) = &write.position else { return false };
-            let found = read_position(connection, statements, &options.consumer_group, write.batch.partition());
-            matches!(found, Ok(Some(position)) if position.is_after(step))
-        };
-        writes.iter().map(is_committed).collect()
+        let read =
+            |partition: &&TopicPartition| read_position(connection, statements, &options.consumer_group, partition);
+        let found: Result<_, _> = partitions.iter().map(read).collect();
+        found.map_err(|error| failure_of(&options.path, "read positions", &error))
     }
 
     fn remember(&mut self, failure: Failure) -> SinkError {

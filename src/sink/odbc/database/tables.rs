@@ -148,8 +148,9 @@ impl Tables<'_> {
             unix_ms: self.options.clock.unix_ms(),
         };
         let tried = self.in_transaction(move |session| {
-            let mut rows = Rows::probe(Uuid::nil());
-            let tried = session.insert(&plan, &head, &mut rows);
+            let id = Uuid::nil();
+            let looked = session.existing(&plan, id, id);
+            let tried = looked.and_then(|_| session.insert(&plan, &head, &Rows::probe(id), false));
             session.rollback()?;
             tried.map(drop)
         });

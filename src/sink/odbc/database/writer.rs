@@ -23,7 +23,8 @@ use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
-use crate::sink::group::group_len;
+use crate::sink::group::write_in_groups;
+use crate::sink::position::Position;
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
 
@@ -47,14 +48,7 @@ impl Writer for OdbcWriter {
     }
 
     fn write(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
-        let mut answers = Vec::with_capacity(writes.len());
-        let mut rest = writes;
-        while !rest.is_empty() {
-            let (group, later) = rest.split_at(group_len(rest));
-            answers.extend(self.write_group(group));
-            rest = later;
-        }
-        answers
+        write_in_groups(writes, |group| self.write_group(group))
     }
 
     fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), SinkError> {
@@ -155,19 +149,8 @@ impl Together for OdbcWriter {
         failure.others_may_succeed && (writes.len() > 1 || is_searched(&writes[0], failure))
     }
 
-    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
-        let read = self.transact(false, |work| {
-            let is_committed = |write: &Write<'_>| {
-                let Some(step) = &write.position else { return Ok(false) };
-                let found = work.read_position(write.batch.partition())?;
-                Ok(found.is_some_and(|position| position.is_after(step)))
-            };
-            writes.iter().map(is_committed).collect()
-        });
-        read.unwrap_or_else(|failure| {
-            log::warn!("whether the last batch was committed is not known yet: {}", failure.error);
-            vec![false; writes.len()]
-        })
+    fn positions(&mut self, partitions: &[&TopicPartition]) -> Result<Vec<Option<Position>>, Failure> {
+        self.transact(false, |work| partitions.iter().map(|partition| work.read_position(partition)).collect())
     }
 
     fn remember(&mut self, failure: Failure) -> SinkError {
@@ -186,7 +169,7 @@ mod tests {
     use super::*;
     use crate::core::identity::RecordIds;
     use crate::core::record::{Extent, RecordBuffer, Span, TopicPartition};
-    use crate::sink::group::GROUP_BYTES;
+    use crate::sink::group::{GROUP_BYTES, group_len};
 
     fn records_of(sizes: &[usize]) -> RecordBuffer {
         let mut records = RecordBuffer::default();
