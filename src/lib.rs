@@ -1,9 +1,41 @@
 //! Konekt moves records out of Kafka into databases without losing or repeating one, with OS threads and no async.
 //!
+//! # As a library
+//!
+//! [`Consumer`] is the front: a consumer group member that hands batches to a closure, or to any [`port::Sink`].
+//!
+//! ```no_run
+//! use konekt::{Consumer, ConsumerConfig, TopicSelection};
+//!
+//! let config = ConsumerConfig {
+//!     bootstrap_servers: vec!["localhost:9092".into()],
+//!     group_id: "billing".into(),
+//!     topics: TopicSelection::names(["orders"]),
+//!     ..ConsumerConfig::default()
+//! };
+//! let running = Consumer::builder(config)
+//!     .on_assign(|partitions| println!("ours now: {partitions:?}"))
+//!     .handler(|batch| {
+//!         for record in batch.iter() {
+//!             println!("{} {:?}", record.offset, record.value);
+//!         }
+//!         Ok(())
+//!     })
+//!     .start()?;
+//! println!("{} records so far", running.stats().messages_processed);
+//! running.stop();
+//! running.join()?;
+//! # Ok::<(), konekt::ConsumerError>(())
+//! ```
+//!
+//! `examples/` has whole programs. Everything below [`Consumer`] can be put together by hand as well: a [`port::Source`], a
+//! [`port::Sink`] and [`engine::Engine`]; [`kafka`] is a client for any program, and [`broker`] a Kafka for its tests. The program's
+//! settings are in [`config`], and `docs/` tells what it does.
+//!
 //! # The way of one record
 //!
 //! ```text
-//! broker ──▶ fetcher (a thread per broker)            kafka/fetcher.rs       raw batches, slices of one pooled buffer
+//! broker ──▶ fetcher (a thread per broker)            kafka/fetcher          raw batches, slices of one pooled buffer
 //!        ──▶ poller (the one thread that owns the     engine/poller.rs
 //!            source)
 //!        ──▶ loop (the only decider)                  engine/event_loop.rs   performs what core/coordinator decides
@@ -41,10 +73,18 @@
 //! | 7 | a paused partition starts no write and holds no records; the others do not notice | `tests/sim`, `core/coordinator/tests.rs` |
 //! | 8 | bytes from outside are hostile: no allocation from a claimed length, no panic | `tests/fuzz`, `kafka/`, `tests/broker` |
 //!
-//! # As a library
+//! # What can be left out
 //!
-//! [`Consumer`] is the front; its module has an example. Everything below it can be put together by hand as well: a
-//! [`port::Source`], a [`port::Sink`] and [`engine::Engine`].
+//! Cargo features; by default there are `odbc`, `mongodb` and `kafka-crate`. SQLite and the native client are always there.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `odbc` | [`sink::odbc`], with unixODBC's driver manager built in |
+//! | `odbc-system` | the same with the system's driver manager |
+//! | `mongodb`, `mongodb-srv` | MongoDB as sink and source; addresses `mongodb+srv://` |
+//! | `kafka-crate` | `--client kafka`: the `kafka` crate, for Kafka up to 3.9 |
+//! | `confluent` | `--client confluent`: librdkafka, compiled in |
+//! | `testkit` | fakes with a clock and chance of their own, for simulations |
 
 pub mod broker;
 pub mod cli;

@@ -52,7 +52,7 @@ fn help_lists_commands_settings_and_exit_codes_on_stdout() {
     assert_eq!(ended.stderr, "");
     konekt(&["consume", "--help"]).expect(0, &["--bootstrap-servers", "KAFKA_BATCH_SIZE", "default: 50", "--exec"]);
     konekt(&["sink", "sqlite", "--help"]).expect(0, &["--db", "default: 1000", "default: exactly-once", "Exit codes"]);
-    konekt(&["--version"]).expect(0, &[concat!("konekt ", env!("CARGO_PKG_VERSION")), "native", "sqlite"]);
+    konekt(&["--version"]).expect(0, &[concat!("konekt ", env!("CARGO_PKG_VERSION")), "native", "sqlite, odbc"]);
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn wrong_usage_is_told_before_anything_is_read() {
     };
     refused("load a.jsonl --to sqlite", 2, "needs --db");
     refused("load a.jsonl --to kafka", 2, "--topic");
-    refused("load a.jsonl --to nowhere", 2, "sqlite, odbc, kafka");
+    refused("load a.jsonl --to nowhere", 2, "sqlite, odbc, mongodb, kafka");
     refused("load a.jsonl --to sqlite --db out.db --key id", 2, "begins with /");
     refused("load missing.jsonl --to sqlite --db out.db", 2, "missing.jsonl");
     refused("load Cargo.toml --to sqlite --db out.db", 2, "Cargo.toml");

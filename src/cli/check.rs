@@ -2,18 +2,14 @@
 //!
 //! `--json` prints one object: `ok`, and for `kafka` and `database` a list of `what` and `fault` (null when all is well).
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use super::exit::{self, Exit, Failure};
 use super::page::Page;
 use crate::config::{Resolved, Settings, SinkSettings};
 use crate::core::finding::Finding;
-use crate::door::SystemClock;
-use crate::engine::Delivery;
 use crate::ops::preflight::{self, Needs};
-use crate::sink::sqlite::{self, SqliteOptions};
+use crate::sink::sqlite;
 
 #[derive(Serialize)]
 struct Found {
@@ -30,10 +26,7 @@ pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let faults = database.iter().chain(&kafka).filter(|finding| finding.fault.is_some()).count();
     let found = Found { ok: faults == 0, kafka, database };
     match resolved.switch("json") {
-        true => {
-            let json = serde_json::to_string(&found).map_err(|error| Failure::new(Exit::Failed, error))?;
-            exit::put(&format!("{json}\n"))?;
-        }
+        true => exit::put_json(&found)?,
         false => exit::put(&page(&found))?,
     }
     match faults {
@@ -70,10 +63,7 @@ fn database(settings: &Settings) -> (Vec<Finding>, Exit) {
     let consumer = &settings.consumer;
     match &settings.sink {
         SinkSettings::Sqlite { path, table } => {
-            let mut options = SqliteOptions::new(path, consumer.group_id.as_str(), Arc::new(SystemClock::start()));
-            options.table.clone_from(table);
-            options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
-            (sqlite::trial(&options), Exit::Usage)
+            (sqlite::trial(&super::database::sqlite(path, table, &consumer.group_id, consumer.delivery)), Exit::Usage)
         }
         SinkSettings::Odbc(odbc) => match super::odbc::trial(odbc, consumer) {
             Ok(trial) => {

@@ -31,7 +31,10 @@ pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let report = Report::gather(&door::env, &drivers::load);
     let connect = resolved.switch("connect");
     let findings = Findings { connection: Connection::of(odbc, settings, connect), report };
-    exit::put(&if resolved.switch("json") { findings.as_json()? } else { findings.as_text() })?;
+    match resolved.switch("json") {
+        true => exit::put_json(&findings)?,
+        false => exit::put(&findings.as_text())?,
+    }
     // What nobody asked about need not work.
     let asked = connect || resolved.said("connection_string") || resolved.said("sqlserver_driver");
     findings.verdict(asked)
@@ -108,11 +111,6 @@ impl Findings {
             0 => Ok(()),
             _ => Err(Failure::new(Exit::Usage, "the database does not give what the sink needs; see the lines with ✗")),
         }
-    }
-
-    fn as_json(&self) -> Result<String, Failure> {
-        let text = serde_json::to_string(self).map_err(|error| Failure::new(Exit::Failed, error))?;
-        Ok(format!("{text}\n"))
     }
 
     fn as_text(&self) -> String {

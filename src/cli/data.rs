@@ -113,7 +113,7 @@ fn check(resolved: &Resolved) -> Result<(), Failure> {
 fn look(resolved: &Resolved) -> Result<(), Failure> {
     let report = inspect(&files(resolved)?).map_err(failed)?;
     if resolved.switch("json") {
-        return exit::put(&format!("{}\n", serde_json::json!(report)));
+        return exit::put_json(&report);
     }
     exit::put(&page(&report))
 }

@@ -2,24 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-
-use crossbeam::channel::{RecvTimeoutError, bounded};
-use indicatif::ProgressBar;
 
 use super::exit::{self, Exit, Failure};
 use super::report::{bar, grouped};
 use super::{run, signals};
 use crate::config::{Resolved, Settings};
 use crate::consumer::{Consumer, ConsumerConfig};
-use crate::door::{self, SystemClock};
-use crate::engine::{Handle, Summary};
+use crate::door::SystemClock;
+use crate::engine::Summary;
 use crate::ops::demo::{DemoKafka, GROUP, PARTITIONS, TOPIC};
 use crate::sink::sqlite::{DEFAULT_TABLE, SqliteOptions, SqliteReport, SqliteSink};
 use crate::source::native::TopicSelection;
 
-/// How often the progress bar moves.
-const TICK: Duration = Duration::from_millis(100);
 const ROWS_SHOWN: usize = 3;
 
 /// Runs the demo: further orders into a database.
@@ -82,26 +76,7 @@ fn positions(report: Option<&SqliteReport>) -> [i64; PARTITIONS] {
 fn consume(config: ConsumerConfig, database: &Path, expected: u64) -> Result<Summary, Failure> {
     let sink = SqliteSink::new(SqliteOptions::new(database, GROUP, Arc::new(SystemClock::start())));
     let running = Consumer::builder(config).sink(Arc::new(sink)).start().map_err(run::failure)?;
-    let handle = running.handle();
-    signals::steer(&handle);
-    let (ended, end) = bounded::<()>(0);
-    let bar = bar("consuming", expected);
-    let ticker = door::spawn("konekt-progress", move || {
-        while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            tick(&bar, &handle);
-        }
-        bar.finish_and_clear();
-    });
-    let result = running.join();
-    drop(ended);
-    if ticker.join().is_err() {
-        log::warn!("the progress bar's thread panicked");
-    }
-    result.map_err(run::failure)
-}
-
-fn tick(bar: &ProgressBar, handle: &Handle) {
-    bar.set_position(handle.stats().records_written);
+    run::behind_bar(running, bar("consuming", expected), |_, _| {}).map_err(run::failure)
 }
 
 fn table(summary: &Summary, report: &SqliteReport, database: &Path) -> String {

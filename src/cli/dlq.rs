@@ -72,11 +72,13 @@ impl Where<'_> {
         }
         match (self.names_database(), self.are_letters()) {
             (_, true) => Ok(()),
-            (true, false) => Place::Table(&mut database::tables(self.settings)?).read(&mut chosen).map_err(failed),
+            (true, false) => {
+                Place::Table(&mut *database::failed_rows(self.settings)?).read(&mut chosen).map_err(failed)
+            }
             (false, false) => Err(Failure::new(
                 Exit::Usage,
                 "say where the letters are: --dead-letter-topic, --dead-letter-file, or the database whose table has \
-                 FAILED rows: --db, --connection-string or --server",
+                 FAILED rows: --db, --connection-string, --server or --mongodb-database",
             )),
         }
     }
@@ -170,8 +172,8 @@ fn replay(place: &Where<'_>, filter: &Filter, resolved: &Resolved) -> Result<(),
             return Err(Failure::new(Exit::Usage, words));
         }
         (false, _) => {
-            let mut rows = database::tables(place.settings)?;
-            let mut one = |entry: Entry| in_place(&mut rows, &entry, &mut outcome).map_err(|error| error.message);
+            let mut rows = database::failed_rows(place.settings)?;
+            let mut one = |entry: Entry| in_place(&mut *rows, &entry, &mut outcome).map_err(|error| error.message);
             place.each(filter, &mut one)?;
         }
     }

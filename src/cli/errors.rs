@@ -24,12 +24,11 @@ pub fn run(resolved: &Resolved) -> Result<(), Failure> {
             Failure::new(Exit::Usage, message)
         })?,
     };
-    exit::put(&if resolved.switch("json") { as_json(&rows) } else { as_text(&rows) })
+    if resolved.switch("json") { exit::put_json(&as_json(&rows)) } else { exit::put(&as_text(&rows)) }
 }
 
-fn as_json(rows: &[&Entry]) -> String {
-    let rows: Vec<Value> = rows
-        .iter()
+fn as_json(rows: &[&Entry]) -> Vec<Value> {
+    rows.iter()
         .map(|row| {
             json!({
                 "system": row.system.name(),
@@ -41,8 +40,7 @@ fn as_json(rows: &[&Entry]) -> String {
                 "cure": row.cure,
             })
         })
-        .collect();
-    format!("{}\n", Value::from(rows))
+        .collect()
 }
 
 fn as_text(rows: &[&Entry]) -> String {

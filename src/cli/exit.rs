@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 use log::Level;
+use serde::Serialize;
 
 use super::logging::dressed;
 
@@ -56,6 +57,12 @@ pub fn put(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a value to stdout, as one line of JSON.
+pub fn put_json(value: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
+    let line = serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, error))?;
+    put(&format!("{line}\n"))
 }
 
 /// Says something to a person on stderr; where nobody listens, nothing is lost.

@@ -10,22 +10,25 @@ use crate::config::command::COMMANDS;
 use crate::config::field::{Command, Default, Field};
 use crate::config::template;
 
-const TARGETS: [(&str, Command); 4] = [
+/// The words of --for, and what each prepares.
+const TARGETS: [(&str, Command); 5] = [
     ("consume", Command::Consume),
     ("sqlite", Command::Sqlite),
     ("sqlserver", Command::SqlServer),
     ("odbc", Command::Odbc),
+    ("mongodb", Command::MongoDb),
 ];
 
-/// What is asked for, if no flag says it: by target, in this order.
-const QUESTIONS: &[(&str, &[Command])] = &[
-    ("bootstrap_servers", &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc]),
-    ("topics", &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc]),
-    ("group_id", &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc]),
-    ("sqlite_db", &[Command::Sqlite]),
-    ("sqlserver_host", &[Command::SqlServer]),
-    ("sqlserver_database", &[Command::SqlServer]),
-    ("sqlserver_username", &[Command::SqlServer]),
+/// What is asked for in this order, if the target has it and no flag says it.
+const QUESTIONS: [&str; 8] = [
+    "bootstrap_servers",
+    "topics",
+    "group_id",
+    "sqlite_db",
+    "sqlserver_host",
+    "sqlserver_database",
+    "sqlserver_username",
+    "mongodb_database",
 ];
 
 /// Asks, and writes.
@@ -41,10 +44,10 @@ pub fn run(parsed: &Parsed) -> Result<(), Failure> {
     let mut given = parsed.flags.clone();
     let target = match given.remove("target") {
         Some(word) => target(&word)?,
-        None => target(&ask("where records go (consume, sqlite, sqlserver, odbc)", Some("sqlite"), "--for")?)?,
+        None => target(&ask(&format!("where records go ({})", words()), Some("sqlite"), "--for")?)?,
     };
-    for (name, _) in QUESTIONS.iter().filter(|(_, targets)| targets.contains(&target)) {
-        answer(name, target, &mut given)?;
+    for field in QUESTIONS.into_iter().filter_map(Field::named).filter(|field| field.belongs_to(target)) {
+        answer(field, target, &mut given)?;
     }
     let text = template(target, &given).map_err(|faults| Failure::new(Exit::Usage, super::all(&faults)))?;
     write(&path, &text, force)?;
@@ -54,15 +57,20 @@ pub fn run(parsed: &Parsed) -> Result<(), Failure> {
 
 fn target(word: &str) -> Result<Command, Failure> {
     let found = TARGETS.iter().find(|(name, _)| *name == word);
-    found.map(|(_, command)| *command).ok_or_else(|| {
-        let words = TARGETS.map(|(name, _)| name).join(", ");
-        Failure::new(Exit::Usage, format!("--for: {word:?} is not one of {words}"))
-    })
+    found
+        .map(|(_, command)| *command)
+        .ok_or_else(|| Failure::new(Exit::Usage, format!("--for: {word:?} is not one of {}", words())))
+}
+
+fn words() -> String {
+    TARGETS.map(|(name, _)| name).join(", ")
 }
 
 /// Takes the value of a setting from a person, unless a flag has said it.
-fn answer(name: &'static str, target: Command, given: &mut BTreeMap<&'static str, String>) -> Result<(), Failure> {
-    let Some(field) = Field::named(name).filter(|_| !given.contains_key(name)) else { return Ok(()) };
+fn answer(field: &'static Field, target: Command, given: &mut BTreeMap<&'static str, String>) -> Result<(), Failure> {
+    if given.contains_key(field.name) {
+        return Ok(());
+    }
     let default = field.default.of(target);
     // Without a person what has a default keeps it.
     if !io::stdin().is_terminal() && (default.is_some() || field.default == Default::Nothing) {
@@ -75,7 +83,7 @@ fn answer(name: &'static str, target: Command, given: &mut BTreeMap<&'static str
         }
         match field.kind.parse(&text) {
             Ok(_) => {
-                given.insert(name, text);
+                given.insert(field.name, text);
                 return Ok(());
             }
             Err(fault) => exit::say(format_args!("{text:?} {fault}")),
@@ -122,6 +130,7 @@ fn next_steps(path: &Path, named: bool, target: Command) -> String {
     let secret = match target {
         Command::SqlServer => "  put SQLSERVER_PASSWORD=… into .env\n",
         Command::Odbc => "  put ODBC_CONNECTION_STRING='Driver={…};Server=…;Database=…;UID=…;PWD=…;' into .env\n",
+        Command::MongoDb => "  put MONGODB_URI='mongodb://user:password@host:27017/?replicaSet=rs0' into .env\n",
         _ => "",
     };
     format!("{secret}  konekt check{config}\n  konekt {run}{config}\n")

@@ -70,10 +70,19 @@ fn target(resolved: &Resolved, settings: &Settings, files: &[CountedFile]) -> Re
     if resolved.switch("dry_run") {
         return Ok((Arc::new(NullSink::default()), Box::new(NoPositions)));
     }
-    if settings.sink != SinkSettings::None {
-        let never_closes = Box::new(|| {});
-        return Ok((run::sink(settings, never_closes)?, Box::new(NoPositions)));
+    let sink = match settings.sink {
+        SinkSettings::None => topic(resolved, settings)?,
+        _ => run::sink(settings, Box::new(|| {}))?,
+    };
+    let traits = sink.traits();
+    if traits.transactional {
+        return Ok((sink, Box::new(NoPositions)));
     }
+    let checkpoint = Checkpoint::open(Path::new(&resolved.text("checkpoint")), &traits.name, files);
+    Ok((sink, Box::new(checkpoint.map_err(|message| Failure::new(Exit::Failed, message))?)))
+}
+
+fn topic(resolved: &Resolved, settings: &Settings) -> Result<Arc<dyn Sink>, Failure> {
     let topic = resolved.text("load_topic");
     if topic.is_empty() {
         return Err(Failure::new(Exit::Usage, "--to kafka needs a --topic"));
@@ -89,9 +98,7 @@ fn target(resolved: &Resolved, settings: &Settings, files: &[CountedFile]) -> Re
         let message = format!("there is no topic {topic}: `konekt admin topic create {topic}` makes it");
         return Err(Failure::new(Exit::Failed, message));
     }
-    let name = sink.traits().name;
-    let checkpoint = Checkpoint::open(Path::new(&resolved.text("checkpoint")), &name, files);
-    Ok((Arc::new(sink), Box::new(checkpoint.map_err(|message| Failure::new(Exit::Failed, message))?)))
+    Ok(Arc::new(sink))
 }
 
 fn move_documents(

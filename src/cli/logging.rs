@@ -1,5 +1,6 @@
 //! Log lines on stderr, for people (`2026-11-24T04:05:26.007Z INFO konekt-loop message`) or as JSON, one object a line with
-//! `time`, `level`, `thread`, `target` and `message`: a documented contract.
+//! `time`, `level`, `thread`, `target` and `message`: a documented contract. Where stderr is systemd's journal, which notes
+//! the time by itself, a line for people begins with its priority instead (`<6>konekt-loop message`, sd-daemon(3)).
 //!
 //! Warnings and errors that repeat (a database that is away, a hundred partitions with the same trouble) are held back
 //! after a few and counted; see [`Repeats`].
@@ -18,11 +19,33 @@ use crate::core::civil::utc_text;
 use crate::door;
 
 /// What lines on stderr look like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    #[default]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogFormat {
     Human,
+    /// Lines for people, as the journal wants them.
+    Journal,
     Json,
+}
+
+impl LogFormat {
+    /// That of lines for people where stderr leads now.
+    fn for_people() -> LogFormat {
+        if is_journal(door::env("JOURNAL_STREAM").as_deref()) { LogFormat::Journal } else { LogFormat::Human }
+    }
+}
+
+/// Whether stderr is what JOURNAL_STREAM names, by device and inode (systemd.exec(5)).
+#[cfg(unix)]
+fn is_journal(stream: Option<&str>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let stderr = || std::fs::metadata("/dev/stderr").ok();
+    stream.is_some_and(|stream| stderr().is_some_and(|of| format!("{}:{}", of.dev(), of.ino()) == stream))
+}
+
+#[cfg(not(unix))]
+fn is_journal(_stream: Option<&str>) -> bool {
+    false
 }
 
 /// The filter for a number of `-v` (positive) or `-q` (negative); without any, the setting holds.
@@ -43,9 +66,9 @@ const QUIET: [&str; 4] = ["rustls", "ureq", "ureq_proto", "tiny_http"];
 /// What was given to [`start`]: the format of everything that is said from then on.
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
-/// Starts logging for the whole process. A second call changes nothing.
-pub fn start(filter: &str, format: LogFormat) {
-    FORMAT.get_or_init(|| format);
+/// Starts logging for the whole process, as JSON or for people. A second call changes nothing.
+pub fn start(filter: &str, json: bool) {
+    let format = *FORMAT.get_or_init(|| if json { LogFormat::Json } else { LogFormat::for_people() });
     let mut builder = env_logger::Builder::new();
     // It logs whatever a driver says, several lines and values of rows included; what matters is in the sink's errors.
     builder.filter_module("odbc_api", LevelFilter::Off);
@@ -68,10 +91,22 @@ pub fn start(filter: &str, format: LogFormat) {
 
 /// What is said to a person outside the log, in the format that the log has.
 pub fn dressed(level: Level, text: String) -> String {
-    match FORMAT.get() {
-        Some(LogFormat::Json) => line(LogFormat::Json, level, "konekt", &text),
-        _ => text,
+    match FORMAT.get().copied().unwrap_or_else(LogFormat::for_people) {
+        LogFormat::Json => line(LogFormat::Json, level, "konekt", &text),
+        LogFormat::Journal => prioritised(level, &text),
+        LogFormat::Human => text,
     }
+}
+
+/// With its priority in front of each line, since each is an entry of its own in the journal.
+fn prioritised(level: Level, text: &str) -> String {
+    let priority = match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    text.lines().map(|line| format!("<{priority}>{line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn line(format: LogFormat, level: Level, target: &str, message: &str) -> String {
@@ -80,6 +115,7 @@ fn line(format: LogFormat, level: Level, target: &str, message: &str) -> String 
     let thread = thread.name().unwrap_or("-");
     match format {
         LogFormat::Human => format!("{time} {level:<5} {thread} {message}"),
+        LogFormat::Journal => prioritised(level, &format!("{thread} {message}")),
         LogFormat::Json => {
             let level = level.as_str();
             json!({ "time": time, "level": level, "thread": thread, "target": target, "message": message }).to_string()
@@ -184,6 +220,17 @@ mod tests {
             repeats.admit(door::now(), Level::Warn, &text);
             assert!(repeats.kinds.len() <= Repeats::KINDS_MAX + 1);
         }
+    }
+
+    #[test]
+    fn each_line_in_the_journal_has_its_priority() {
+        for (level, expected) in
+            [(Level::Error, "<3>a\n<3>b"), (Level::Warn, "<4>a\n<4>b"), (Level::Trace, "<7>a\n<7>b")]
+        {
+            assert_eq!(prioritised(level, "a\nb"), expected);
+        }
+        assert!(line(LogFormat::Journal, Level::Info, "konekt", "started").ends_with(" started"));
+        assert!(!is_journal(None) && !is_journal(Some("1:2")));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! `konekt messages stats|show|prune`: what is in a database's message table.
 
-use serde::Serialize;
-
 use super::database::{self, failure};
 use super::exit::{self, Exit, Failure};
 use super::report::{bar, grouped};
@@ -15,7 +13,7 @@ use crate::ops::messages::{self, Message, OldRows, Stats};
 pub fn stats(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let stats = messages::stats(&mut *database::messages(settings)?).map_err(failure)?;
     match resolved.switch("json") {
-        true => put_json(&stats),
+        true => exit::put_json(&stats),
         false => exit::put(&stats_table(&stats)),
     }
 }
@@ -26,14 +24,14 @@ pub fn show(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let number = |name| i64::try_from(resolved.number(name)).unwrap_or(i64::MAX);
     let partition = TopicPartition::new(&*resolved.text("topic"), number("partition") as i32);
     let offset = number("offset");
-    let found = messages::show(&mut *database::messages(settings)?, &partition, offset).map_err(failure)?;
+    let found = database::messages(settings)?.show(&partition, offset).map_err(failure)?;
     if found.is_empty() {
         let words =
             format!("there is no row of {partition} offset {offset}; `konekt messages stats` shows what there is");
         return Err(Failure::new(Exit::Failed, words));
     }
     match resolved.switch("json") {
-        true => found.iter().try_for_each(put_json),
+        true => found.iter().try_for_each(exit::put_json),
         false => exit::put(&found.iter().map(page).collect::<Vec<_>>().join("\n")),
     }
 }
@@ -43,7 +41,7 @@ pub fn prune(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     let before_ms = door::unix_ms() - resolved.number("older_than") as i64;
     let before = format!("before {} UTC", utc_text(before_ms));
     let mut database = database::messages(settings)?;
-    let old = messages::older_than(&mut *database, before_ms).map_err(failure)?;
+    let old = database.older_than(before_ms).map_err(failure)?;
     let rows: u64 = old.iter().map(|old| old.rows).sum();
     if resolved.switch("dry_run") {
         return exit::put(&format!("{}{} rows {before} would be removed\n", old_table(&old), grouped(rows)));
@@ -56,11 +54,6 @@ pub fn prune(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
         Failure::new(Exit::Failed, words)
     })?;
     exit::put(&format!("{} rows {before} removed\n", grouped(removed)))
-}
-
-fn put_json(value: &impl Serialize) -> Result<(), Failure> {
-    let line = serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, error))?;
-    exit::put(&format!("{line}\n"))
 }
 
 fn stats_table(stats: &Stats) -> String {

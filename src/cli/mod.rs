@@ -13,11 +13,13 @@ mod data;
 mod database;
 mod demo;
 mod dlq;
+mod dry_run;
 mod errors;
 pub mod exit;
 mod init;
 mod load;
 mod logging;
+mod man;
 mod messages;
 mod mongo;
 mod mongo_health;
@@ -28,6 +30,7 @@ mod parser;
 mod plan;
 mod positions;
 mod produce;
+pub mod reference;
 mod report;
 pub mod run;
 mod signals;
@@ -39,7 +42,6 @@ use std::path::Path;
 use clap::error::ErrorKind;
 
 use self::exit::{Exit, Failure};
-use self::logging::LogFormat;
 use self::parser::Parsed;
 use crate::config::field::Command;
 use crate::config::layers::Surroundings;
@@ -74,8 +76,10 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     if let Some(shell) = parsed.shell {
         return completions(shell);
     }
-    if parsed.command == Command::Init {
-        return init::run(&parsed);
+    match parsed.command {
+        Command::Init => return init::run(&parsed),
+        Command::Man => return man::run(&parsed),
+        _ => {}
     }
     let resolved = resolve(
         parsed.command,
@@ -96,8 +100,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
     let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
-    let format = if settings.log_json { LogFormat::Json } else { LogFormat::Human };
-    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), format);
+    logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), settings.log_json);
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
         Command::Broker => broker::run(&resolved),

@@ -6,17 +6,41 @@ use super::exit::{Exit, Failure};
 use crate::config::MongoSettings;
 use crate::consumer::ConsumerConfig;
 use crate::port::Sink;
+#[cfg(feature = "mongodb")]
+use crate::sink::mongo::{MongoSink, operate::MongoTables};
+
+/// Its positions and FAILED documents, for people.
+#[cfg(feature = "mongodb")]
+pub fn tables(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<MongoTables, Failure> {
+    unopened(settings, consumer).map(|sink| MongoTables::of(&sink))
+}
 
 /// The sink, after it was tried once. What only a person can mend ends the run here (a wrong address, password or right;
 /// a server that cannot do what is asked); what may pass, as a server that is down, is left to the engine's patience.
 #[cfg(feature = "mongodb")]
 pub fn sink(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
+    use crate::core::verdict::ErrorClass;
+
+    let sink = unopened(settings, consumer)?;
+    match sink.check() {
+        Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
+            Err(Failure::new(Exit::Usage, error))
+        }
+        Err(error) => {
+            log::warn!("{error}");
+            Ok(Arc::new(sink))
+        }
+        Ok(()) => Ok(Arc::new(sink)),
+    }
+}
+
+#[cfg(feature = "mongodb")]
+fn unopened(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<MongoSink, Failure> {
     use std::time::Duration;
 
-    use crate::core::verdict::ErrorClass;
     use crate::door::SystemClock;
     use crate::engine::Delivery;
-    use crate::sink::mongo::{MongoSink, MongoSinkOptions, WriteMode};
+    use crate::sink::mongo::{MongoSinkOptions, WriteMode};
 
     let deployment = deployment(&settings.uri)?;
     let database = settings.database.clone().or_else(|| deployment.default_database().map(str::to_owned));
@@ -29,23 +53,18 @@ pub fn sink(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<Arc<d
         deployment,
         database,
         collection: settings.collection.clone(),
-        mode: if settings.upsert { WriteMode::Upsert } else { WriteMode::Insert },
+        mode: match settings.mode.as_str() {
+            "upsert" => WriteMode::Upsert,
+            "document" => WriteMode::Document,
+            _ => WriteMode::Insert,
+        },
         consumer_group: consumer.group_id.as_str().into(),
         exactly_once: consumer.delivery == Delivery::ExactlyOnce,
+        dry_run: consumer.dry_run,
         timeout: Duration::from_secs(settings.timeout),
         clock: Arc::new(SystemClock::start()),
     });
-    let sink = sink.map_err(|error| Failure::new(Exit::Usage, error))?;
-    match sink.check() {
-        Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
-            Err(Failure::new(Exit::Usage, error))
-        }
-        Err(error) => {
-            log::warn!("{error}");
-            Ok(Arc::new(sink))
-        }
-        Ok(()) => Ok(Arc::new(sink)),
-    }
+    sink.map_err(|error| Failure::new(Exit::Usage, error))
 }
 
 /// The deployment of an address.

@@ -42,7 +42,10 @@ mod with_mongodb {
         let stopped = if watches { signals::listen()? } else { never() };
         loop {
             let report = judge(&Answers::gather(&deployment, wait), &limits);
-            exit::put(&if resolved.switch("json") { as_json(&report)? } else { as_text(&report) })?;
+            match resolved.switch("json") {
+                true => exit::put_json(&report)?,
+                false => exit::put(&as_text(&report))?,
+            }
             let pause = Duration::from_secs(resolved.number("watch_every"));
             if !watches || stopped.recv_timeout(pause).is_ok() {
                 return conclude(&report);
@@ -58,11 +61,6 @@ mod with_mongodb {
             (true, false) => Err(Failure::new(Exit::Failed, format!("MongoDB is degraded: {}", critical.join(", ")))),
             (true, true) => Ok(()),
         }
-    }
-
-    fn as_json(report: &Report) -> Result<String, Failure> {
-        let text = serde_json::to_string(report).map_err(|error| Failure::new(Exit::Failed, error))?;
-        Ok(text + "\n")
     }
 
     fn as_text(report: &Report) -> String {

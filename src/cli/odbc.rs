@@ -113,6 +113,7 @@ pub fn options(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Odb
     options.system = System::named(&settings.dialect);
     options.table.clone_from(&settings.table);
     options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
+    options.dry_run = consumer.dry_run;
     options.pool_size = settings.pool_size;
     options.connection_timeout = Duration::from_secs(settings.connection_timeout);
     options.query_timeout = Duration::from_secs(settings.query_timeout);

@@ -115,7 +115,11 @@ fn subcommand(entry: &Entry, name: &'static str) -> Clap {
 fn version() -> String {
     let clients = Client::ALL.into_iter().filter(|client| client.absence().is_none()).map(Client::name);
     let clients = clients.collect::<Vec<_>>().join(", ");
-    format!("{} (clients: {clients}; sinks: print, exec, sqlite)", env!("CARGO_PKG_VERSION"))
+    let optional =
+        [("odbc", cfg!(any(feature = "odbc", feature = "odbc-system"))), ("mongodb", cfg!(feature = "mongodb"))];
+    let built = optional.into_iter().filter(|(_, is_built)| *is_built).map(|(name, _)| format!(", {name}"));
+    let sinks = built.collect::<String>();
+    format!("{} (clients: {clients}; sinks: print, exec, sqlite{sinks})", env!("CARGO_PKG_VERSION"))
 }
 
 fn with_fields(mut clap: Clap, command: Command) -> Clap {

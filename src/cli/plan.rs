@@ -17,8 +17,7 @@ pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     if !resolved.switch("json") {
         return exit::put(&page(database, &statements));
     }
-    let plan = serde_json::json!({ "database": database, "statements": statements });
-    exit::put(&format!("{plan}\n"))
+    exit::put_json(&serde_json::json!({ "database": database, "statements": statements }))
 }
 
 /// Statements as a script: what is no statement is a comment.

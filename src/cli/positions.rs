@@ -11,7 +11,7 @@ use crate::sink::position::{PositionLine, PositionStore};
 
 /// Runs one of the commands.
 pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
-    let mut store = database::tables(settings)?;
+    let mut store = database::positions(settings)?;
     let selection = Selection {
         group: settings.consumer.group_id.clone(),
         topic: resolved.said("only_topic").then(|| resolved.text("only_topic")),
@@ -22,7 +22,7 @@ pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result
         let group = &selection.group;
         let message = format!(
             "the database keeps no such position of the group {group}; without any, Kafka's offsets of the group decide, which \
-             kafka-consumer-groups --reset-offsets changes"
+             konekt admin group reset-offsets changes"
         );
         return Err(Failure::new(Exit::Failed, message));
     }
@@ -30,13 +30,18 @@ pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result
         Command::PositionsRewind => Some(Direction::Rewind),
         Command::PositionsForward => Some(Direction::Forward),
         Command::PositionsForget => None,
-        _ => return exit::put(&shown(&lines, resolved.text("format") == "json")?),
+        _ => {
+            return match resolved.text("format").as_str() {
+                "json" => lines.iter().try_for_each(exit::put_json),
+                _ => exit::put(&shown(&lines)),
+            };
+        }
     };
     let changes = match direction {
         Some(direction) => moves(lines, direction, resolved, settings)?,
         None => lines.into_iter().map(|line| Change { line, to: None }).collect(),
     };
-    carry_out(&mut store, &changes, resolved.switch("yes"))
+    carry_out(&mut *store, &changes, resolved.switch("yes"))
 }
 
 fn moves(
@@ -110,16 +115,10 @@ fn agreed(count: usize) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn shown(lines: &[PositionLine], json: bool) -> Result<String, Failure> {
-    let mut page = String::new();
-    if json {
-        for line in lines {
-            let line = serde_json::to_string(line).map_err(|error| Failure::new(Exit::Failed, error))?;
-            page += &format!("{line}\n");
-        }
-        return Ok(page);
-    }
-    page += "partition                        next offset       written  dead letters       skipped  epoch  updated\n";
+fn shown(lines: &[PositionLine]) -> String {
+    let mut page = String::from(
+        "partition                        next offset       written  dead letters       skipped  epoch  updated\n",
+    );
     for line in lines {
         let name = format!("{}/{}", line.topic, line.partition);
         let paused = if line.paused { "  paused" } else { "" };
@@ -128,5 +127,5 @@ fn shown(lines: &[PositionLine], json: bool) -> Result<String, Failure> {
             line.next_offset, line.written, line.dead_lettered, line.skipped, line.epoch, line.updated_at
         );
     }
-    Ok(page)
+    page
 }

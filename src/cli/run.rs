@@ -3,31 +3,41 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crossbeam::channel::{RecvTimeoutError, bounded};
+use indicatif::ProgressBar;
 
 use super::exit::{Exit, Failure};
-use super::report::Reporter;
+use super::report::{self, Reporter};
 use super::signals;
 use crate::config::{Settings, SinkSettings};
-use crate::consumer::{Consumer, ConsumerError};
+use crate::consumer::{Consumer, ConsumerError, RunningConsumer};
 use crate::core::record::TopicPartition;
 use crate::core::statistics::Statistics;
 use crate::core::verdict::ErrorClass;
-use crate::door::{self, SystemClock};
-use crate::engine::{Delivery, Handle, Summary};
+use crate::door;
+use crate::engine::{Handle, Summary};
 use crate::ops::http::health::Heart;
 use crate::ops::http::{self, HttpOptions, Listening};
+use crate::ops::service::Manager;
 use crate::port::Sink;
 use crate::sink::exec::ExecSink;
 use crate::sink::null::NullSink;
 use crate::sink::print::{Format, PrintSink};
-use crate::sink::sqlite::{SqliteOptions, SqliteSink};
+use crate::sink::sqlite::SqliteSink;
 
 /// `konekt consume` and `konekt sink …`.
 pub fn run(settings: &Settings) -> Result<(), Failure> {
+    if settings.consumer.dry_run {
+        return super::dry_run::run(settings);
+    }
     let mut reporter = Reporter::open(settings.stats_json.as_deref())?;
     let listening = settings.http.as_ref().map(listen).transpose()?;
+    let manager = Manager::found(door::env).unwrap_or_else(|words| {
+        log::warn!("{words}");
+        None
+    });
     signals::listen()?;
     let (closed, reader_gone) = bounded::<()>(1);
     // Nobody receives any more: the run has ended already.
@@ -39,7 +49,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
     let (statistics_sender, statistics) = bounded(1);
     let mut builder = Consumer::builder(settings.consumer.clone());
     let heart = Arc::new(Heart::default());
-    if settings.heartbeat_file.is_some() || listening.is_some() {
+    if settings.heartbeat_file.is_some() || listening.is_some() || manager.is_some() {
         builder = builder.on_alive(signs_of_life(settings.heartbeat_file.clone(), Arc::clone(&heart))?);
     }
     let running = builder
@@ -50,7 +60,9 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         .map_err(failure)?;
     let handle = running.handle();
     signals::steer(&handle);
-    let server = listening.map(|listening| listening.serve(Arc::new(Shown(handle.clone())), heart));
+    let shown = Arc::new(Shown(handle.clone()));
+    let server = listening.map(|listening| listening.serve(Arc::clone(&shown) as _, Arc::clone(&heart)));
+    let watched = manager.map(|manager| manager.watch(shown, heart, report::line));
     let stopper = door::spawn("konekt-stdout", move || {
         // Ends without a message when the sink is dropped at the end of the run.
         if reader_gone.recv().is_ok() {
@@ -62,7 +74,7 @@ pub fn run(settings: &Settings) -> Result<(), Failure> {
         reporter
     });
     let result = running.join();
-    drop(server);
+    drop((server, watched));
     let ended = reporting.join().map_err(|_| Failure::new(Exit::Failed, "the reporting thread panicked"));
     if stopper.is_finished() {
         let _ = stopper.join();
@@ -123,6 +135,34 @@ fn show_life(path: &Path) -> io::Result<()> {
     std::fs::write(path, format!("{}\n", door::unix_ms()))
 }
 
+/// How often a progress bar moves.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Waits for a run's end behind a progress bar. At each tick `look` sees how the run is, and may stop it.
+pub(super) fn behind_bar(
+    running: RunningConsumer,
+    bar: ProgressBar,
+    mut look: impl FnMut(&Statistics, &Handle) + Send + 'static,
+) -> Result<Summary, ConsumerError> {
+    let handle = running.handle();
+    signals::steer(&handle);
+    let (ended, end) = bounded::<()>(0);
+    let ticker = door::spawn("konekt-progress", move || {
+        while end.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            let statistics = handle.stats();
+            bar.set_position(statistics.records_written);
+            look(&statistics, &handle);
+        }
+        bar.finish_and_clear();
+    });
+    let result = running.join();
+    drop(ended);
+    if ticker.join().is_err() {
+        log::warn!("the progress bar's thread panicked");
+    }
+    result
+}
+
 /// The exit code of a run's end.
 pub fn conclude(result: Result<Summary, ConsumerError>) -> Result<(), Failure> {
     let summary = result.map_err(failure)?;
@@ -154,9 +194,8 @@ pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> 
         }
         SinkSettings::Exec { command } => Ok(Arc::new(ExecSink::new(command.as_str(), None))),
         SinkSettings::Sqlite { path, table } => {
-            let mut options = SqliteOptions::new(path, consumer.group_id.as_str(), Arc::new(SystemClock::start()));
-            options.table.clone_from(table);
-            options.exactly_once = consumer.delivery == Delivery::ExactlyOnce;
+            let mut options = super::database::sqlite(path, table, &consumer.group_id, consumer.delivery);
+            options.dry_run = consumer.dry_run;
             let sink = SqliteSink::new(options);
             check_usable(&sink)?;
             Ok(Arc::new(sink))

@@ -49,6 +49,40 @@ pub enum Command {
     DataSplit,
     DataValidate,
     Completions,
+    Man,
+}
+
+/// A set of commands: those that know a setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Commands(u128);
+
+impl Commands {
+    pub(super) const fn of(commands: &[Command]) -> Commands {
+        Commands(0).with(commands)
+    }
+
+    /// Those of either set.
+    pub(super) const fn and(self, others: Commands) -> Commands {
+        Commands(self.0 | others.0)
+    }
+
+    pub(super) const fn with(mut self, commands: &[Command]) -> Commands {
+        let mut index = 0;
+        while index < commands.len() {
+            self.0 |= 1 << commands[index] as u32;
+            index += 1;
+        }
+        self
+    }
+
+    pub const fn contains(self, command: Command) -> bool {
+        self.0 & (1 << command as u32) != 0
+    }
+
+    /// In the order of help.
+    pub fn iter(self) -> impl Iterator<Item = Command> {
+        COMMANDS.iter().map(|entry| entry.command).filter(move |command| self.contains(*command))
+    }
 }
 
 /// A command's place on the command line and its line in help.
@@ -116,6 +150,7 @@ pub const COMMANDS: &[Entry] = &[
     entry(Command::DataValidate, "data validate", "Find what is no JSON document in a data set"),
     entry(Command::Config, "config", "Show the settings that would hold and where they come from"),
     entry(Command::Completions, "completions", "Print the completions of a shell"),
+    entry(Command::Man, "man", "Print the manual page, or write one for each command into a folder"),
 ];
 
 impl Command {

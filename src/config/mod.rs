@@ -20,7 +20,6 @@ use std::path::PathBuf;
 
 use field::{Command, Field};
 use layers::{Origin, Properties, RawValues, Said, Surroundings};
-pub use table::settings_table_markdown;
 pub use template::template;
 use value::Value;
 
@@ -89,8 +88,8 @@ pub struct MongoSettings {
     pub database: Option<String>,
     /// `None`: one per topic.
     pub collection: Option<String>,
-    /// One document per key instead of one per record.
-    pub upsert: bool,
+    /// What becomes of a record: `insert`, `upsert` or `document`.
+    pub mode: String,
     /// Seconds.
     pub timeout: u64,
 }
@@ -303,6 +302,7 @@ impl Reader<'_> {
             memory_limit: self.size("memory_limit"),
             until_end: matches!(self.value("until_end"), Some(Value::Switch(true))),
             max_messages: self.optional_number("max_messages"),
+            dry_run: matches!(self.value("dry_run"), Some(Value::Switch(true))),
         }
     }
 
@@ -366,7 +366,7 @@ impl Reader<'_> {
             uri: Secret::new(self.text("mongodb_uri")),
             database: self.optional_text("mongodb_database"),
             collection: self.optional_text("mongodb_collection"),
-            upsert: self.text("mongodb_mode") == "upsert",
+            mode: self.text("mongodb_mode"),
             timeout: self.number("mongodb_timeout"),
         }
     }
@@ -382,8 +382,19 @@ impl Reader<'_> {
                 SinkSettings::Sqlite { path: path.into(), table: self.text("table") }
             }
             "odbc" => SinkSettings::Odbc(self.odbc()),
+            "mongodb" => SinkSettings::MongoDb(self.loaded_documents()),
             _ => SinkSettings::None,
         }
+    }
+
+    /// Documents are loaded as they are: those with a key as the document of that key.
+    fn loaded_documents(&mut self) -> MongoSettings {
+        if self.optional_text("mongodb_collection").is_none() {
+            let message = "is missing: --to mongodb needs --mongodb-collection, or set MONGODB_COLLECTION";
+            self.faults.push(Fault::of("mongodb_collection", message.to_owned()));
+        }
+        let mode = if self.optional_text("key").is_some() { "upsert" } else { "document" };
+        MongoSettings { mode: mode.to_owned(), ..self.mongodb() }
     }
 
     fn odbc(&mut self) -> OdbcSettings {
@@ -416,7 +427,7 @@ impl Reader<'_> {
     /// The settings that name a database. What flags name goes before the other sources, which may name several for
     /// several sinks.
     fn named_databases(&self) -> Vec<&'static str> {
-        const NAMES: [&str; 3] = ["sqlite_db", "connection_string", "sqlserver_host"];
+        const NAMES: [&str; 4] = ["sqlite_db", "connection_string", "sqlserver_host", "mongodb_database"];
         let origin =
             |name: &str| self.raw.get(name).map(|raw| &raw.origin).filter(|origin| **origin != Origin::Default);
         let flag = |name: &&str| matches!(origin(name), Some(Origin::Flag { .. }));
@@ -425,8 +436,13 @@ impl Reader<'_> {
         if flags.is_empty() { all() } else { flags }
     }
 
-    /// The one database that is named, be it a file or by ODBC.
+    /// The one database that is named, be it a file, by ODBC or MongoDB's.
     fn any_database(&mut self) -> SinkSettings {
+        let with_mongodb = Field::named("mongodb_database").is_some_and(|field| field.belongs_to(self.command));
+        let ways = match with_mongodb {
+            true => "--db, --connection-string, --server or --mongodb-database",
+            false => "--db, --connection-string or --server",
+        };
         match &self.named_databases()[..] {
             ["sqlite_db"] => SinkSettings::Sqlite { path: self.text("sqlite_db").into(), table: self.text("table") },
             ["connection_string"] => {
@@ -437,14 +453,14 @@ impl Reader<'_> {
                 let login = OdbcLogin::SqlServer(self.sql_server());
                 SinkSettings::Odbc(self.odbc_at(login))
             }
+            ["mongodb_database"] => SinkSettings::MongoDb(self.mongodb()),
             [] => {
-                let message = "is missing: give --db, --connection-string or --server".to_owned();
-                self.faults.push(Fault::of("the database", message));
+                self.faults.push(Fault::of("the database", format!("is missing: give {ways}")));
                 SinkSettings::None
             }
             several => {
-                let message = "several databases are named: choose one with --db, --connection-string or --server";
-                self.faults.push(Fault::of(self.said_by(several), message.to_owned()));
+                let message = format!("several databases are named: choose one with {ways}");
+                self.faults.push(Fault::of(self.said_by(several), message));
                 SinkSettings::None
             }
         }

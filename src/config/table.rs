@@ -1,42 +1,10 @@
-//! The settings as tables for people: README's, and what `konekt config` prints.
+//! The settings as a table for people: what `konekt config` prints.
 
 use std::fmt::Write;
 
 use super::Resolved;
-use super::field::{Command, Default, Field, Section, fields};
+use super::field::{Command, Default, Field, fields};
 use super::layers::Raw;
-
-/// README's table of settings, as Markdown; a test compares it with the page.
-///
-/// ```
-/// assert!(konekt::config::settings_table_markdown().contains("| `batch_size` |"));
-/// ```
-pub fn settings_table_markdown() -> String {
-    let mut page =
-        String::from("| setting | flag | environment | values | default | meaning |\n|---|---|---|---|---|---|\n");
-    for section in Section::ALL {
-        let fields = fields().filter(|field| field.section == section && field.persistent());
-        for field in fields {
-            let variables = field.variables.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            let (name, flag, default) = (field.name, field.flag(), markdown_default(field));
-            let values = field.kind.to_string();
-            let doc = field.doc;
-            // Writing into a string cannot fail.
-            let _ =
-                writeln!(page, "| `{name}` | `--{flag}` | {variables} | {} | {default} | {doc} |", values.trim_end());
-        }
-    }
-    page
-}
-
-fn markdown_default(field: &Field) -> String {
-    match field.default {
-        Default::Is(text) => format!("`{text}`"),
-        Default::Differs { consume, sink } => format!("`{sink}` (consume: `{consume}`)"),
-        Default::Nothing => "none".to_owned(),
-        Default::Required => "required".to_owned(),
-    }
-}
 
 /// Every persistent setting of a command with its effective value and where that came from.
 pub(super) fn effective(resolved: &Resolved, command: Command) -> String {

@@ -203,11 +203,12 @@ fn a_look_at_a_database_wants_one_of_them() {
         (&[("SQLSERVER_HOST", "db")], &[], "odbc"),
         (&[("SQLSERVER_HOST", "db"), ("ODBC_CONNECTION_STRING", "DSN=k")], &[("sqlite_db", "k.db")], "sqlite k.db"),
         (&[("SQLITE_DB", "k.db")], &[("connection_string", "DSN=k")], "odbc"),
-        (&[], &[], "the database: is missing: give --db, --connection-string or --server"),
+        (&[("MONGODB_DATABASE", "shop")], &[], "mongodb Some(\"shop\")"),
+        (&[], &[], "the database: is missing: give --db, --connection-string, --server or --mongodb-database"),
         (
             &[("SQLITE_DB", "k.db"), ("SQLSERVER_HOST", "db")],
             &[],
-            "SQLITE_DB, SQLSERVER_HOST: several databases are named: choose one with --db, --connection-string or --server",
+            "SQLITE_DB, SQLSERVER_HOST: several databases are named: choose one with --db, --connection-string, --server or --mongodb-database",
         ),
     ];
     for (variables, flags, expected) in cases {
@@ -216,6 +217,7 @@ fn a_look_at_a_database_wants_one_of_them() {
             (Some(fault), _) => fault,
             (None, SinkSettings::Sqlite { path, .. }) => format!("sqlite {}", path.display()),
             (None, SinkSettings::Odbc(_)) => "odbc".to_owned(),
+            (None, SinkSettings::MongoDb(mongo)) => format!("mongodb {:?}", mongo.database),
             (None, other) => format!("{other:?}"),
         };
         assert_eq!(&found, expected, "{variables:?} {flags:?}");

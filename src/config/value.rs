@@ -168,7 +168,7 @@ impl Kind {
     }
 }
 
-/// The range or the choices, for README's table.
+/// The range or the choices, for the documentation's tables.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

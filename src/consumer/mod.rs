@@ -1,28 +1,6 @@
-//! The library's front: a consumer group member that hands batches to a closure, or to any [`Sink`].
-//!
-//! ```no_run
-//! use konekt::{Consumer, ConsumerConfig, TopicSelection};
-//!
-//! let config = ConsumerConfig {
-//!     bootstrap_servers: vec!["localhost:9092".into()],
-//!     group_id: "billing".into(),
-//!     topics: TopicSelection::names(["orders"]),
-//!     ..ConsumerConfig::default()
-//! };
-//! let running = Consumer::builder(config)
-//!     .on_assign(|partitions| println!("ours now: {partitions:?}"))
-//!     .handler(|batch| {
-//!         for record in batch.iter() {
-//!             println!("{} {:?}", record.offset, record.value);
-//!         }
-//!         Ok(())
-//!     })
-//!     .start()?;
-//! println!("{} records so far", running.stats().messages_processed);
-//! running.stop();
-//! running.join()?;
-//! # Ok::<(), konekt::ConsumerError>(())
-//! ```
+//! The library's front: a consumer group member that hands batches to a closure, or to any [`Sink`]. The [crate's front
+//! page](crate) has an example.
+#![warn(missing_docs)]
 
 mod config;
 mod source;
@@ -36,7 +14,7 @@ use crate::engine::{Callbacks, Engine, EngineError, Handle, Summary};
 use crate::kafka::cluster::Cluster;
 use crate::kafka::error::Error as KafkaError;
 use crate::port::{Clock, DeadLetters, MemoryBudget, Sink, SourceError};
-use crate::sink::dead_letter::{FileLetters, InTurn, TopicLetters};
+use crate::sink::dead_letter::{FileLetters, Forgotten, InTurn, TopicLetters};
 use crate::sink::handler::{Handled, HandlerSink};
 
 pub use self::config::ConsumerConfig;
@@ -161,6 +139,9 @@ fn dead_letters(
     cluster: Option<&Cluster>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Arc<dyn DeadLetters>>, ConsumerError> {
+    if config.dry_run {
+        return Ok(Some(Arc::new(Forgotten)));
+    }
     let mut places: Vec<Box<dyn DeadLetters>> = Vec::new();
     if let (Some(topic), Some(cluster)) = (&config.dead_letter_topic, cluster) {
         let letters = TopicLetters::new(cluster.clone(), topic.as_str(), &config.group_id, Arc::clone(clock));

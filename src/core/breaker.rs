@@ -203,7 +203,89 @@ mod tests {
         assert!(!breaker.probing());
     }
 
+    /// What can happen to a circuit; times in seconds.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Pause,
+        Resume,
+        Open(PauseReason, u64),
+        HalfOpen,
+        Handled(u64, u64),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let own = vec![PauseReason::Errors, PauseReason::Auth, PauseReason::Schema];
+        prop_oneof![
+            Just(Event::Pause),
+            Just(Event::Resume),
+            (prop::sample::select(own), 0u64..100).prop_map(|(reason, probe_at)| Event::Open(reason, probe_at)),
+            Just(Event::HalfOpen),
+            (0u64..2, 0u64..2).prop_map(|(written, dead_lettered)| Event::Handled(written, dead_lettered)),
+        ]
+    }
+
+    /// The plain model: all that has happened, of which each question looks at the part it is about.
+    struct History(Vec<Event>);
+
+    impl History {
+        /// What came after the last event like that.
+        fn since(&self, is_end: impl Fn(&Event) -> bool) -> &[Event] {
+            let end = self.0.iter().rposition(is_end);
+            &self.0[end.map_or(0, |end| end + 1)..]
+        }
+
+        fn reasons(&self) -> Vec<PauseReason> {
+            let said = self.0.iter().rfind(|event| matches!(event, Event::Pause | Event::Resume));
+            let opened = self.since(|event| matches!(event, Event::HalfOpen));
+            let stands = |reason: &PauseReason| match reason {
+                PauseReason::Operator => matches!(said, Some(Event::Pause)),
+                own => opened.iter().any(|event| matches!(event, Event::Open(opened, _) if opened == own)),
+            };
+            PauseReason::ALL.into_iter().filter(stands).collect()
+        }
+
+        /// Those that found it closed or half open, since a record was last written.
+        fn openings(&self) -> u32 {
+            let written = |event: &Event| matches!(event, Event::Handled(1.., _));
+            let first = self.0.len() - self.since(written).len();
+            let opens = |at: &usize| {
+                let before = History(self.0[..*at].to_vec());
+                let was_open = before.reasons().iter().any(|reason| *reason != PauseReason::Operator);
+                matches!(self.0[*at], Event::Open(..)) && !was_open
+            };
+            (first..self.0.len()).filter(opens).count() as u32
+        }
+
+        fn probe_at(&self) -> u64 {
+            let of = |event: &Event| if let Event::Open(_, probe_at) = event { *probe_at } else { 0 };
+            self.0.iter().map(of).max().unwrap_or(0)
+        }
+    }
+
     proptest! {
+        /// In particular: only a person lifts a person's pause, and only a written record ends the probing.
+        #[test]
+        fn a_circuit_is_what_has_happened_to_it(events in prop::collection::vec(event(), 0..40)) {
+            let (mut breaker, mut history) = (Breaker::default(), History(Vec::new()));
+            for event in events {
+                match event {
+                    Event::Pause => breaker.pause(),
+                    Event::Resume => breaker.resume(),
+                    Event::Open(reason, probe_at) => breaker.open(reason, Duration::from_secs(probe_at)),
+                    Event::HalfOpen => breaker.half_open(),
+                    Event::Handled(written, dead_lettered) => breaker.handled(written, dead_lettered),
+                }
+                history.0.push(event);
+                let reasons: Vec<PauseReason> = breaker.all_reasons().collect();
+                prop_assert_eq!(&reasons, &history.reasons());
+                prop_assert_eq!(breaker.paused(), !reasons.is_empty());
+                prop_assert_eq!(breaker.paused_by_operator(), reasons.contains(&PauseReason::Operator));
+                prop_assert_eq!(breaker.openings(), history.openings());
+                prop_assert_eq!(breaker.probing(), history.openings() > 0);
+                prop_assert_eq!(breaker.probe_at().as_secs(), history.probe_at());
+            }
+        }
+
         /// However the records come, few more than the allowed share of a window is ever put aside.
         #[test]
         fn the_share_is_kept(batches in prop::collection::vec((1usize..2000, 0usize..2000), 1..60), percent in 0u32..100) {

@@ -73,6 +73,8 @@ pub(super) struct LaneState {
     pub reserved: u64,
     /// Failed attempts in a row.
     pub attempts: Attempts,
+    /// How often its batches were halved for a database that has too much.
+    pub halvings: u32,
     /// No attempt before this.
     pub retry_at: Option<Duration>,
     /// When a timer will look at this lane again; one timer at a time is enough.
@@ -85,6 +87,23 @@ impl LaneState {
     /// An empty lane that has failed so often in a row.
     pub fn after(attempts: Attempts) -> Self {
         Self { attempts, ..Self::default() }
+    }
+
+    /// The most rows of its next batch, of `rows_max` at best.
+    pub fn rows_max(&self, rows_max: usize) -> usize {
+        (rows_max >> self.halvings).max(1)
+    }
+
+    /// The database has too much: it gets half as much from now on…
+    pub fn shrink(&mut self, rows_max: usize) {
+        if self.rows_max(rows_max) > 1 {
+            self.halvings += 1;
+        }
+    }
+
+    /// …until it takes that; then twice as much again.
+    pub fn grow(&mut self) {
+        self.halvings = self.halvings.saturating_sub(1);
     }
 }
 
@@ -133,8 +152,9 @@ pub(super) struct Progress {
     state: (PartitionState, Duration),
     /// Since when it waits for records, all that came being written.
     pub starved_since: Option<Duration>,
-    /// When it came to us, and when it was last at its end.
+    /// When it came to us, where its log began then, and when it was last at its end.
     assigned_at: Duration,
+    log_start_then: i64,
     pub caught_up_at: Option<Duration>,
     /// The times of the record written last and of the one to be written next, in milliseconds since the epoch.
     pub written_unix_ms: Option<i64>,
@@ -148,6 +168,7 @@ impl Partition {
             end_rate: Rate::starting(now, offset(assignment.log_end)),
             state: (PartitionState::Starting, now),
             assigned_at: now,
+            log_start_then: assignment.log_start,
             ..Progress::default()
         };
         Self {
@@ -284,6 +305,14 @@ impl Partition {
         }
     }
 
+    /// When retention reaches the next record to be written, at the pace that it has kept so far.
+    fn until_retention_seconds(&self, now: Duration) -> Option<f64> {
+        let distance = self.started.then(|| self.tracker.position() - self.assignment.log_start)?;
+        let removed = self.assignment.log_start - self.progress.log_start_then;
+        let elapsed = now.saturating_sub(self.progress.assigned_at).as_secs_f64();
+        (removed > 0).then(|| distance.max(0) as f64 * elapsed / removed as f64)
+    }
+
     /// A snapshot.
     pub fn snapshot(&mut self, now: Duration, now_unix_ms: i64) -> PartitionStatistics {
         self.observe(now);
@@ -304,6 +333,7 @@ impl Partition {
             lag_seconds: self.lag_seconds(now, now_unix_ms),
             catch_up_seconds: self.catch_up_seconds(now),
             to_retention_records: position.map(|position| position - self.assignment.log_start),
+            until_retention_seconds: self.until_retention_seconds(now),
             records_in_flight: self.lanes.iter().map(|lane| lane.backlog.decoded_records() as u64).sum(),
             errors: self.lanes.iter().map(|lane| lane.attempts.all).max().unwrap_or(0).into(),
             ..self.progress.tally.partition_snapshot(now)

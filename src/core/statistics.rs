@@ -94,7 +94,7 @@ pub struct Statistics {
     pub sink: SinkStatistics,
     /// The sink's connections, where it has a pool of them.
     pub pool: Option<PoolStatistics>,
-    /// How batches spread in time and size; in JSON the figures of [`Spreads`].
+    /// How batches spread in time and size: in JSON `count`, `mean`, `p50`, `p95`, `p99` and `max` of each ([`Spreads`]).
     pub distributions: Distributions,
     /// Each partition that is ours, in the order of their names.
     pub partitions: Vec<PartitionStatistics>,
@@ -158,11 +158,12 @@ impl Statistics {
     }
 }
 
-/// Bytes held by records. Used are those of the three places together.
+/// Bytes held by records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// `memory_limit`.
     pub limit_bytes: usize,
+    /// In the three places together.
     pub used_bytes: usize,
     /// Set aside for answers under way, or held by fetched frames of which a part is being decoded.
     pub fetching_bytes: usize,
@@ -251,8 +252,11 @@ impl PartitionState {
 /// One partition that is ours. Its counters begin when it was assigned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PartitionStatistics {
+    /// Its topic.
     pub topic: String,
+    /// Its number.
     pub partition: i32,
+    /// `starting`, `running`, `retrying`, `paused`, `draining` or `stuck`.
     pub state: PartitionState,
     /// Seconds since it is in this state, give or take five.
     pub state_seconds: f64,
@@ -262,8 +266,9 @@ pub struct PartitionStatistics {
     pub detail: Option<String>,
     /// Next offset to be written; null before it is known.
     pub position: Option<i64>,
-    /// Where the log begins and ends, as last seen: ends with each fetch, both once per `stats_interval_ms`.
+    /// Where the log begins, as last seen, once per `stats_interval_ms`.
     pub log_start: i64,
+    /// Where the log ends, as last seen, with each fetch and once per `stats_interval_ms`.
     pub log_end: i64,
     /// Records between position and end.
     pub lag_records: u64,
@@ -273,17 +278,30 @@ pub struct PartitionStatistics {
     pub catch_up_seconds: Option<f64>,
     /// Records that retention can still remove before one is lost unread; negative: some are lost.
     pub to_retention_records: Option<i64>,
+    /// When retention reaches the next record to be written, at the pace at which it has removed records since the
+    /// partition was assigned; null when it has removed none.
+    pub until_retention_seconds: Option<f64>,
+    /// Records decoded.
     pub records_read: u64,
+    /// Records written or handled.
     pub records_written: u64,
+    /// Records sent to the dead letters.
     pub dead_lettered: u64,
+    /// Transaction markers and records of aborted transactions.
     pub records_skipped: u64,
+    /// Records decoded and not yet answered for.
     pub records_in_flight: u64,
+    /// Bytes of keys, values and headers written.
     pub bytes_written: u64,
+    /// Batches written or handled.
     pub batches_processed: u64,
+    /// Attempts made again after a failure.
     pub retries: u64,
     /// Failed attempts in a row now.
     pub errors: u64,
+    /// Records per second over the last five to ten seconds.
     pub processing_rate_per_second: f64,
+    /// Over the same time.
     pub bytes_per_second: f64,
     /// Null before the first batch.
     pub distributions: Option<Spreads>,
@@ -296,6 +314,7 @@ pub struct Problem {
     pub at_unix_ms: i64,
     /// A person must act; else it was, or will be, mended by itself.
     pub is_error: bool,
+    /// What, where, and what to do.
     pub text: String,
 }
 
@@ -304,8 +323,11 @@ pub struct Problem {
 pub struct PutAside {
     /// Seconds since the start.
     pub at_seconds: u64,
+    /// Its topic.
     pub topic: String,
+    /// Its partition.
     pub partition: i32,
+    /// Its offset.
     pub offset: i64,
     /// What the sink or the handler said.
     pub reason: String,

@@ -111,7 +111,8 @@ pub fn verdict(class: ErrorClass, attempts: u32, openings: u32, patience: &Patie
         Verdict::Pause { reason: PauseReason::Errors, after: schedule.bound(openings + 1) }
     };
     match class {
-        // Away is not bad: as long as it takes, and nothing is counted against the record.
+        // Away is not bad: as long as it takes, and nothing is counted against the record. After an overload it is less
+        // that is tried again (`LaneState::shrink`).
         ErrorClass::Transient | ErrorClass::Overload => Verdict::Again { after: wait(OUTAGE, chance) },
         // The lock will be free in a moment; jitter keeps the victims from meeting again.
         ErrorClass::Contention => Verdict::Again { after: wait(CONTENTION, chance) },

@@ -1,4 +1,4 @@
-//! Which topics are subscribed to, out of what the metadata says: pure.
+//! Which topics are subscribed to, out of what the metadata says: pure, but for [`partitions_now`], which asks.
 //!
 //! A topic that is missing from one answer is not gone: a broker that has just started may not have heard of it. So
 //! what was seen is believed until the topic was missing for [`GONE_AFTER`].
@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::assignor::PartitionCounts;
-use super::cluster::{Metadata, Topic, TopicsWanted};
+use super::cluster::{Cluster, Metadata, Topic, TopicsWanted};
 use super::consumer::TopicSelection;
 use super::error::{Code, Error};
+use crate::core::backoff::Backoff;
+use crate::core::record::TopicPartition;
+use crate::door;
 
 /// A topic that is unknown for this long was deleted.
 pub const GONE_AFTER: Duration = Duration::from_secs(30);
@@ -126,6 +129,36 @@ impl Topics {
     }
 }
 
+/// All partitions of the topics as they are now. Topics that are missing are waited for, since one that was just created
+/// is not known everywhere yet.
+///
+/// # Errors
+/// When one is still missing after `wait`, or the cluster cannot be asked.
+pub fn partitions_now(
+    cluster: &Cluster,
+    selection: &TopicSelection,
+    wait: Duration,
+) -> Result<Vec<TopicPartition>, Error> {
+    if let TopicSelection::Partitions(partitions) = selection {
+        return Ok(partitions.clone());
+    }
+    let (until, mut backoff) = (door::now() + wait, Backoff::new(Duration::from_millis(100), Duration::from_secs(1)));
+    let mut topics = Topics::new(selection.clone());
+    loop {
+        let metadata = cluster.refresh(topics.wanted())?;
+        let counts = topics.see(&metadata, door::now());
+        if topics.complete() {
+            let of_topic = |(topic, count)| (0..count).map(move |index| TopicPartition::new(Arc::clone(&topic), index));
+            return Ok(counts.into_iter().flat_map(of_topic).collect());
+        }
+        let wait = backoff.fail(door::random());
+        if door::now() + wait >= until {
+            return Err(topics.complaint(&*cluster.refresh(TopicsWanted::All)?));
+        }
+        door::sleep(wait);
+    }
+}
+
 fn similar_names<'a>(name: &str, metadata: &'a Metadata) -> Vec<&'a str> {
     let there = metadata.topics.iter().filter(|(_, topic)| topic.error.is_ok() && !topic.internal);
     let mut rated: Vec<(f64, &str)> =
@@ -138,7 +171,6 @@ fn similar_names<'a>(name: &str, metadata: &'a Metadata) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::record::TopicPartition;
     use crate::kafka::cluster::Partition;
     use regex::Regex;
 

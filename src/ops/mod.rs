@@ -16,6 +16,8 @@ pub mod mongo_source;
 pub mod orders;
 pub mod positions;
 pub mod preflight;
+pub mod process;
 pub mod produce;
 mod read_topic;
 pub mod reset;
+pub mod service;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::core::digits::counted;
 use crate::core::finding::Finding;
 use crate::core::nearest::suggest;
 use crate::core::record::TopicPartition;
@@ -172,10 +173,6 @@ fn dead_letter_topic(metadata: &Metadata, topic: &str) -> Finding {
 /// Why the cluster cannot be asked at all.
 pub fn unreachable(bootstrap: &[String], error: &Error) -> Finding {
     Finding::bad(format!("brokers {}", bootstrap.join(",")), error)
-}
-
-fn counted(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

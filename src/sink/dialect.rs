@@ -122,6 +122,21 @@ pub const FILLED: [&str; 10] = [
 /// The column that says why a record is a dead letter; NULL in all other rows.
 pub const ERROR: &str = "error_message";
 
+/// All columns of the message table, in the order of the table.
+pub const COLUMNS: [&str; 11] = [
+    "id",
+    "topic",
+    "partition",
+    "offset",
+    "message_key",
+    "message_value",
+    "message_headers",
+    "consumer_group",
+    "processing_timestamp",
+    "processing_status",
+    ERROR,
+];
+
 /// The statements that make the message table and its index; `table` is quoted already, `index` is a bare name.
 pub fn create_messages(dialect: &Dialect, table: &str, index: &str) -> [String; 2] {
     let q = |name: &str| dialect.quoted(name);

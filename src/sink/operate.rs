@@ -8,6 +8,7 @@ use crate::core::civil::{unix_ms_of, utc_text};
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::SinkError;
+use crate::sink::dialect::COLUMNS;
 use crate::sink::position::{PositionLine, PositionStore};
 use crate::sink::query::{MessageDatabase, Parameter, Row};
 use crate::sink::row::{FailedRow, FailedRows, NULL_VALUE, Status};
@@ -71,7 +72,7 @@ impl FailedRows for SqlTables {
     }
 
     fn row(&mut self, id: &str) -> Result<Option<FailedRow>, SinkError> {
-        let columns = self.quoted(FAILED_COLUMNS);
+        let columns = self.quoted(COLUMNS);
         let [status] = self.quoted(["processing_status"]);
         let table = self.database.table();
         let sql =
@@ -91,22 +92,9 @@ impl FailedRows for SqlTables {
     }
 }
 
-const FAILED_COLUMNS: [&str; 10] = [
-    "id",
-    "topic",
-    "partition",
-    "offset",
-    "message_key",
-    "message_value",
-    "message_headers",
-    "consumer_group",
-    "processing_timestamp",
-    "error_message",
-];
-
 fn failed_row(row: Row) -> Option<FailedRow> {
-    let [id, topic, partition, offset, key, value, headers, group, at, message] =
-        <[Option<String>; FAILED_COLUMNS.len()]>::try_from(row).ok()?;
+    let [id, topic, partition, offset, key, value, headers, group, at, _status, message] =
+        <[Option<String>; COLUMNS.len()]>::try_from(row).ok()?;
     Some(FailedRow {
         id: id?,
         topic: topic?,

@@ -12,10 +12,11 @@
 //! - With each batch: [`advance`](PositionSql::advance), a compare-and-set. Exactly one row affected: the batch may be
 //!   committed. No row: `read` tells whether this very move was committed before and only its answer was lost
 //!   ([`Position::is_after`]), or whether somebody else owns the partition ([`fenced`]).
+//! - In a dry run, which keeps nothing: both in each transaction ([`rehearsed`]).
 
 use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
-use crate::port::{PositionMove, SinkError};
+use crate::port::{Claim, Claimed, PositionMove, SinkError};
 use crate::sink::dialect::Dialect;
 
 /// The table of positions; one per database, for all consumer groups and topics.
@@ -167,6 +168,22 @@ pub trait PositionStore {
     /// # Errors
     /// When the database cannot be written.
     fn change(&mut self, seen: &PositionLine, next_offset: Option<i64>) -> Result<bool, SinkError>;
+}
+
+/// The move that takes the place of `step` in a dry run. No move before it was kept, so it claims the position anew, within
+/// its own transaction, and moves it from where the database has it.
+///
+/// # Errors
+/// Those of `claim`.
+pub fn rehearsed<E>(
+    partition: &TopicPartition,
+    step: &PositionMove,
+    claim: impl FnOnce(&Claim) -> Result<Claimed, E>,
+) -> Result<PositionMove, E> {
+    let start_if_absent = Some(step.expected);
+    let claimed = claim(&Claim { partition: partition.clone(), start_if_absent, cluster_id: None, topic_id: None })?;
+    let expected = claimed.next_offset.unwrap_or(step.expected);
+    Ok(PositionMove { owner_epoch: claimed.owner_epoch, expected, ..*step })
 }
 
 /// The error of a compare-and-set that found another row than expected.

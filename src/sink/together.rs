@@ -1,11 +1,13 @@
-//! How a SQL sink answers for batches that it writes together in one transaction.
+//! How a transactional sink answers for batches that it writes together in one transaction.
 //!
 //! When a batch fails for a reason of its own (fenced, a record that does not fit), the whole transaction is rolled back
 //! and each batch is tried alone, so that each has its own answer. A failure that concerns all of them (server gone, disk
 //! full) is everybody's answer at once. When the answer to COMMIT is lost, the position rows say which batches were
 //! committed.
 
+use crate::core::record::TopicPartition;
 use crate::port::{SinkError, Write, Written};
+use crate::sink::position::Position;
 
 /// Why a transaction did not happen.
 #[derive(Clone, Debug)]
@@ -62,9 +64,11 @@ pub trait Together {
         failure.others_may_succeed && writes.len() > 1
     }
 
-    /// Which of the batches are committed for certain, by their position rows. Where that cannot be read now, none: the
-    /// engine tries these again, and the compare-and-set then finds what was done.
-    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool>;
+    /// The positions of these partitions as they are now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn positions(&mut self, partitions: &[&TopicPartition]) -> Result<Vec<Option<Position>>, Failure>;
 
     /// Draws the consequences for the writer itself.
     fn remember(&mut self, failure: Failure) -> SinkError;
@@ -92,6 +96,23 @@ pub trait Together {
             }
         }
         answers
+    }
+
+    /// Which of the batches are committed for certain, by their position rows. Where these cannot be read now, none: the
+    /// engine tries the batches again, and the compare-and-set then finds what was done.
+    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
+        let moved = writes.iter().filter(|write| write.position.is_some());
+        let partitions: Vec<&TopicPartition> = moved.map(|write| write.batch.partition()).collect();
+        let found = self.positions(&partitions).unwrap_or_else(|failure| {
+            log::warn!("whether the last batch was committed is not known yet: {}", failure.error);
+            vec![None; partitions.len()]
+        });
+        let mut found = found.into_iter();
+        let is_committed = |write: &Write<'_>| {
+            let Some(step) = &write.position else { return false };
+            found.next().flatten().is_some_and(|position| position.is_after(step))
+        };
+        writes.iter().map(is_committed).collect()
     }
 
     /// One failure as the answer to all, except to those that the position row proves committed.

@@ -1,4 +1,4 @@
-//! The Kafka clients that `--client` names, and what each of them delivers: one table, which README shows and the
+//! The Kafka clients that `--client` names, and what each of them delivers: one table, which docs/reference.md shows and the
 //! conformance suite holds the clients to.
 
 /// A Kafka client to read with.
@@ -148,7 +148,7 @@ pub const ABILITIES: &[Row] = &[
     ),
 ];
 
-/// The table for README.
+/// The table for the documentation.
 pub fn abilities_markdown() -> String {
     let names: String = Client::ALL.iter().map(|client| format!(" `{}` |", client.name())).collect();
     let cell = |delivers: &Delivers| match delivers {

@@ -1,5 +1,5 @@
 //! Where records come from: the adapters of [`port::Source`](crate::port::Source), one for each Kafka client that
-//! [`client`] lists.
+//! [`client`] lists; [`files`]; and [`uncommitted`] around any of them.
 
 pub mod client;
 #[cfg(feature = "confluent")]
@@ -10,3 +10,4 @@ pub mod files;
 #[cfg(feature = "kafka-crate")]
 pub mod kafka_crate;
 pub mod native;
+pub mod uncommitted;

@@ -1,6 +1,6 @@
 //! Every client that `--client` names against every broker there is: Kafka 3.9 and the newest, the embedded broker, and
 //! librdkafka's mock cluster. What `konekt::source::client` says that a client delivers it must deliver, and what it
-//! says of the rest must come true too; README shows the same table.
+//! says of the rest must come true too; docs/reference.md shows the same table.
 //!
 //! `./check conformance` builds it with the feature `confluent`; without it that client is left out.
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]

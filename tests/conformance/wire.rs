@@ -69,8 +69,11 @@ fn aged(age: i16) -> BTreeMap<i16, i16> {
     answers::apis().map(newest).collect()
 }
 
-/// A broker that tells everybody to come through the wire, and where its two ends are: in the clear, and with passwords.
-fn start(version: &'static str) -> Result<(RealKafka, Arc<Mutex<Wire>>, [String; 2]), String> {
+/// A broker, its wire, and where that begins: in the clear, and with passwords.
+type Wired = (RealKafka, Arc<Mutex<Wire>>, [String; 2]);
+
+/// A broker that tells everybody to come through the wire.
+fn start(version: &'static str) -> Result<Wired, String> {
     let [plain, sasl] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     let [plain_address, sasl_address] =
         [&plain, &sasl].map(|listener| listener.local_addr().expect("it is bound").to_string());

@@ -60,7 +60,7 @@ const STATEMENTS_MORE: usize = 40;
 /// Runs every scenario; `fresh` makes a subject with an empty database whose message table has this CHECK.
 pub fn check<S: Subject>(fresh: impl Fn(&str) -> S) {
     let without = as_rows(&fresh(REFUSED_UNLESS_FAILED), &[]);
-    for bad in [&[0][..], &[2500], &[4999], &[0, 2500, 4999]] {
+    for bad in [&[0][..], &[2500], &[4999], &[0, 2500, 4999], &[3500, 4500, 4800], &[4200, 4500, 4800]] {
         let with = as_rows(&fresh(REFUSED_UNLESS_FAILED), bad);
         if let (Some(with), Some(without)) = (with, without) {
             println!("{bad:?} of 5,000 are bad: {with} statements, {without} without");

@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
 pub mod bad_records;
+pub mod dry_run;
 pub mod records;
 pub mod tables;
 

@@ -13,6 +13,7 @@ mod load;
 mod messages;
 mod operate;
 mod refusals;
+mod rights;
 mod subject;
 #[path = "../support/mod.rs"]
 mod support;

@@ -16,6 +16,7 @@ use crate::with_every_server;
 with_every_server! {
     letters_in_a_file_are_replayed_into_the_database_exactly_once,
     failed_rows_are_tried_again_where_they_are,
+    a_dry_run_tells_and_keeps_nothing,
     positions_are_shown_and_moved,
     a_bad_record_without_a_place_opens_its_circuit_alone,
     a_schema_fault_pauses_and_passes,
@@ -164,6 +165,24 @@ fn failed_rows_are_tried_again_where_they_are(server: &'static Server) {
     scene.dlq(&["replay", "--partition", "1"]).expect_code(0).expect_stderr("3 replayed, 0 done before, 0 refused");
     scene.dlq(&["replay"]).expect_code(0).expect_stderr("3 replayed, 0 done before, 0 refused");
     assert_eq!(scene.count("processing_status = 'SUCCESS' AND error_message IS NULL"), ALL);
+}
+
+fn a_dry_run_tells_and_keeps_nothing(server: &'static Server) {
+    let scene = Scene::new(server, REFUSED);
+    let tell = |arguments: &[&str], code: i32, parts: &[&str]| {
+        let told = scene.sink(&[&["--dry-run"], arguments].concat()).run().expect_code(code).stdout;
+        parts.iter().for_each(|part| assert!(told.contains(part), "{part:?} is missing:\n{told}"));
+    };
+    let written = format!("{} would be written", ALL - ALL_BAD);
+    tell(&["--dead-letter-table"], 0, &[&written, "6 would be kept as FAILED rows", "konekt_positions", "rollback"]);
+    assert_eq!(scene.count("1 = 1"), 0);
+    assert!(scene.database.session().try_run("SELECT COUNT(*) FROM konekt_positions").is_err(), "it is not made");
+    tell(&["--max-messages", "50"], 1, &["offset 0: odbc: cannot write", "✗ a run would pause in front of each of"]);
+    scene.mend();
+    scene.to_the_end();
+    let none = ["0 tried", "nothing: all is there"];
+    tell(&[], 0, &none);
+    assert_eq!((scene.count("1 = 1"), scene.next(0), scene.next(1)), (ALL, RECORDS, RECORDS));
 }
 
 fn positions_are_shown_and_moved(server: &'static Server) {

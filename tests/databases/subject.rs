@@ -11,6 +11,7 @@ use konekt::sink::operate::SqlTables;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::contract::dry_run::{self, Rehearsed};
 use crate::contract::records::GROUP;
 use crate::contract::tables::{self, SqlSubject};
 use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject, bad_records};
@@ -19,14 +20,25 @@ use crate::support::link::Link;
 use crate::support::{odbc, or_skip};
 use crate::with_every_server;
 
-with_every_server!(keeps_the_contract, puts_bad_records_aside, has_tables_for_people);
+with_every_server!(keeps_the_contract, puts_bad_records_aside, keeps_nothing_of_a_dry_run, has_tables_for_people);
 
 fn keeps_the_contract(server: &'static Server) {
     contract::check(|| Served::new(server, |_| {}));
 }
 
 fn puts_bad_records_aside(server: &'static Server) {
-    bad_records::check(|check| Served::over(server, &checked(server, check), |_| {}));
+    bad_records::check(|check| {
+        let served = Served::over(server, &checked(server, check), |_| {});
+        served.database.count_statements();
+        served
+    });
+}
+
+fn keeps_nothing_of_a_dry_run(server: &'static Server) {
+    dry_run::check(|check| match check {
+        "" => Served::new(server, |_| {}),
+        check => Served::over(server, &checked(server, check), |_| {}),
+    });
 }
 
 fn has_tables_for_people(server: &'static Server) {
@@ -57,6 +69,7 @@ fn sqlite_by_odbc_keeps_the_contract() {
     let driver = driver.display().to_string();
     contract::check(|| SqliteByOdbc::over(&driver, ""));
     bad_records::check(|check| SqliteByOdbc::over(&driver, check));
+    dry_run::check(|check| SqliteByOdbc::over(&driver, check));
     tables::check(|check| SqliteByOdbc::over(&driver, check));
 }
 
@@ -105,6 +118,18 @@ fn tables_of(connection_string: &str) -> SqlTables {
     SqlTables::new(Box::new(OdbcMessages::connect(options(connection_string)).expect("a connection")))
 }
 
+impl Rehearsed for Served<'_> {
+    fn dry(&self) -> Box<dyn Sink> {
+        let connection_string = self.database.connection_string_through(self.link.port());
+        Box::new(sink(&connection_string, |options| options.dry_run = true))
+    }
+
+    fn has_tables(&self) -> bool {
+        let is_there = |table| self.database.session().try_run(&format!("SELECT COUNT(*) FROM {table}")).is_ok();
+        ["processed_messages", "konekt_positions"].into_iter().any(is_there)
+    }
+}
+
 impl Subject for Served<'_> {
     fn sink(&self) -> &dyn Sink {
         &self.sink
@@ -146,6 +171,10 @@ impl Subject for Served<'_> {
 
     fn stores_nul(&self) -> bool {
         self.database.server().name() != "postgres"
+    }
+
+    fn statements(&self) -> Option<usize> {
+        Some(self.database.statements())
     }
 }
 
@@ -220,6 +249,16 @@ impl SqliteByOdbc {
             .lines()
             .map(|line| serde_json::from_str(line).expect(line))
             .collect()
+    }
+}
+
+impl Rehearsed for SqliteByOdbc {
+    fn dry(&self) -> Box<dyn Sink> {
+        Box::new(sink(&self.connection_string, |options| options.dry_run = true))
+    }
+
+    fn has_tables(&self) -> bool {
+        !self.select("SELECT name FROM sqlite_master").is_empty()
     }
 }
 

@@ -1,12 +1,15 @@
 //! The files that set everything up: docker-compose.yml, Dockerfile and deploy/. They are parsed, compared with each other,
 //! with .env.example and with what the program reads, and their scripts are run as far as that goes without containers.
 
+mod man;
 mod scripts;
+mod service;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use konekt::config::field::{Command, Field, fields};
@@ -353,9 +356,13 @@ fn kubernetes_restarts_what_hangs_and_waits_for_what_is_in_flight() {
     let shutdown: u64 = settings["KONEKT_SHUTDOWN_TIMEOUT_MS"].as_str().unwrap_or_default().parse().expect("a number");
     assert!(grace * 1000 > shutdown, "{grace} s are not enough for {shutdown} ms");
     let container = &pod["containers"][0];
-    let heartbeat = settings["KONEKT_HEARTBEAT_FILE"].as_str().expect("a file");
-    for probe in ["startupProbe", "livenessProbe"] {
-        assert!(container[probe].to_string().contains(heartbeat), "{probe} looks at {heartbeat}");
+    let address: SocketAddr = settings["KONEKT_HTTP"].as_str().expect("an address").parse().expect("an address");
+    assert!(address.ip().is_unspecified(), "the kubelet asks the pod's own address: {address}");
+    let port = &container["ports"][0];
+    assert_eq!(port["containerPort"], address.port());
+    for (probe, path) in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+        let asked = &container[probe]["httpGet"];
+        assert_eq!((&asked["path"], &asked["port"]), (&path.into(), &port["name"]), "{probe}");
     }
     let user = text("Dockerfile").lines().find_map(|line| line.strip_prefix("USER ").map(str::to_owned));
     assert_eq!(pod["securityContext"]["runAsUser"].as_u64().map(|user| user.to_string()), user);

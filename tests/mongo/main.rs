@@ -1,6 +1,8 @@
 //! MongoDB: real servers of every shape, and what Konekt does with them.
 
 mod health;
+mod load;
+mod operate;
 mod servers;
 mod sink;
 mod sink_live;

@@ -12,6 +12,7 @@ use konekt::sink::mongo::{MongoSink, MongoSinkOptions, WriteMode};
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::contract::bad_records;
+use crate::contract::dry_run::{self, Rehearsed};
 use crate::contract::records::{GROUP, Log, Sample};
 use crate::contract::{
     self, Standing, StoredPosition, StoredRow, Subject, expect_says, offsets, owner, partition, settle,
@@ -22,8 +23,9 @@ use crate::support::or_skip;
 
 /// A sink over a new database.
 pub struct Served {
-    stored: Stored,
-    sink: MongoSink,
+    pub stored: Stored,
+    options: MongoSinkOptions,
+    pub sink: MongoSink,
 }
 
 impl Served {
@@ -41,17 +43,30 @@ impl Served {
             mode: WriteMode::Insert,
             consumer_group: GROUP.into(),
             exactly_once: true,
+            dry_run: false,
             timeout: Duration::from_secs(20),
             clock: Arc::new(Standing),
         };
         change(&mut options);
-        Self { stored: Stored { database }, sink: MongoSink::new(options).expect("the address is usable") }
+        let sink = MongoSink::new(options.clone()).expect("the address is usable");
+        Self { stored: Stored { database }, options, sink }
     }
 
     /// The documents of a collection by `_id`.
     fn documents(&self, collection: &str) -> Vec<Document> {
         let found = self.stored.database.collection::<Document>(collection).find(doc! {}).sort(doc! { "_id": 1 }).run();
         found.expect("an answer").map(|document| document.expect("a document")).collect()
+    }
+}
+
+impl Rehearsed for Served {
+    fn dry(&self) -> Box<dyn Sink> {
+        let options = MongoSinkOptions { dry_run: true, ..self.options.clone() };
+        Box::new(MongoSink::new(options).expect("the address is usable"))
+    }
+
+    fn has_tables(&self) -> bool {
+        !self.stored.database.list_collection_names().run().expect("an answer").is_empty()
     }
 }
 
@@ -67,6 +82,12 @@ impl Subject for Served {
     fn position(&self, partition: &TopicPartition) -> Option<StoredPosition> {
         self.stored.position(partition)
     }
+
+    /// Those that begin and end transactions are of no database, so they are not among these.
+    fn statements(&self) -> Option<usize> {
+        let profiled = self.stored.database.collection::<Document>("system.profile").count_documents(doc! {}).run();
+        Some(profiled.expect("a count") as usize)
+    }
 }
 
 #[test]
@@ -78,16 +99,36 @@ fn keeps_the_contract() {
 #[test]
 fn puts_bad_records_aside() {
     let Some(mongo) = or_skip(mongo::shared()) else { return };
-    bad_records::check(|check| {
-        let served = Served::new(mongo, |_| {});
-        let bad = match check {
-            bad_records::REFUSED => doc! { "message_value": "bad" },
-            _ => doc! { "message_value": "bad", "processing_status": { "$ne": "FAILED" } },
-        };
-        let made = served.stored.database.create_collection(COLLECTION).validator(doc! { "$nor": [bad] }).run();
-        made.expect("a collection with a validator");
-        served
-    });
+    bad_records::check(|check| checked(mongo, check));
+}
+
+/// A sink over a collection with a validator that says the same as this CHECK; without any for an empty one.
+pub fn checked(mongo: &Mongo, check: &str) -> Served {
+    let served = Served::new(mongo, |_| {});
+    let bad = match check {
+        "" => return served,
+        bad_records::REFUSED => doc! { "message_value": "bad" },
+        _ => doc! { "message_value": "bad", "processing_status": { "$ne": "FAILED" } },
+    };
+    let made = served.stored.database.create_collection(COLLECTION).validator(doc! { "$nor": [bad] }).run();
+    made.expect("a collection with a validator");
+    let profile = doc! { "profile": 2, "filter": { "ns": { "$ne": "system.profile" } } };
+    served.stored.database.run_command(profile).run().expect("a profile of all that comes");
+    served
+}
+
+#[test]
+fn keeps_nothing_of_a_dry_run() {
+    let Some(mongo) = or_skip(mongo::shared()) else { return };
+    dry_run::check(|check| checked(mongo, check));
+}
+
+#[test]
+fn a_dry_run_needs_transactions() {
+    let Some(mongo) = or_skip(mongo::own(0)) else { return };
+    let served = Served::new(&mongo, |options| (options.exactly_once, options.dry_run) = (false, true));
+    let error = served.sink.check().expect_err("a standalone has none");
+    expect_says(&error, ErrorClass::Schema, &["dry run", "--dry-run", "replSet"]);
 }
 
 /// A value that is JSON is a document, with the types that extended JSON names.
@@ -149,12 +190,14 @@ fn upsert_keeps_one_document_per_key() {
 fn what_mongodb_cannot_hold_is_put_aside() {
     let Some(mongo) = or_skip(mongo::shared()) else { return };
     let large = "x".repeat(16 << 20);
-    for (mode, why) in [(WriteMode::Insert, "16 MiB"), (WriteMode::Upsert, "no key")] {
+    for (mode, why) in [(WriteMode::Insert, "16 MiB"), (WriteMode::Upsert, "no key"), (WriteMode::Document, "no value")]
+    {
         let served = Served::new(mongo, |options| options.mode = mode);
         let (mut writer, epoch) = owner(&served, 1);
         let bad = match mode {
             WriteMode::Insert => Sample { key: Some(b"k"), value: Some(large.as_bytes()), headers: &[] },
             WriteMode::Upsert => Sample { key: None, value: Some(b"v"), headers: &[] },
+            WriteMode::Document => Sample { key: Some(b"k"), value: None, headers: &[] },
         };
         let most = "y".repeat((16 << 20) - 1000);
         let good = Sample { key: Some(b"g"), value: Some(most.as_bytes()), headers: &[] };
@@ -166,7 +209,7 @@ fn what_mongodb_cannot_hold_is_put_aside() {
         let kept = letters.kept.into_inner();
         match mode {
             WriteMode::Insert => assert!(kept[0].2.contains(why), "a letter, since a document would be too large"),
-            WriteMode::Upsert => {
+            WriteMode::Upsert | WriteMode::Document => {
                 let failed = served.stored.documents().find_one(doc! { "processing_status": "FAILED" }).run();
                 let failed = failed.expect("an answer").expect("a FAILED document");
                 assert!(failed.get_str("error_message").expect("a reason").contains(why), "{failed}");

@@ -238,8 +238,12 @@ fn a_lost_place_is_said_and_settled_as_asked() {
     });
     let finished = source.command(&[]).run().expect_code(1).expect_stderr("--on-lost");
     finished.expect_stderr("is lost").expect_stderr("code 286");
-    for (policy, said) in [("now", "is missing"), ("copy", "copied again")] {
+    for (id, policy, said) in
+        [(2_i64, "now", "is missing"), (3, "copy", "copied again"), (4, "timestamp", "is missing")]
+    {
         lose();
+        // In the oplog still, though nobody watched.
+        source.collection().insert_one(doc! { "_id": id }).run().expect("a document");
         let run = source.start(&["--on-lost", policy]);
         assert!(run.stderr().contains(said) && run.stderr().contains("ERROR"), "{policy}: {}", run.stderr());
         let before = source.kafka.ends(&source.topic()).iter().sum::<i64>();
@@ -247,6 +251,76 @@ fn a_lost_place_is_said_and_settled_as_asked() {
         source.until_records(before + 1);
         stop(run);
     }
+    let ids = source.ids();
+    assert!([1, 2, 3, 4].iter().all(|id| ids.contains(id)), "what the oplog still had is published: {ids:?}");
+}
+
+/// With both documents an event may be larger than MongoDB's limit; then it goes without the one before.
+#[test]
+fn events_carry_the_document_before_them_where_that_fits() {
+    let (Some(kafka), Some(mongo)) = (or_skip(kafka::newest()), or_skip(mongo::shared())) else { return };
+    let source = Source::of(mongo, kafka);
+    let keeps = doc! { "create": "orders", "changeStreamPreAndPostImages": { "enabled": true } };
+    source.database.run_command(keeps).run().expect("a collection that keeps documents as they were");
+    let options = ["--full-document", "whenAvailable", "--full-document-before-change", "whenAvailable"];
+    let run = source.start(&options);
+    let orders = source.collection();
+    let megabytes = |letter: &str, count: usize| letter.repeat(count << 20);
+    let put = |id: i64, text: &str| {
+        orders.replace_one(doc! { "_id": id }, doc! { "text": text }).upsert(true).run().expect("a document");
+    };
+    put(1, "a");
+    put(1, "b");
+    put(2, &megabytes("a", 9));
+    put(2, &megabytes("b", 9));
+    put(1, "c");
+    orders.delete_one(doc! { "_id": 1_i64 }).run().expect("a deletion");
+    source.until_records(6);
+    let said = stop(run);
+    assert!(said.contains("published without that"), "{said}");
+    let events: Vec<Value> = source.records_of(&source.topic()).iter().map(|record| inner(record, "value")).collect();
+    let texts = |name: &str, id: &str| -> Vec<Option<String>> {
+        let of_id = events.iter().filter(|event| event["documentKey"]["_id"]["$numberLong"] == id);
+        of_id.map(|event| Some(event[name]["text"].as_str()?.chars().take(1).collect())).collect()
+    };
+    let some =
+        |letters: &[&str]| letters.iter().map(|letter| (*letter).to_owned().into()).collect::<Vec<Option<String>>>();
+    assert_eq!(texts("fullDocumentBeforeChange", "1"), [vec![None], some(&["a", "b", "c"])].concat());
+    assert_eq!(texts("fullDocument", "1"), [some(&["a", "b", "c"]), vec![None]].concat());
+    assert_eq!(texts("fullDocumentBeforeChange", "2"), [None, None]);
+    assert_eq!(texts("fullDocument", "2"), some(&["a", "b"]));
+
+    // What it sets and the document after that are too large together, whatever is left out.
+    let run = source.start(&options);
+    orders.update_one(doc! { "_id": 2_i64 }, doc! { "$set": { "text": megabytes("c", 9) } }).run().expect("an update");
+    run.wait().expect_code(1).expect_stderr("10334").expect_stderr("16 MiB");
+}
+
+#[test]
+fn a_first_run_may_start_at_a_time() {
+    let (Some(kafka), Some(mongo)) = (or_skip(kafka::newest()), or_skip(mongo::shared())) else { return };
+    let source = Source::of(mongo, kafka);
+    let now = || {
+        let hello = mongo.admin(0, doc! { "hello": 1 });
+        hello.get_datetime("localTime").expect("a time").timestamp_millis() / 1000
+    };
+    let insert = |id: i64| source.collection().insert_one(doc! { "_id": id }).run().expect("a document");
+    insert(0);
+    let before = now();
+    let start = wait::until("the next second begins", SOON, || Some(now()).filter(|second| *second > before));
+    insert(1);
+    insert(2);
+    let run = source.start(&["--startup-mode", "timestamp", "--start-at", &start.to_string()]);
+    insert(3);
+    source.until_records(3);
+    stop(run);
+    assert_eq!(source.ids(), (1..4).collect());
+    // Later runs go on from the place that was kept.
+    let run = source.start(&["--startup-mode", "timestamp", "--start-at", &start.to_string()]);
+    insert(4);
+    source.until_records(4);
+    stop(run);
+    assert_eq!(source.records_of(&source.topic()).len(), 4);
 }
 
 #[test]

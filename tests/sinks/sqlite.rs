@@ -1,6 +1,9 @@
 //! SQLite: the contract, and everything that can be wrong with a file.
 
+use std::cell::Cell;
+use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +12,11 @@ use konekt::core::verdict::ErrorClass;
 use konekt::port::{Sink, SinkError, Write, Writer, Written};
 use konekt::sink::operate::SqlTables;
 use konekt::sink::sqlite::{DEFAULT_TABLE, SqliteMessages, SqliteOptions, SqliteReport, SqliteSink};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::auto_extension::register_auto_extension;
+use rusqlite::{Connection, OptionalExtension, ffi};
 use tempfile::TempDir;
 
+use crate::contract::dry_run::{self, Rehearsed};
 use crate::contract::records::{GROUP, Log, Sample, claim};
 use crate::contract::tables::{self, SqlSubject};
 use crate::contract::{self, Standing, StoredPosition, StoredRow, Subject, bad_records};
@@ -23,12 +28,55 @@ fn keeps_the_contract() {
 
 #[test]
 fn puts_bad_records_aside() {
+    // SAFETY: `watch` opens and closes nothing, and is of the type that SQLite calls.
+    unsafe { register_auto_extension(watch) }.expect("SQLite takes it");
     bad_records::check(|check| File::over(&checked(check), |_| {}));
+}
+
+thread_local! {
+    /// How many statements this thread has begun since [`watch`] was registered. A writer of SQLite works where it is called.
+    static STATEMENTS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// SQLite calls this with every connection that is opened.
+unsafe extern "C" fn watch(
+    connection: *mut ffi::sqlite3,
+    _: *mut *mut c_char,
+    _: *const ffi::sqlite3_api_routines,
+) -> c_int {
+    unsafe extern "C" fn count(_: c_uint, _: *mut c_void, _: *mut c_void, _: *mut c_void) -> c_int {
+        STATEMENTS.set(STATEMENTS.get() + 1);
+        ffi::SQLITE_OK
+    }
+    // SAFETY: the connection is open, and `count` looks at none of what it is given.
+    unsafe { ffi::sqlite3_trace_v2(connection, ffi::SQLITE_TRACE_STMT, Some(count), null_mut()) }
 }
 
 #[test]
 fn has_tables_for_people() {
     tables::check(|check| File::over(&checked(check), |_| {}));
+}
+
+#[test]
+fn keeps_nothing_of_a_dry_run() {
+    dry_run::check(|check| match check {
+        "" => File::new(|_| {}),
+        check => File::over(&checked(check), |_| {}),
+    });
+}
+
+#[test]
+fn a_dry_run_leaves_an_absent_file_absent_and_says_where_none_could_be() {
+    let file = File::new(|_| {});
+    let path = file.path();
+    assert_eq!(file.dry().absent(), [&*path.display().to_string(), DEFAULT_TABLE, "konekt_positions"]);
+    let nowhere = SqliteSink::new(options(&path.join("none/k.db"), |options| options.dry_run = true));
+    let error = nowhere.writer().err().expect("there is no such directory");
+    assert_says(&error, ErrorClass::Auth, &["make the directory first"]);
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (a)").unwrap();
+    file.dry().writer().expect("the tables are tried").claim(&[claim(&orders(), Some(0))]).expect("a claim");
+    let mode: String = file.look().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "delete", "the file's mode is left");
 }
 
 /// The message table with a CHECK.
@@ -102,6 +150,16 @@ fn options(path: &Path, change: impl FnOnce(&mut SqliteOptions)) -> SqliteOption
     options
 }
 
+impl Rehearsed for File {
+    fn dry(&self) -> Box<dyn Sink> {
+        Box::new(SqliteSink::new(options(&self.path(), |options| options.dry_run = true)))
+    }
+
+    fn has_tables(&self) -> bool {
+        self.path().exists()
+    }
+}
+
 impl Subject for File {
     fn sink(&self) -> &dyn Sink {
         &self.sink
@@ -144,6 +202,10 @@ impl Subject for File {
             })
         });
         row.optional().unwrap()
+    }
+
+    fn statements(&self) -> Option<usize> {
+        Some(STATEMENTS.get())
     }
 }
 

@@ -55,6 +55,7 @@ with_both_drivers! {
     crate::sink::contract as the_sink_keeps_the_contract,
     crate::sink::bad_records as the_sink_puts_bad_records_aside,
     crate::sink::tables as the_sinks_tables_are_looked_after,
+    crate::sink::dry_run as nothing_is_kept_of_a_dry_run,
     crate::sink::refusals as each_refusal_has_its_class_and_passes,
     crate::sink::bad_record as a_record_that_does_not_fit_is_named,
     crate::sink::lost_links as a_lost_link_repeats_and_loses_nothing,

@@ -10,6 +10,7 @@ use konekt::sink::odbc::{OdbcMessages, OdbcOptions, OdbcSink};
 use konekt::sink::operate::SqlTables;
 
 use crate::client::Client;
+use crate::contract::dry_run::{self, Rehearsed};
 use crate::contract::records::{GROUP, Log, Sample};
 use crate::contract::tables::{self, SqlSubject};
 use crate::contract::{
@@ -64,6 +65,17 @@ fn table(value: &str, more: &str) -> String {
          [processing_timestamp] DATETIME2(3) NOT NULL, [processing_status] VARCHAR(50) NOT NULL, \
          [error_message] NVARCHAR(MAX){more})"
     )
+}
+
+impl Rehearsed for Doubled {
+    fn dry(&self) -> Box<dyn Sink> {
+        Box::new(sink(&self.client.connection_string(), |options| options.dry_run = true))
+    }
+
+    fn has_tables(&self) -> bool {
+        let sql = "SELECT name FROM sqlite_master WHERE name IN ('processed_messages', 'konekt_positions')";
+        !self.client.server.rows(sql).is_empty()
+    }
 }
 
 impl Subject for Doubled {
@@ -151,6 +163,13 @@ pub fn make_tables(client: &Client) {
 
 pub fn bad_records(client: &Client) {
     bad_records::check(|check| Doubled::over(client.afresh(), check));
+}
+
+pub fn dry_run(client: &Client) {
+    dry_run::check(|check| match check {
+        "" => Doubled::new(client.afresh(), |_| {}),
+        check => Doubled::over(client.afresh(), check),
+    });
 }
 
 pub fn tables(client: &Client) {

@@ -45,11 +45,7 @@ pub fn failure(error: Error) -> Failure {
 
 /// Prints what was asked for as JSON or, by `table`, for people.
 fn show(resolved: &Resolved, value: &impl Serialize, table: impl FnOnce() -> String) -> Result<(), Failure> {
-    if !resolved.switch("json") {
-        return exit::put(&table());
-    }
-    let json = serde_json::to_string(value).map_err(|error| Failure::new(Exit::Failed, error))?;
-    exit::put(&format!("{json}\n"))
+    if resolved.switch("json") { exit::put_json(value) } else { exit::put(&table()) }
 }
 
 /// The value of an optional number.

@@ -33,8 +33,7 @@ pub fn run(text: &str, settings: &Settings) -> Result<(), Failure> {
         }
         (Subject::Consume | Subject::EndToEnd, Contender::Konekt) => consume(&job, settings)?,
     };
-    let line = serde_json::to_string(&measurement).map_err(|error| Failure::new(Exit::Failed, error))?;
-    exit::put(&format!("{line}\n"))
+    exit::put_json(&measurement)
 }
 
 /// The sink of the settings, with the job's table or file and as many connections as workers.

@@ -2,14 +2,8 @@
 
 use super::*;
 
-const fn field(
-    name: &'static str,
-    kind: Kind,
-    default: Default,
-    doc: &'static str,
-    commands: &'static [Command],
-) -> Field {
-    Field::new(Section::Admin, name, kind, default, doc).commands(commands)
+const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str, commands: &[Command]) -> Field {
+    Field::new(Section::Admin, name, kind, default, doc).only(commands)
 }
 
 const ONE_TOPIC: &[Command] = &[Command::AdminTopicCreate, Command::AdminTopicDelete];

@@ -11,7 +11,7 @@ const fn counts(min: u64, max: u64) -> Kind {
 }
 
 /// Partitions mean nothing where bytes are only decoded.
-const IN_PARTITIONS: &[Command] = &[Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd];
+const IN_PARTITIONS: Commands = Commands::of(&[Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd]);
 
 pub(super) const FIELDS: &[Field] = &[
     field(
@@ -55,7 +55,7 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("none"),
         "How the records' batches are compressed.",
     )
-    .commands(&[Command::BenchDecode, Command::BenchConsume, Command::BenchEndToEnd])
+    .only(&[Command::BenchDecode, Command::BenchConsume, Command::BenchEndToEnd])
     .flagged("compression"),
     field("warm_up", count(0, 100), Default::Is("1"), "Rounds before those that count."),
     field("repeats", count(1, 1_000), Default::Is("5"), "Rounds that count; in each, all settings take turns."),

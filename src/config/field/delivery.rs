@@ -13,7 +13,8 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Differs { consume: "at-least-once", sink: "exactly-once" },
         "What is promised: exactly-once keeps rows and position in one database transaction.",
     )
-    .variables(&["KAFKA_DELIVERY"]),
+    .variables(&["KAFKA_DELIVERY"])
+    .commands(MOVING_OR_LOADING),
     field("max_workers", count(1, 1_024), Default::Is("4"), "Threads that write.")
         .variables(&["KAFKA_MAX_WORKERS"])
         .commands(MOVING_OR_LOADING),

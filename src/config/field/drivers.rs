@@ -13,11 +13,11 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Is("false"),
         "Log in, and try what the sink needs; nothing is left behind.",
     )
-    .commands(&[Command::CheckDrivers]),
+    .only(&[Command::CheckDrivers]),
     field("load", Kind::Text, Default::Nothing, "Load the driver with this file, say what came of it, and do no more.")
-        .commands(&[Command::CheckDrivers]),
+        .only(&[Command::CheckDrivers]),
     field("code", Kind::Text, Default::Nothing, "A SQLSTATE such as 40P01, or a number such as 1205; none: all.")
-        .commands(&[Command::Errors])
+        .only(&[Command::Errors])
         .positional(),
     field(
         "system",
@@ -25,5 +25,5 @@ pub(super) const FIELDS: &[Field] = &[
         Default::Nothing,
         "Whose codes; any is ODBC itself.",
     )
-    .commands(&[Command::Errors]),
+    .only(&[Command::Errors]),
 ];

@@ -37,10 +37,10 @@ pub(super) const FIELDS: &[Field] = &[
         "Keep records that cannot be written as rows with status FAILED, if the table takes them so.",
     )
     .variables(&["KONEKT_DEAD_LETTER_TABLE"])
-    .commands(&joined::<{ TO_SQL.len() + 1 }>(&[TO_SQL, &[Command::MongoDb]])),
+    .commands(TO_SQL.with(&[Command::MongoDb])),
     field("dead_letter_topic", Kind::Text, Default::Nothing, "Send records that cannot be written to this topic.")
         .variables(&["KAFKA_DEAD_LETTER_TOPIC"])
-        .commands(&joined::<{ MOVING.len() + DLQ.len() }>(&[MOVING, DLQ])),
+        .commands(MOVING.and(DLQ)),
     field(
         "dead_letter_file",
         Kind::Text,
@@ -48,7 +48,7 @@ pub(super) const FIELDS: &[Field] = &[
         "Append them to this file, as JSON lines; with table or topic: only those that these refuse.",
     )
     .variables(&["KONEKT_DEAD_LETTER_FILE"])
-    .commands(&joined::<{ MOVING_OR_LOADING.len() + DLQ.len() }>(&[MOVING_OR_LOADING, DLQ])),
+    .commands(MOVING_OR_LOADING.and(DLQ)),
     field(
         "dead_letter_share_max",
         Kind::Integer { min: 0, max: 100, unit: "%" },

@@ -14,7 +14,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The consumer group: processes of one group share the partitions. It is part of every record id.",
     )
     .variables(&["KAFKA_GROUP_ID"])
-    .commands(&joined::<{ MOVING_OR_LOADING.len() + POSITIONS.len() }>(&[MOVING_OR_LOADING, POSITIONS])),
+    .commands(MOVING_OR_LOADING.and(POSITIONS)),
     field(
         "auto_offset_reset",
         Kind::Choice(&["earliest", "latest", "error"]),

@@ -3,15 +3,15 @@
 use super::*;
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    Field::new(Section::Run, name, kind, default, doc).commands(&[Command::Load])
+    Field::new(Section::Run, name, kind, default, doc).only(&[Command::Load])
 }
 
 pub(super) const FIELDS: &[Field] = &[
     field(
         "load_to",
-        Kind::Choice(&["sqlite", "odbc", "kafka"]),
+        Kind::Choice(&["sqlite", "odbc", "mongodb", "kafka"]),
         Default::Required,
-        "Where to: sqlite (--db), odbc (--connection-string or --server) or kafka (--topic).",
+        "Where to: sqlite (--db), odbc (--connection-string, --server), mongodb, kafka (--topic).",
     )
     .flagged("to"),
     field("load_topic", Kind::Topic, Default::Nothing, "The topic to write to; it must be there.")
@@ -33,6 +33,6 @@ pub(super) const FIELDS: &[Field] = &[
         "checkpoint",
         Kind::Text,
         Default::Is("konekt-load.checkpoint.json"),
-        "The file that keeps how far each file is, where no database does: for kafka.",
+        "The file that keeps how far each file is, where no database does: for kafka, and at-least-once.",
     ),
 ];

@@ -1,8 +1,8 @@
 //! Every setting, once, as data.
 //!
 //! From [`fields`] come the command line's flags and help (`cli::parser`), the keys of konekt.toml and the environment
-//! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints and README's table
-//! (`table.rs`). Names are those of the original Python system where it had the setting.
+//! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints (`table.rs`)
+//! and the tables of the documentation (`cli::reference`). Names are those of the original Python system where it had the setting.
 
 mod admin;
 mod bench;
@@ -22,7 +22,7 @@ mod run;
 mod security;
 mod sink;
 
-pub use super::command::Command;
+pub use super::command::{Command, Commands};
 use super::value::Kind;
 
 /// One setting.
@@ -34,7 +34,7 @@ pub struct Field {
     pub kind: Kind,
     /// What holds when nobody says anything.
     pub default: Default,
-    /// One sentence for help and README.
+    /// One sentence for help and documentation.
     pub doc: &'static str,
     /// Under which heading it stands.
     pub section: Section,
@@ -44,7 +44,7 @@ pub struct Field {
     /// Whether its value may never be shown.
     pub secret: bool,
     /// The commands that know it.
-    pub commands: &'static [Command],
+    pub commands: Commands,
     /// Whether it is given by its place on the command line instead of by a flag.
     pub positional: bool,
     flag: Option<&'static str>,
@@ -52,7 +52,7 @@ pub struct Field {
     pub short: Option<char>,
 }
 
-/// The settings, in the order of help, `konekt config` and README.
+/// The settings, in the order of help, `konekt config` and documentation.
 pub fn fields() -> impl Iterator<Item = &'static Field> + Clone {
     [
         kafka::FIELDS,
@@ -95,13 +95,13 @@ impl Field {
 
     /// Whether it is part of `command`.
     pub fn belongs_to(&self, command: Command) -> bool {
-        self.commands.contains(&command)
+        self.commands.contains(command)
     }
 
     /// Whether `command` does not work without it. `konekt config` shows what is missing and does not complain about it,
     /// `konekt init` asks for it; a command that looks at any database needs one of several.
     pub fn is_required_by(&self, command: Command) -> bool {
-        let one_of_several = self.section == Section::Sink && ANY_DATABASE.contains(&command);
+        let one_of_several = self.section == Section::Sink && ANY_DATABASE.contains(command);
         let shows = matches!(command, Command::Config | Command::Init);
         self.default == Default::Required && self.belongs_to(command) && !shows && !one_of_several
     }
@@ -126,8 +126,12 @@ impl Field {
         Field { variables, ..self }
     }
 
-    const fn commands(self, commands: &'static [Command]) -> Field {
+    const fn commands(self, commands: Commands) -> Field {
         Field { commands, ..self }
+    }
+
+    const fn only(self, commands: &[Command]) -> Field {
+        self.commands(Commands::of(commands))
     }
 
     const fn short(self, letter: char) -> Field {
@@ -172,7 +176,7 @@ impl Default {
     }
 }
 
-/// A heading in help and README.
+/// A heading in help and documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Kafka,
@@ -189,7 +193,7 @@ pub enum Section {
 }
 
 impl Section {
-    /// All of them, in the order of help and README.
+    /// All of them, in the order of help and documentation.
     pub const ALL: [Section; 11] = [
         Section::Produce,
         Section::Bench,
@@ -223,7 +227,7 @@ impl Section {
 }
 
 /// Commands that move records, or prepare that.
-const MOVING: &[Command] = &[
+const MOVING: Commands = Commands::of(&[
     Command::Consume,
     Command::Sqlite,
     Command::SqlServer,
@@ -232,44 +236,30 @@ const MOVING: &[Command] = &[
     Command::Init,
     Command::Check,
     Command::Config,
-];
+]);
 
 /// The same, and the one that moves documents out of files.
-const MOVING_OR_LOADING: &[Command] = &joined::<{ MOVING.len() + 1 }>(&[MOVING, &[Command::Load]]);
-
-/// All of these, in one list of `N`.
-const fn joined<const N: usize>(lists: &[&[Command]]) -> [Command; N] {
-    let (mut all, mut at, mut list) = ([Command::Config; N], 0, 0);
-    while list < lists.len() {
-        let mut index = 0;
-        while index < lists[list].len() {
-            all[at] = lists[list][index];
-            (at, index) = (at + 1, index + 1);
-        }
-        list += 1;
-    }
-    assert!(at == N, "the list's length is not what it says");
-    all
-}
+const MOVING_OR_LOADING: Commands = MOVING.with(&[Command::Load]);
 
 /// Commands that look at a database's rows.
-const MESSAGES: &[Command] = &[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune];
+const MESSAGES: Commands = Commands::of(&[Command::MessagesStats, Command::MessagesShow, Command::MessagesPrune]);
 /// Commands that look at a database.
-const LOOKING: &[Command] = &joined::<{ MESSAGES.len() + OPERATING.len() }>(&[MESSAGES, OPERATING]);
+const LOOKING: Commands = MESSAGES.and(OPERATING);
 /// Commands that take whichever database is named.
-const ANY_DATABASE: &[Command] =
-    &joined::<{ LOOKING.len() + 4 }>(&[LOOKING, &[Command::Init, Command::Check, Command::Plan, Command::Load]]);
-const TO_SQLITE: &[Command] =
-    &joined::<{ ANY_DATABASE.len() + 2 }>(&[&[Command::Sqlite], ANY_DATABASE, &[Command::Config]]);
-const TO_SQL: &[Command] =
-    &joined::<{ TO_SQLITE.len() + 3 }>(&[TO_SQLITE, &[Command::SqlServer, Command::Odbc, Command::CheckDrivers]]);
-const POSITIONS: &[Command] =
-    &[Command::PositionsShow, Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
-const DLQ: &[Command] = &[Command::DlqList, Command::DlqShow, Command::DlqStats, Command::DlqReplay];
+const ANY_DATABASE: Commands = LOOKING.with(&[Command::Init, Command::Check, Command::Plan, Command::Load]);
+const TO_SQLITE: Commands = ANY_DATABASE.with(&[Command::Sqlite, Command::Config]);
+const TO_SQL: Commands = TO_SQLITE.with(&[Command::SqlServer, Command::Odbc, Command::CheckDrivers]);
+const POSITIONS: Commands = Commands::of(&[
+    Command::PositionsShow,
+    Command::PositionsRewind,
+    Command::PositionsForward,
+    Command::PositionsForget,
+]);
+const DLQ: Commands = Commands::of(&[Command::DlqList, Command::DlqShow, Command::DlqStats, Command::DlqReplay]);
 /// Commands that look after what others have moved.
-const OPERATING: &[Command] = &joined::<{ POSITIONS.len() + DLQ.len() }>(&[POSITIONS, DLQ]);
+const OPERATING: Commands = POSITIONS.and(DLQ);
 /// Commands that ask and change the cluster.
-const ADMIN: &[Command] = &[
+const ADMIN: Commands = Commands::of(&[
     Command::AdminCluster,
     Command::AdminTopics,
     Command::AdminGroups,
@@ -278,27 +268,25 @@ const ADMIN: &[Command] = &[
     Command::AdminTopicCreate,
     Command::AdminTopicDelete,
     Command::AdminGroupReset,
-];
-/// Commands that speak to brokers.
-const ON_KAFKA: &[Command] = &joined::<{ MOVING.len() + OPERATING.len() + ADMIN.len() + 3 }>(&[
-    MOVING,
-    OPERATING,
-    ADMIN,
-    &[Command::Produce, Command::Load, Command::MongoSource],
 ]);
+/// Commands that speak to brokers.
+const ON_KAFKA: Commands =
+    MOVING.and(OPERATING).and(ADMIN).with(&[Command::Produce, Command::Load, Command::MongoSource]);
 /// Commands that measure.
-const BENCH: &[Command] = &[Command::BenchDecode, Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd];
+const BENCH: Commands =
+    Commands::of(&[Command::BenchDecode, Command::BenchConsume, Command::BenchSink, Command::BenchEndToEnd]);
 /// Of these, those that read from brokers: their own, or a given cluster's…
-const BENCH_ON_KAFKA: &[Command] = &[Command::BenchConsume, Command::BenchEndToEnd];
+const BENCH_ON_KAFKA: Commands = Commands::of(&[Command::BenchConsume, Command::BenchEndToEnd]);
 /// …and those that write into a sink.
-const BENCH_ON_SINK: &[Command] = &[Command::BenchSink, Command::BenchEndToEnd];
+const BENCH_ON_SINK: Commands = Commands::of(&[Command::BenchSink, Command::BenchEndToEnd]);
 /// Commands that know how brokers are reached.
-const TO_BROKERS: &[Command] = &joined::<{ ON_KAFKA.len() + BENCH_ON_KAFKA.len() }>(&[ON_KAFKA, BENCH_ON_KAFKA]);
-const LOGGING: &[Command] = &joined::<{ ON_KAFKA.len() + MESSAGES.len() + BENCH.len() + 5 }>(&[
-    ON_KAFKA,
-    MESSAGES,
-    BENCH,
-    &[Command::Demo, Command::Broker, Command::CheckDrivers, Command::Plan, Command::MongoHealth],
+const TO_BROKERS: Commands = ON_KAFKA.and(BENCH_ON_KAFKA);
+const LOGGING: Commands = ON_KAFKA.and(MESSAGES).and(BENCH).with(&[
+    Command::Demo,
+    Command::Broker,
+    Command::CheckDrivers,
+    Command::Plan,
+    Command::MongoHealth,
 ]);
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -328,7 +316,7 @@ mod tests {
             for variable in field.variables {
                 assert!(seen.insert((*variable).to_owned()), "variable {variable} twice");
             }
-            for command in field.commands {
+            for command in field.commands.iter() {
                 let flag = format!("{command:?} --{}", field.flag());
                 assert!(seen.insert(flag.clone()), "{flag} twice");
             }
@@ -339,15 +327,15 @@ mod tests {
     fn every_setting_is_described_in_one_sentence_and_known_to_a_command() {
         for field in fields() {
             assert!(field.doc.ends_with('.') && field.doc.len() <= 110, "{}: {:?}", field.name, field.doc);
-            assert!(!field.commands.is_empty(), "{} belongs to no command", field.name);
+            assert!(field.commands.iter().next().is_some(), "{} belongs to no command", field.name);
         }
     }
 
     #[test]
     fn every_default_is_a_value_that_would_be_accepted() {
         for field in fields() {
-            for command in field.commands {
-                if let Some(text) = field.default.of(*command) {
+            for command in field.commands.iter() {
+                if let Some(text) = field.default.of(command) {
                     field.kind.parse(text).unwrap_or_else(|fault| panic!("{} = {text}: {fault}", field.name));
                 }
             }

@@ -4,7 +4,7 @@
 use super::*;
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    Field::new(Section::MongoDb, name, kind, default, doc).commands(&[Command::MongoSource, Command::Config])
+    Field::new(Section::MongoDb, name, kind, default, doc).only(&[Command::MongoSource, Command::Config])
 }
 
 pub(super) const FIELDS: &[Field] = &[

@@ -2,17 +2,17 @@
 
 use super::*;
 
-const TO_MONGO: &[Command] = &[Command::MongoDb, Command::Config];
+const TO_MONGO: Commands = LOOKING.with(&[Command::MongoDb, Command::Load, Command::Config]);
 
 /// What the source reads too.
-const WATCHED: &[Command] = &[Command::MongoDb, Command::MongoSource, Command::Config];
+const WATCHED: Commands = TO_MONGO.with(&[Command::MongoSource]);
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::MongoDb, name, kind, default, doc).commands(TO_MONGO)
 }
 
 const fn health(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    field(name, kind, default, doc).commands(&[Command::MongoHealth])
+    field(name, kind, default, doc).only(&[Command::MongoHealth])
 }
 
 const fn seconds(min: u64, max: u64) -> Kind {
@@ -27,7 +27,7 @@ pub(super) const FIELDS: &[Field] = &[
         "The address: mongodb://user:password@host:port,host:port/database?replicaSet=rs0.",
     )
     .variables(&["MONGODB_URI"])
-    .commands(&joined::<{ WATCHED.len() + 1 }>(&[WATCHED, &[Command::MongoHealth]]))
+    .commands(WATCHED.with(&[Command::MongoHealth]))
     .secret(),
     field("mongodb_database", Kind::Text, Default::Nothing, "The database; without it the one in the address.")
         .variables(&["MONGODB_DATABASE"])
@@ -42,11 +42,12 @@ pub(super) const FIELDS: &[Field] = &[
     .commands(WATCHED),
     field(
         "mongodb_mode",
-        Kind::Choice(&["insert", "upsert"]),
+        Kind::Choice(&["insert", "upsert", "document"]),
         Default::Is("insert"),
-        "insert: a document per record; upsert: one per key, replaced by values, removed by tombstones.",
+        "insert: records; upsert: values, one per key, removed by tombstones; document: values with their own _id.",
     )
-    .variables(&["MONGODB_MODE"]),
+    .variables(&["MONGODB_MODE"])
+    .only(&[Command::MongoDb, Command::DlqReplay, Command::Config]),
     field(
         "mongodb_timeout",
         seconds(1, 3600),

@@ -2,26 +2,15 @@
 
 use super::*;
 
-const TO_SQL_SERVER: &[Command] = &joined::<{ ANY_DATABASE.len() + BENCH_ON_SINK.len() + 3 }>(&[
-    &[Command::SqlServer, Command::CheckDrivers],
-    ANY_DATABASE,
-    BENCH_ON_SINK,
-    &[Command::Config],
-]);
-const TO_ODBC: &[Command] = &joined::<{ TO_SQL_SERVER.len() + 1 }>(&[TO_SQL_SERVER, &[Command::Odbc]]);
+const TO_SQL_SERVER: Commands =
+    ANY_DATABASE.and(BENCH_ON_SINK).with(&[Command::SqlServer, Command::CheckDrivers, Command::Config]);
+const TO_ODBC: Commands = TO_SQL_SERVER.with(&[Command::Odbc]);
 /// Without SQL Server's own commands, which know their dialect.
-const TO_ANY_DIALECT: &[Command] = &joined::<{ ANY_DATABASE.len() + BENCH_ON_SINK.len() + 3 }>(&[
-    &[Command::Odbc, Command::CheckDrivers],
-    ANY_DATABASE,
-    BENCH_ON_SINK,
-    &[Command::Config],
-]);
+const TO_ANY_DIALECT: Commands =
+    ANY_DATABASE.and(BENCH_ON_SINK).with(&[Command::Odbc, Command::CheckDrivers, Command::Config]);
 /// A bench has as many connections as workers.
-const POOLED: &[Command] = &joined::<{ ANY_DATABASE.len() + 4 }>(&[
-    &[Command::SqlServer, Command::Odbc, Command::CheckDrivers],
-    ANY_DATABASE,
-    &[Command::Config],
-]);
+const POOLED: Commands =
+    ANY_DATABASE.with(&[Command::SqlServer, Command::Odbc, Command::CheckDrivers, Command::Config]);
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
     Field::new(Section::Sink, name, kind, default, doc).commands(TO_ODBC)

@@ -6,7 +6,8 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
     Field::new(Section::Run, name, kind, default, doc)
 }
 
-const CHANGING: &[Command] = &[Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget];
+const CHANGING: Commands =
+    Commands::of(&[Command::PositionsRewind, Command::PositionsForward, Command::PositionsForget]);
 
 pub(super) const FIELDS: &[Field] = &[
     field("only_topic", Kind::Text, Default::Nothing, "Only what comes from this topic.")
@@ -19,21 +20,21 @@ pub(super) const FIELDS: &[Field] = &[
         .commands(DLQ)
         .flagged("offset"),
     field("to", Kind::Text, Default::Required, "An offset, start, end, or a time in UTC like 2026-01-31T12:00:00Z.")
-        .commands(&[Command::PositionsRewind, Command::PositionsForward]),
+        .only(&[Command::PositionsRewind, Command::PositionsForward]),
     field("yes", Kind::Switch, Default::Is("false"), "Do it without asking.").commands(CHANGING),
     field("reason", Kind::Text, Default::Nothing, "Only letters with this class, or this in their message.")
         .commands(DLQ),
     field("since", Kind::Text, Default::Nothing, "Only letters from this time on, in UTC.").commands(DLQ),
     field("until", Kind::Text, Default::Nothing, "Only letters before this time, in UTC.").commands(DLQ),
     field("resend", Kind::Switch, Default::Is("false"), "Send records back to their topics, not into a database.")
-        .commands(&[Command::DlqReplay]),
+        .only(&[Command::DlqReplay]),
     field("replays_max", count(1, 1_000_000), Default::Is("3"), "How often a record may be sent back to its topic.")
-        .commands(&[Command::DlqReplay]),
+        .only(&[Command::DlqReplay]),
     field(
         "progress",
         Kind::Text,
         Default::Is("konekt-replay.progress"),
         "The file that notes which letters were sent back, so that none is sent twice.",
     )
-    .commands(&[Command::DlqReplay]),
+    .only(&[Command::DlqReplay]),
 ];

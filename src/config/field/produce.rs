@@ -3,7 +3,7 @@
 use super::*;
 
 const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static str) -> Field {
-    Field::new(Section::Produce, name, kind, default, doc).commands(&[Command::Produce])
+    Field::new(Section::Produce, name, kind, default, doc).only(&[Command::Produce])
 }
 
 pub(super) const FIELDS: &[Field] = &[
@@ -43,7 +43,7 @@ pub(super) const FIELDS: &[Field] = &[
         "How batches are compressed.",
     )
     .short('z')
-    .commands(&[Command::Produce, Command::Load, Command::MongoSource]),
+    .only(&[Command::Produce, Command::Load, Command::MongoSource]),
     field("linger_ms", milliseconds(0, 600_000), Default::Is("5"), "How long a batch waits for more records."),
     field(
         "delivery_timeout_ms",

@@ -7,13 +7,20 @@ const fn field(name: &'static str, kind: Kind, default: Default, doc: &'static s
 }
 
 /// Commands that can end by themselves.
-const RUNS: &[Command] = &[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb];
+const RUNS: Commands =
+    Commands::of(&[Command::Consume, Command::Sqlite, Command::SqlServer, Command::Odbc, Command::MongoDb]);
 
 /// Commands that can answer in JSON.
-const IN_JSON: &[Command] = &joined::<{ ADMIN.len() + 9 }>(&[
-    ADMIN,
-    &[Command::CheckDrivers, Command::Errors, Command::MessagesStats, Command::MessagesShow],
-    &[Command::Check, Command::Plan, Command::DataInspect, Command::DataValidate, Command::MongoHealth],
+const IN_JSON: Commands = ADMIN.with(&[
+    Command::CheckDrivers,
+    Command::Errors,
+    Command::MessagesStats,
+    Command::MessagesShow,
+    Command::Check,
+    Command::Plan,
+    Command::DataInspect,
+    Command::DataValidate,
+    Command::MongoHealth,
 ]);
 
 pub(super) const FIELDS: &[Field] = &[
@@ -24,7 +31,7 @@ pub(super) const FIELDS: &[Field] = &[
         "Time between lines of statistics on stderr.",
     )
     .variables(&["KAFKA_STATS_INTERVAL_MS"])
-    .commands(&joined::<{ MOVING.len() + 1 }>(&[MOVING, &[Command::MongoSource]])),
+    .commands(MOVING.with(&[Command::MongoSource])),
     field(
         "stats_json",
         Kind::Output,
@@ -80,38 +87,55 @@ pub(super) const FIELDS: &[Field] = &[
     field("max_messages", count(1, u64::MAX), Default::Nothing, "Stop by itself after this many records.")
         .commands(RUNS),
     field("records", count(1, 5_000_000), Default::Is("100000"), "Orders to produce, after those of earlier runs.")
-        .commands(&[Command::Demo]),
+        .only(&[Command::Demo]),
     field("demo_db", Kind::Text, Default::Is("konekt-demo.db"), "The SQLite file to write into.")
-        .commands(&[Command::Demo])
+        .only(&[Command::Demo])
         .flagged("db"),
-    field("listen", Kind::Address, Default::Is("127.0.0.1:9092"), "The address to listen on.")
-        .commands(&[Command::Broker]),
+    field("listen", Kind::Address, Default::Is("127.0.0.1:9092"), "The address to listen on.").only(&[Command::Broker]),
     field(
         "new_topics",
         Kind::NewTopics,
         Default::Is("orders:8"),
         "Topics to make, each with its number of partitions.",
     )
-    .commands(&[Command::Broker])
+    .only(&[Command::Broker])
     .flagged("topics"),
-    field("topic", Kind::Text, Default::Required, "The topic of the record.").commands(&[Command::MessagesShow]),
+    field("topic", Kind::Text, Default::Required, "The topic of the record.").only(&[Command::MessagesShow]),
     field("partition", count(0, i32::MAX as u64), Default::Required, "The partition of the record.")
-        .commands(&[Command::MessagesShow]),
+        .only(&[Command::MessagesShow]),
     field("offset", count(0, i64::MAX as u64), Default::Required, "The offset of the record.")
-        .commands(&[Command::MessagesShow]),
+        .only(&[Command::MessagesShow]),
     field(
         "target",
-        Kind::Choice(&["consume", "sqlite", "sqlserver", "odbc"]),
+        Kind::Choice(&["consume", "sqlite", "sqlserver", "odbc", "mongodb"]),
         Default::Nothing,
         "Where records will go; without it init asks.",
     )
-    .commands(&[Command::Init])
+    .only(&[Command::Init])
     .flagged("for"),
-    field("force", Kind::Switch, Default::Is("false"), "Write over a file that is there.").commands(&[Command::Init]),
+    field(
+        "man_folder",
+        Kind::Text,
+        Default::Nothing,
+        "The folder to write a page for each command into; made when absent.",
+    )
+    .only(&[Command::Man])
+    .flagged("out"),
+    field("force", Kind::Switch, Default::Is("false"), "Write over a file that is there.").only(&[Command::Init]),
     field("json", Kind::Switch, Default::Is("false"), "Print JSON instead of text for people.").commands(IN_JSON),
     field("older_than", Kind::Age, Default::Required, "Remove rows whose processing_timestamp is older than this.")
-        .commands(&[Command::MessagesPrune]),
-    field("dry_run", Kind::Switch, Default::Is("false"), "Only say what would be done.").commands(&[
+        .only(&[Command::MessagesPrune]),
+    field(
+        "dry_run",
+        Kind::Switch,
+        Default::Is("false"),
+        "Only say what would be done; a sink tries it with 1,000 records, and takes it back.",
+    )
+    .only(&[
+        Command::Sqlite,
+        Command::SqlServer,
+        Command::Odbc,
+        Command::MongoDb,
         Command::MessagesPrune,
         Command::DlqReplay,
         Command::Load,

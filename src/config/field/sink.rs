@@ -21,7 +21,7 @@ pub(super) const FIELDS: &[Field] = &[
     .commands(TO_SQL),
     field("format", Kind::Choice(&["text", "json"]), Default::Is("text"), "How records are printed.")
         .variables(&["KONEKT_FORMAT"])
-        .commands(&[Command::Consume, Command::PositionsShow, Command::DlqList, Command::DlqStats, Command::Config]),
+        .only(&[Command::Consume, Command::PositionsShow, Command::DlqList, Command::DlqStats, Command::Config]),
     field(
         "exec",
         Kind::Text,
@@ -29,5 +29,5 @@ pub(super) const FIELDS: &[Field] = &[
         "A shell command that gets each batch as JSON lines on its standard input; exit code 0 means processed.",
     )
     .variables(&["KONEKT_EXEC"])
-    .commands(&[Command::Consume, Command::Config]),
+    .only(&[Command::Consume, Command::Config]),
 ];

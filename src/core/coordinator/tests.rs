@@ -374,6 +374,26 @@ fn an_outage_is_not_counted_against_the_records() {
 }
 
 #[test]
+fn a_database_that_has_too_much_gets_less_until_it_takes_that() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    let mut actions = bench.fetch(1, 5, 100);
+    let mut sizes = Vec::new();
+    for written in [0, 0, 0, 0, 0, 1, 2, 5, 10, 10] {
+        let [(1, rows_max)] = dispatched(&actions)[..] else { panic!("{actions:?}") };
+        sizes.push(rows_max);
+        let through = sizes.iter().skip(5).sum::<usize>() as i64;
+        let report = match written {
+            0 => LaneReport { waiting_records: 95, ..failed(1, 5, ErrorClass::Overload) },
+            _ => LaneReport { waiting_records: 95 - through as usize, ..done(1, 5 + through, written) },
+        };
+        actions = bench.on(Event::Worked(LaneReport { chunks: usize::from(sizes.len() == 1), ..report }));
+        actions.extend(bench.after(Duration::from_secs(60)));
+    }
+    assert_eq!(sizes, [10, 5, 2, 1, 1, 1, 2, 5, 10, 10]);
+}
+
+#[test]
 fn a_flood_of_bad_records_opens_the_circuit() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
@@ -527,6 +547,7 @@ fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
     assert_eq!(behind.catch_up_seconds, Some(8.5), "10 records in the first second");
     let of = &behind.partitions[0];
     assert_eq!((of.records_in_flight, of.to_retention_records, behind.records_unaccounted), (30, Some(10), 0));
+    assert_eq!(of.until_retention_seconds, None, "it has removed nothing");
     assert_eq!(of.distributions.as_ref().map(|spreads| spreads.fetch_wait_seconds.max), Some(1.0));
 
     let waiting = Box::new(Told { waiting_unix_ms: Some(990_000), ..Told::default() });
@@ -537,12 +558,17 @@ fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
     let through = statistics(&mut bench);
     assert_eq!((through.lag_records, through.lag_seconds, through.catch_up_seconds), (0, Some(0.0), Some(0.0)));
 
-    bench.after(Duration::from_secs(100));
+    bench.after(Duration::from_secs(99));
+    bench.on(Event::Surveyed(vec![Assignment { log_start: 55, log_end: 100, ..assignment(0, None) }]));
+    let reached = statistics(&mut bench).partitions[0].until_retention_seconds;
+    assert_eq!(reached, Some(45.0 * 100.0 / 50.0), "45 records, of which 50 went in 100 s");
+    bench.after(SECOND);
     bench.on(Event::Surveyed(vec![Assignment { log_start: 120, log_end: 150, ..assignment(0, None) }]));
     bench.after(2 * SECOND);
     let later = statistics(&mut bench);
     assert_eq!((later.lag_records, later.lag_seconds), (50, Some(2.0)), "it was at its end two seconds ago");
     assert_eq!(later.partitions[0].to_retention_records, Some(-20), "retention took what was not read");
+    assert_eq!(later.partitions[0].until_retention_seconds, Some(0.0));
 }
 
 #[test]

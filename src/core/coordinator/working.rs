@@ -3,7 +3,7 @@
 use log::Level;
 
 use super::{Action, Arrival, Coordinator, LaneReport, Orders, Stage, Timer};
-use crate::core::batcher::{Amount, Due};
+use crate::core::batcher::{Amount, BatchLimits, Due};
 use crate::core::partition::{Attempts, LaneId};
 use crate::core::record::TopicPartition;
 use crate::core::verdict::{ErrorClass, Failure, Verdict, verdict};
@@ -62,6 +62,7 @@ impl Coordinator {
         if !running || partition.stage != Stage::Running || lane.busy || paused || allowance == Some(0) {
             return;
         }
+        let limits = BatchLimits { rows_max: lane.rows_max(limits.rows_max), ..limits };
         let due = match lane.retry_at {
             Some(at) if now < at => Due::At(at),
             _ => lane.backlog.due(&limits, now, flush || lane.attempts.all > 0),
@@ -125,6 +126,9 @@ impl Coordinator {
         let decoded = Amount { records: report.waiting_records, bytes: report.waiting_bytes };
         lane.backlog.worked(report.chunks, decoded, report.open, report.owes_position);
         let unused = std::mem::take(&mut lane.reserved).saturating_sub(report.handled());
+        if report.written > 0 {
+            lane.grow();
+        }
         partition.breaker.handled(report.written, report.dead_lettered);
         if report.failure.is_none() || report.handled() > 0 {
             lane.attempts = Attempts::default();
@@ -163,7 +167,7 @@ impl Coordinator {
     }
 
     fn failed(&mut self, name: &TopicPartition, report: &LaneReport, failure: &Failure) {
-        let patience = self.rules.patience;
+        let (patience, rows_max) = (self.rules.patience, self.rules.limits.rows_max);
         let (mut chance, now) = (self.chance.clone(), self.now);
         let Some(partition) = self.partitions.get_mut(name) else {
             return;
@@ -174,6 +178,9 @@ impl Coordinator {
         // Bytes that cannot be decoded are fetched again, as what failed for no known reason is tried again.
         let class = if report.ruined { ErrorClass::Unclassified } else { failure.class };
         lane.attempts.add(class);
+        if class == ErrorClass::Overload {
+            lane.shrink(rows_max);
+        }
         let attempts = lane.attempts.of(class);
         let verdict = verdict(class, attempts, partition.breaker.openings(), &patience, &mut chance);
         partition.failure = Some(failure.message.clone());

@@ -253,10 +253,21 @@ impl ConsumerProtocol {
         self.said = Some(std::mem::take(&mut self.saying));
         if let Some(assignment) = response.assignment {
             let of_topic = assignment.topic_partitions.into_iter().map(|of| (of.topic_id, of.partitions));
-            self.assigned = of_topic.flat_map(|(id, indexes)| indexes.into_iter().map(move |at| (id, at))).collect();
+            let assigned = of_topic.flat_map(|(id, indexes)| indexes.into_iter().map(move |at| (id, at))).collect();
+            let before = std::mem::replace(&mut self.assigned, assigned);
+            if before.difference(&self.assigned).any(|given| !self.has_taken(common, given)) {
+                // The others get it once we say that we do not have it.
+                self.said = None;
+            }
             self.unreconciled = true;
         }
         self.reconcile(common, now);
+    }
+
+    fn has_taken(&self, common: &Common, (id, partition): &(Uuid, i32)) -> bool {
+        let partition = *partition;
+        let taken = |topic: &Arc<str>| common.owned.contains(&TopicPartition { topic: topic.clone(), partition });
+        self.names.get(id).is_some_and(taken)
     }
 
     fn named(&mut self, now: Duration, names: BTreeMap<Uuid, Arc<str>>) {
@@ -283,6 +294,11 @@ impl ConsumerProtocol {
             return; // and again when it is done
         }
         let added: Vec<TopicPartition> = wanted.difference(&common.owned).cloned().collect();
+        if !added.is_empty() && self.said.is_none() {
+            // What was said last may have given them to others; an answer tells.
+            self.unreconciled = true;
+            return;
+        }
         common.owned = wanted;
         if !added.is_empty() || self.unnamed().is_empty() {
             common.events.push(GroupEvent::Assigned(added));

@@ -9,6 +9,8 @@
 //! - `consumer_protocol`: the coordinator assigns, and members confirm by heartbeats (KIP-848, Kafka 4.0 and later).
 //! - fixed: the partitions are given, and the group is only where their offsets are committed.
 
+#[cfg(test)]
+mod application;
 mod classic;
 mod consumer_protocol;
 

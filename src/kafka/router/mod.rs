@@ -7,6 +7,8 @@
 //! is tried once at a time however many they are. The fetcher of each broker is spawned at its first partition and joined
 //! here.
 
+mod out_of_range;
+mod route;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +31,8 @@ use crate::kafka::error::Error;
 use crate::kafka::fetcher::{self, Fetcher, Target};
 use crate::kafka::interrupt::Interrupt;
 use crate::kafka::keeper;
-use crate::kafka::offsets::{Isolation, OffsetAt};
 use crate::kafka::topics::{GONE_AFTER, Topics};
+use route::{Place, Route};
 use whereabouts::{Whereabouts, find};
 
 /// How old metadata may get while something is missing in it.
@@ -46,8 +48,6 @@ const RECONNECT_BASE: Duration = Duration::from_millis(50);
 const RECONNECT_CAP: Duration = Duration::from_secs(1);
 /// How many attempts in a row may fail before that is trouble: leaders move in less.
 const PATIENCE: u32 = 5;
-/// A partition that was fetched for this long begins with short waits again.
-const CALM: Duration = Duration::from_secs(10);
 
 /// What the router is told.
 pub enum Command {
@@ -93,36 +93,6 @@ pub enum Cause {
     ToReplica(i32),
     /// It was read from such a replica for long enough.
     ToLeader,
-}
-
-/// A started partition.
-struct Route {
-    run: u64,
-    offset: i64,
-    last_epoch: i32,
-    /// The newest leader epoch that was heard of: metadata of a broker that has not heard of it says nothing.
-    leader_epoch: i32,
-    topic_id: Uuid,
-    /// A broker that is nearer than the leader, and until when it is believed to be.
-    replica: Option<(i32, Instant)>,
-    credit: Credit,
-    place: Place,
-    backoff: Backoff,
-}
-
-enum Place {
-    At {
-        node: i32,
-        since: Instant,
-    },
-    Waiting {
-        at: Instant,
-        unknown_since: Option<Instant>,
-    },
-    /// The offset is to be compared with the log.
-    OutOfRange {
-        at: Instant,
-    },
 }
 
 /// A broker whose connection failed: not before then is it tried again, by whichever partition.
@@ -409,41 +379,6 @@ impl Router {
     }
 }
 
-impl Route {
-    fn node(&self) -> Option<i32> {
-        match self.place {
-            Place::At { node, .. } => Some(node),
-            _ => None,
-        }
-    }
-
-    /// Waits after a failure.
-    fn back_off(&mut self, now: Instant) {
-        if matches!(self.place, Place::At { since, .. } if now.saturating_duration_since(since) >= CALM) {
-            self.backoff.reset();
-        }
-        self.place = Place::Waiting { at: now + self.backoff.fail(door::random()), unknown_since: None };
-    }
-
-    /// Waits for other metadata.
-    fn wait(&mut self, is_unknown: bool) {
-        let now = door::now();
-        let since = match self.place {
-            Place::Waiting { unknown_since, .. } => unknown_since,
-            _ => None,
-        };
-        let unknown_since = is_unknown.then(|| since.unwrap_or(now));
-        self.place = Place::Waiting { at: now + self.backoff.fail(door::random()), unknown_since };
-    }
-
-    fn unknown_for(&self, now: Instant) -> Duration {
-        match self.place {
-            Place::Waiting { unknown_since: Some(since), .. } => now.saturating_duration_since(since),
-            _ => Duration::ZERO,
-        }
-    }
-}
-
 /// Routes.
 impl Router {
     fn place(&mut self, partition: &TopicPartition, metadata: &Metadata) {
@@ -518,53 +453,4 @@ impl Router {
         });
         handle.commands.clone()
     }
-
-    /// A broker said that an offset is not in its log. A new leader may say so of the last few offsets until it has
-    /// caught up, so only what the log's bounds confirm is reported.
-    fn examine_offsets(&mut self) {
-        let now = door::now();
-        let is_due = |route: &Route| matches!(route.place, Place::OutOfRange { at } if at <= now);
-        let doubtful: Vec<TopicPartition> =
-            self.routes.iter().filter(|(_, route)| is_due(route)).map(|(partition, _)| partition.clone()).collect();
-        if doubtful.is_empty() {
-            return;
-        }
-        match self.bounds(&doubtful) {
-            Ok(bounds) => bounds.into_iter().for_each(|(partition, bounds)| self.examine(partition, bounds)),
-            Err(error) => doubtful.into_iter().for_each(|partition| self.examine(partition, Err(error.clone()))),
-        }
-    }
-
-    fn examine(&mut self, partition: TopicPartition, bounds: Result<(i64, i64), Error>) {
-        let Some(route) = self.routes.get_mut(&partition) else { return };
-        match bounds {
-            Ok((log_start, log_end)) if (log_start..=log_end).contains(&route.offset) => {
-                // It may be that the leader cannot tell any more where the epoch ended, and so has to be asked without.
-                route.last_epoch = -1;
-                route.wait(false);
-            }
-            Ok((log_start, log_end)) => {
-                let (run, requested) = (route.run, route.offset);
-                self.routes.remove(&partition);
-                self.reporter.send(Event::OutOfRange { partition, run, requested, log_start, log_end });
-            }
-            Err(error) if error.is_retriable() => {
-                route.place = Place::OutOfRange { at: door::now() + route.backoff.fail(door::random()) };
-                self.reporter.trouble(error);
-            }
-            Err(error) => self.fail(&partition, error),
-        }
-    }
-
-    fn bounds(&self, partitions: &[TopicPartition]) -> Result<Vec<Bounds>, Error> {
-        let ask = |at| {
-            let queries: Vec<_> = partitions.iter().map(|partition| (partition.clone(), at)).collect();
-            self.cluster.list_offsets(&queries, Isolation::ReadUncommitted)
-        };
-        let both = ask(OffsetAt::Earliest)?.into_iter().zip(ask(OffsetAt::Latest)?);
-        Ok(both.map(|((partition, start), (_, end))| (partition, start.and_then(|start| Ok((start, end?))))).collect())
-    }
 }
-
-/// Where a partition's log begins and ends.
-type Bounds = (TopicPartition, Result<(i64, i64), Error>);

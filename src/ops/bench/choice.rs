@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::report::Cell;
 use super::{Contender, Setting, Subject};
-use crate::core::digits::grouped;
+use crate::core::digits::{counted, grouped};
 
 /// What is slower than the fastest by less than this is as fast, for a choice.
 const TOLERANCE_PERCENT: f64 = 5.0;
@@ -100,10 +100,6 @@ fn of_one_work(cells: &[&Cell]) -> Option<Choice> {
 
 fn described(setting: Setting) -> String {
     format!("batches of {} with {}", setting.batch_size, counted(setting.workers, "worker"))
-}
-
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

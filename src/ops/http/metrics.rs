@@ -10,6 +10,7 @@ use crate::core::breaker::PauseReason;
 use crate::core::histogram::Histogram;
 use crate::core::statistics::{PartitionState, PartitionStatistics, Statistics};
 use crate::core::tally::Phase;
+use crate::ops::process::Process;
 
 /// So many partitions have metrics of their own, by name; all of them are in the sums.
 pub const PARTITIONS_MAX: usize = 1_000;
@@ -29,6 +30,8 @@ pub struct Family {
 enum Values {
     /// One; none when it is not known.
     One(fn(&Statistics) -> Option<f64>),
+    /// One, of the process and not of the run.
+    OfProcess(fn(&Process) -> Option<f64>),
     /// One per value of its label.
     Several(fn(&Statistics) -> Vec<(&'static str, f64)>),
     /// One per partition.
@@ -51,6 +54,15 @@ const fn counter(name: &'static str, help: &'static str, value: fn(&Statistics) 
 
 const fn gauge(name: &'static str, help: &'static str, value: fn(&Statistics) -> Option<f64>) -> Family {
     Family { kind: "gauge", ..counter(name, help, value) }
+}
+
+const fn of_process(
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    value: fn(&Process) -> Option<f64>,
+) -> Family {
+    Family { name, kind, labels: &[], help, values: Values::OfProcess(value) }
 }
 
 const fn several(
@@ -179,6 +191,12 @@ pub const FAMILIES: &[Family] = &[
         "Records that retention can still remove before one is lost unread.",
         |p| p.to_retention_records.map(|records| records as f64),
     ),
+    of_partition(
+        "konekt_partition_until_retention_seconds",
+        "gauge",
+        "Time until retention reaches the next record to be written, at its pace so far; absent when it removed none.",
+        |p| p.until_retention_seconds,
+    ),
     of_partition("konekt_partition_records_written_total", "counter", "Records written since it was assigned.", |p| {
         count(p.records_written)
     }),
@@ -195,6 +213,12 @@ pub const FAMILIES: &[Family] = &[
     gauge("konekt_partitions_unlisted", "Partitions without metrics of their own, since there are too many.", |s| {
         count(s.partitions.len().saturating_sub(PARTITIONS_MAX) as u64)
     }),
+    of_process("process_cpu_seconds_total", "counter", "User and system time of the process.", |p| p.cpu_seconds),
+    of_process("process_resident_memory_bytes", "gauge", "Memory of the process that is resident.", |p| {
+        p.resident_bytes.map(|bytes| bytes as f64)
+    }),
+    of_process("process_open_fds", "gauge", "File handles that the process has.", |p| p.handles.and_then(count)),
+    of_process("process_max_fds", "gauge", "File handles that it may have.", |p| p.handles_max.and_then(count)),
 ];
 
 fn count(number: u64) -> Option<f64> {
@@ -227,15 +251,15 @@ fn phases(statistics: &Statistics) -> Vec<(&'static str, &Histogram)> {
     Phase::ALL.iter().map(|phase| (phase.name(), statistics.distributions.phase(*phase))).collect()
 }
 
-/// The snapshot as text.
-pub fn text(statistics: &Statistics) -> String {
+/// The snapshot as text, and what the process uses.
+pub fn text(statistics: &Statistics, process: &Process) -> String {
     let mut text = String::with_capacity(16 << 10);
     for family in FAMILIES {
         let start = text.len();
         line(&mut text, format_args!("# HELP {} {}", family.name, family.help));
         line(&mut text, format_args!("# TYPE {} {}", family.name, family.kind));
         let headed = text.len();
-        family.put(statistics, &mut text);
+        family.put(statistics, process, &mut text);
         if text.len() == headed {
             text.truncate(start);
         }
@@ -244,14 +268,11 @@ pub fn text(statistics: &Statistics) -> String {
 }
 
 impl Family {
-    fn put(&self, statistics: &Statistics, text: &mut String) {
+    fn put(&self, statistics: &Statistics, process: &Process, text: &mut String) {
         let (name, label) = (self.name, self.labels.first().copied().unwrap_or_default());
         match self.values {
-            Values::One(value) => {
-                if let Some(value) = value(statistics) {
-                    line(text, format_args!("{name} {value}"));
-                }
-            }
+            Values::One(value) => put_one(text, name, value(statistics)),
+            Values::OfProcess(value) => put_one(text, name, value(process)),
             Values::Several(values) => {
                 for (of, value) in values(statistics) {
                     line(text, format_args!("{name}{{{label}=\"{of}\"}} {value}"));
@@ -272,6 +293,12 @@ impl Family {
                 }
             }
         }
+    }
+}
+
+fn put_one(text: &mut String, name: &str, value: Option<f64>) {
+    if let Some(value) = value {
+        line(text, format_args!("{name} {value}"));
     }
 }
 
@@ -317,7 +344,8 @@ mod tests {
         for Family { name, kind, help, .. } in FAMILIES {
             assert!(names.insert(name), "{name} twice");
             assert_eq!(name.ends_with("_total"), *kind == "counter", "{name} is a {kind}");
-            assert!(name.starts_with("konekt_") && help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
+            assert!(name.starts_with("konekt_") || name.starts_with("process_"), "{name}");
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
         }
     }
 
@@ -325,7 +353,7 @@ mod tests {
     fn of_many_partitions_a_thousand_are_listed_and_all_are_counted() {
         let partition = |number| PartitionStatistics { topic: "t".into(), partition: number, ..Default::default() };
         let statistics = Statistics { partitions: (0..1_500).map(partition).collect(), ..Statistics::default() };
-        let text = text(&statistics);
+        let text = text(&statistics, &Process::default());
         assert_eq!(text.matches("konekt_partition_lag_records{").count(), PARTITIONS_MAX);
         assert!(text.contains("konekt_partitions_unlisted 500\n"));
         assert!(text.contains("konekt_partitions{state=\"starting\"} 1500\n"));

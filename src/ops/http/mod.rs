@@ -33,6 +33,7 @@ use crate::core::record::TopicPartition;
 use crate::core::secret::Secret;
 use crate::core::statistics::Statistics;
 use crate::door;
+use crate::ops::process::Process;
 
 /// The run that is shown and steered.
 pub trait Run: Send + Sync {
@@ -207,7 +208,7 @@ impl Site {
             (Method::Get | Method::Head, "/livez") => self.health(health::liveness(&self.heart)),
             (Method::Get | Method::Head, "/readyz") => self.health(health::readiness(&self.run.statistics())),
             (Method::Get | Method::Head, "/metrics") => {
-                let body = metrics::text(&self.run.statistics());
+                let body = metrics::text(&self.run.statistics(), &Process::now());
                 Answer { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body }
             }
             (Method::Get | Method::Head, "/status") => self.status(),

@@ -110,6 +110,17 @@ pub enum OnLost {
     Timestamp,
 }
 
+impl OnLost {
+    /// How often a place may be lost before anything comes. The oldest of the oplog may be cut off just when the stream is
+    /// to start there, so it is looked for anew, for about a minute; any other answer would only bring the same loss.
+    fn tries_max(self) -> u32 {
+        match self {
+            OnLost::Timestamp => 10,
+            OnLost::Fail | OnLost::Now | OnLost::Copy => 1,
+        }
+    }
+}
+
 /// Why a run did not end well.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, RawDocumentBuf, Timestamp, doc};
+use mongodb::error::Error;
 use mongodb::sync::{ChangeStream, Client};
 
 use super::copy::{events, namespaces};
 use super::event::EventRecord;
 use super::publish::Publisher;
 use super::state::{Place, Store};
-use super::stream::{AWAIT, From, TOO_LARGE, fault, open, token_text};
+use super::stream::{AWAIT, From, PreImages, TOO_LARGE, fault, open, token_text};
 use super::{BeforeChange, FaultKind, OnLost, SourceFault, SourceOptions, Startup};
 use crate::core::backoff::Schedule;
 use crate::core::civil::utc_text;
@@ -53,13 +54,13 @@ pub fn run(
         startup: options.startup,
         current: saved.clone(),
         saved,
-        pre_images: true,
+        pre_images: PreImages::With,
         ended: Ended::default(),
         saved_at: door::now(),
         heard_at: door::now(),
         told_at: door::now(),
     };
-    let (mut failures, mut lost_at) = (0, None);
+    let (mut failures, mut losses) = (0, 0);
     loop {
         let events_before = run.ended.events;
         let fault = match run.attempt(stop) {
@@ -67,9 +68,12 @@ pub fn run(
             Ok(Next::OpenAgain) => continue,
             Err(fault) => fault,
         };
+        if run.ended.events > events_before {
+            (failures, losses) = (0, 0);
+        }
         match fault.kind {
             FaultKind::Passing => {
-                failures = if run.ended.events > events_before { 1 } else { failures + 1 };
+                failures += 1;
                 log::warn!("{fault}; it is tried again");
                 // What was sent and not acknowledged is gone with its producer, and comes again.
                 run.publisher = Publisher::new(cluster, producer);
@@ -78,15 +82,26 @@ pub fn run(
                     return Ok(run.ended);
                 }
             }
-            // Lost again before anything came: the same answer would only bring the same loss.
-            FaultKind::Lost if lost_at == Some(run.ended.events) => return Err(fault),
+            FaultKind::Lost if losses > 0 && losses >= options.on_lost.tries_max() => return Err(lost_again(&fault)),
             FaultKind::Lost => {
-                lost_at = Some(run.ended.events);
+                if losses > 0 && wait(WAITS.wait(losses, door::random()), stop) {
+                    return Ok(run.ended);
+                }
+                losses += 1;
                 run.lost(&fault)?;
             }
             FaultKind::Settings | FaultKind::Failed => return Err(fault),
         }
     }
+}
+
+/// Before anything came the place was lost as often as one may try.
+fn lost_again(fault: &SourceFault) -> SourceFault {
+    let words = format!(
+        "{fault}; it is lost again before anything came: the oplog is too small for what is written. Make it larger \
+         (replSetResizeOplog), or go on with --on-lost now"
+    );
+    SourceFault::new(FaultKind::Lost, words)
 }
 
 /// Waits, unless it is stopped meanwhile.
@@ -118,8 +133,7 @@ struct Run<'a> {
     current: Option<Place>,
     /// The last place that was kept.
     saved: Option<Place>,
-    /// Off for one event that is too large with them.
-    pre_images: bool,
+    pre_images: PreImages,
     ended: Ended,
     saved_at: Instant,
     /// When something was sent last, a heartbeat included.
@@ -142,21 +156,24 @@ impl Run<'_> {
             (None, Startup::Timestamp(at)) => From::Time(at),
             (None, _) => From::Now,
         };
-        let mut stream = self.open(&from)?;
+        let mut stream = match self.open(&from) {
+            Err(error) if self.is_too_large(&error) => return self.too_large(),
+            stream => stream.map_err(|error| self.unwatched(&error))?,
+        };
         self.note(&stream);
         self.save()?;
         log::info!("watching {}", self.subject());
         while !stop() {
             let next = match stream.next_if_any() {
-                Err(error) if self.is_too_large(&error) => return self.without_pre_images(),
-                next => next.map_err(|error| fault(self.options, &format!("watch {}", self.subject()), &error))?,
+                Err(error) if self.is_too_large(&error) => return self.too_large(),
+                next => next.map_err(|error| self.unwatched(&error))?,
             };
             self.note(&stream);
             match next {
                 Some(event) => {
                     self.publish(&event)?;
-                    if !self.pre_images {
-                        self.pre_images = true;
+                    if self.pre_images == PreImages::Without {
+                        self.pre_images = PreImages::With;
                         return Ok(Next::OpenAgain);
                     }
                 }
@@ -169,14 +186,17 @@ impl Run<'_> {
         Ok(Next::Stopped)
     }
 
-    fn open(&self, from: &From) -> Result<ChangeStream<RawDocumentBuf>, SourceFault> {
+    fn open(&self, from: &From) -> Result<ChangeStream<RawDocumentBuf>, Error> {
         open(&self.client, self.options, from, self.pre_images)
-            .map_err(|error| fault(self.options, &format!("watch {}", self.subject()), &error))
+    }
+
+    fn unwatched(&self, error: &Error) -> SourceFault {
+        fault(self.options, &format!("watch {}", self.subject()), error)
     }
 
     /// Publishes what is there; the stream's place is kept before, so that nothing is missed. False: it was stopped.
     fn copy(&mut self, stop: &mut dyn FnMut() -> bool) -> Result<bool, SourceFault> {
-        let stream = self.open(&From::Now)?;
+        let stream = self.open(&From::Now).map_err(|error| self.unwatched(&error))?;
         let Some(token) = stream.resume_token().as_ref().and_then(token_text) else {
             return Err(SourceFault::new(FaultKind::Failed, "the server gives no place to go on from after a copy"));
         };
@@ -271,16 +291,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn is_too_large(&self, error: &mongodb::error::Error) -> bool {
-        let has_pre_images = self.pre_images && self.options.full_document_before_change != BeforeChange::Off;
-        has_pre_images && Said::of(error).code == Some(TOO_LARGE)
+    fn is_too_large(&self, error: &Error) -> bool {
+        let wanted = self.options.full_document_before_change != BeforeChange::Off;
+        wanted && self.pre_images != PreImages::Without && Said::of(error).code == Some(TOO_LARGE)
     }
 
-    /// The place is kept first, so that the next event is the one that is too large.
-    fn without_pre_images(&mut self) -> Result<Next, SourceFault> {
+    /// First the events before it are published one by one, so that only the one that is too large loses anything.
+    fn too_large(&mut self) -> Result<Next, SourceFault> {
         self.save()?;
-        self.pre_images = false;
-        log::warn!("an event is larger than 16 MiB with the document before the change: it is published without that");
+        self.pre_images = match self.pre_images {
+            PreImages::With => PreImages::OneByOne,
+            PreImages::OneByOne | PreImages::Without => {
+                log::warn!(
+                    "an event is larger than 16 MiB with the document before the change: it is published without that"
+                );
+                PreImages::Without
+            }
+        };
         Ok(Next::OpenAgain)
     }
 
@@ -296,8 +323,11 @@ impl Run<'_> {
 
     /// Goes on behind a gap, where the settings say so.
     fn lost(&mut self, fault: &SourceFault) -> Result<(), SourceFault> {
-        let at = self.current.as_ref().and_then(Place::unix_seconds);
-        let since = at.map_or("it was kept".to_owned(), |seconds| format!("{} (UTC)", utc_text(seconds * 1000)));
+        let since = match (self.current.as_ref().and_then(Place::unix_seconds), self.startup) {
+            (Some(seconds), _) => format!("{} (UTC)", utc_text(seconds * 1000)),
+            (None, Startup::Timestamp(at)) => format!("{} (UTC)", utc_text(i64::from(at.time) * 1000)),
+            (None, _) => "its start".to_owned(),
+        };
         let (startup, follows) = match self.options.on_lost {
             OnLost::Fail => {
                 let words = format!(
@@ -322,7 +352,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The oldest entry of the oplog.
+    /// The oldest entry of the oplog. It may be gone a moment later: MongoDB cuts off what is too much in bursts, long
+    /// after it was written.
     fn oldest(&self) -> Result<Timestamp, SourceFault> {
         let oplog = self.client.database("local").collection::<Document>("oplog.rs");
         let first = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).max_time(AWAIT * 20).run();

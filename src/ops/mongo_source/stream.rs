@@ -31,12 +31,22 @@ pub enum From {
     Time(Timestamp),
 }
 
-/// Opens the stream. Without `pre_images` it does without them, for an event that would be too large with them.
+/// Whether events come with the documents before them, where the settings want these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreImages {
+    With,
+    /// One event at a time: of the next ones one is too large, and the server gives none of its company.
+    OneByOne,
+    /// The next event is too large with them.
+    Without,
+}
+
+/// Opens the stream.
 pub fn open(
     client: &Client,
     options: &SourceOptions,
     from: &From,
-    pre_images: bool,
+    pre_images: PreImages,
 ) -> Result<ChangeStream<RawDocumentBuf>, Error> {
     let (database, collection);
     let watch = match (&options.database, &options.collection) {
@@ -54,11 +64,13 @@ pub fn open(
     if let Some(full) = full_document(options.full_document) {
         watch = watch.full_document(full);
     }
-    if let Some(before) = before_change(options.full_document_before_change).filter(|_| pre_images) {
+    let before = before_change(options.full_document_before_change);
+    if let Some(before) = before.filter(|_| pre_images != PreImages::Without) {
         watch = watch.full_document_before_change(before);
     }
-    if options.batch_size > 0 {
-        watch = watch.batch_size(options.batch_size);
+    let batch_size = if pre_images == PreImages::With { options.batch_size } else { 1 };
+    if batch_size > 0 {
+        watch = watch.batch_size(batch_size);
     }
     let watch = match from {
         From::Now => watch,

@@ -15,6 +15,15 @@ pub use topic::TopicLetters;
 use crate::core::verdict::ErrorClass;
 use crate::port::{DeadLetters, Letter, SinkError};
 
+/// Keeps nothing, and is content with that: for a dry run.
+pub struct Forgotten;
+
+impl DeadLetters for Forgotten {
+    fn put(&self, _letters: &[Letter<'_>]) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
 /// Several places, the first that can take a letter keeps it. Being away is no reason to go to the next one: that is
 /// waited for.
 pub struct InTurn(Vec<Box<dyn DeadLetters>>);

@@ -2,10 +2,11 @@
 //!
 //! A text that is a JSON object or array becomes a document or an array, extended JSON with the types it names
 //! ([`crate::mongo::json::read`]); any other text is a string, and bytes that are no text are binary data. In
-//! [`Insert`](super::WriteMode::Insert) mode the document has the fields of the message table (README), with `_id` for
+//! [`Insert`](super::WriteMode::Insert) mode the document has the fields of the message table (docs/reference.md), with `_id` for
 //! `id`; a null value is null there, and `message_headers` is a document as that table's JSON. In
-//! [`Upsert`](super::WriteMode::Upsert) mode it is the value itself, with the key as `_id`; a value that is no object
-//! stands in the field `value`.
+//! [`Upsert`](super::WriteMode::Upsert) mode it is the value itself, with the key as `_id`, and in
+//! [`Document`](super::WriteMode::Document) mode the value itself with its own `_id` or, without one, the record's id; a
+//! value that is no object stands in the field `value`.
 
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, RawDocumentBuf, doc};
@@ -52,6 +53,7 @@ impl Documents<'_> {
                 Ok(Change { index, id: Bson::String(self.id(record)), document: Some(document) })
             }
             WriteMode::Upsert => self.upsert(index, record),
+            WriteMode::Document => self.value_itself(index, record),
         }
     }
 
@@ -61,23 +63,34 @@ impl Documents<'_> {
         self.encoded(record, &document).ok()
     }
 
-    fn upsert(&mut self, index: usize, record: &Record<'_>) -> Result<Change, SinkError> {
+    fn upsert(&self, index: usize, record: &Record<'_>) -> Result<Change, SinkError> {
         let Some(key) = record.key else {
             return Err(self.bad(record, "it has no key, which upsert needs for the document's _id"));
         };
         let id = id_of_key(key);
-        let document = match record.value {
-            None => None,
-            Some(value) => {
-                let mut document = doc! { "_id": id.clone() };
-                match bson_of(value) {
-                    Bson::Document(fields) => document.extend(fields.into_iter().filter(|(name, _)| name != "_id")),
-                    other => drop(document.insert("value", other)),
-                }
-                Some(self.encoded(record, &document)?)
-            }
-        };
+        let document = record.value.map(|value| self.under(&id, bson_of(value), record)).transpose()?;
         Ok(Change { index, id, document })
+    }
+
+    fn value_itself(&self, index: usize, record: &Record<'_>) -> Result<Change, SinkError> {
+        let Some(value) = record.value else {
+            return Err(self.bad(record, "it has no value, so there is no document"));
+        };
+        let value = bson_of(value);
+        let own = value.as_document().and_then(|fields| fields.get("_id")).cloned();
+        let id = own.unwrap_or_else(|| Bson::String(self.id(record)));
+        let document = self.under(&id, value, record)?;
+        Ok(Change { index, id, document: Some(document) })
+    }
+
+    /// The value as the document of this `_id`.
+    fn under(&self, id: &Bson, value: Bson, record: &Record<'_>) -> Result<RawDocumentBuf, SinkError> {
+        let mut document = doc! { "_id": id };
+        match value {
+            Bson::Document(fields) => document.extend(fields.into_iter().filter(|(name, _)| name != "_id")),
+            other => drop(document.insert("value", other)),
+        }
+        self.encoded(record, &document)
     }
 
     fn message(&mut self, record: &Record<'_>, status: Status, error: Option<&str>) -> Document {

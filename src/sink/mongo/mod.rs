@@ -2,7 +2,8 @@
 //!
 //! The flow: [`MongoSink`] holds one client with its pool of connections. Its writer (`writer.rs`) claims partitions and
 //! writes batches, each call in one transaction (`transaction.rs`), in which `position.rs` moves the position and
-//! `store.rs` writes what `document.rs` made of the records. `fault.rs` gives what MongoDB says its class.
+//! `store.rs` writes what `document.rs` made of the records. `fault.rs` gives what MongoDB says its class, and [`operate`] is
+//! for people who look after it.
 //!
 //! Exactly once needs transactions, so a replica set; one member will do. On a standalone server, delivery is at least
 //! once: a document has the record's own `_id`, so what comes again is recognised and changes nothing.
@@ -12,12 +13,13 @@
 
 mod document;
 mod fault;
+pub mod operate;
 mod position;
 mod store;
 mod transaction;
 mod writer;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub enum WriteMode {
     Insert,
     /// The document of its key: replaced by each value, removed by a tombstone.
     Upsert,
+    /// The value itself, under its own `_id`, or the record's id where it has none; it replaces what is there.
+    Document,
 }
 
 /// Where and how to write.
@@ -56,6 +60,9 @@ pub struct MongoSinkOptions {
     pub consumer_group: Arc<str>,
     /// Whether the position is kept here, with the documents.
     pub exactly_once: bool,
+    /// Aborts every transaction at its end, so that nothing is kept. Collections that are absent are made within them,
+    /// which servers do since MongoDB 4.4.
+    pub dry_run: bool,
     /// How long a question or a commit may take.
     pub timeout: Duration,
     /// The clock of `processing_timestamp`.
@@ -69,6 +76,8 @@ struct Shared {
     client: Client,
     /// Collections that are known to exist: they are made before a transaction, which not every server lets make them.
     known: Mutex<HashSet<String>>,
+    /// Collections that a dry run found to be absent.
+    absent: Mutex<BTreeSet<String>>,
 }
 
 /// The sink; it connects when it is asked for something.
@@ -84,7 +93,9 @@ impl MongoSink {
     pub fn new(options: MongoSinkOptions) -> Result<Self, SinkError> {
         let name = format!("mongodb {}/{}", options.deployment.hosts().join(","), options.database);
         let client = options.deployment.client().map_err(|said| said_error(&name, "read its address", &said))?;
-        Ok(Self { shared: Arc::new(Shared { options, name, client, known: Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared { options, name, client, known: Mutex::default(), absent: Mutex::default() }),
+        })
     }
 
     /// Asks the server whether it can do what is wanted, and makes the positions' collection.
@@ -95,10 +106,15 @@ impl MongoSink {
         let shared = &self.shared;
         let hello = shared.client.database("admin").run_command(doc! { "hello": 1 }).run();
         let hello = hello.map_err(|error| shared.unreachable(&Said::of(&error)))?;
-        if shared.options.exactly_once && !has_transactions(&hello) {
-            let words = "this server is no member of a replica set, so it has no transactions and cannot keep documents \
-                         and position together: make it one (start it with --replSet and run rs.initiate(); a single \
-                         member will do), or use --delivery at-least-once";
+        if shared.is_transactional() && !has_transactions(&hello) {
+            let (what, instead) = match shared.options.dry_run {
+                true => ("take back what a dry run writes", "run it without --dry-run"),
+                false => ("keep documents and position together", "use --delivery at-least-once"),
+            };
+            let words = format!(
+                "this server is no member of a replica set, so it has no transactions and cannot {what}: make it one \
+                 (start it with --replSet and run rs.initiate(); a single member will do), or {instead}"
+            );
             return Err(SinkError::new(ErrorClass::Schema, format!("{}: {words}", shared.name)));
         }
         shared.prepare()
@@ -126,11 +142,20 @@ impl Sink for MongoSink {
         self.shared.prepare()?;
         Ok(Box::new(writer::MongoWriter::new(Arc::clone(&self.shared))))
     }
+
+    fn absent(&self) -> Vec<String> {
+        self.shared.absent.lock().iter().cloned().collect()
+    }
 }
 
 impl Shared {
     fn database(&self) -> Database {
         self.client.database(&self.options.database)
+    }
+
+    /// Whether each call is one transaction.
+    fn is_transactional(&self) -> bool {
+        self.options.exactly_once || self.options.dry_run
     }
 
     /// Makes the collections that are known before the first record.
@@ -146,18 +171,34 @@ impl Shared {
         if self.known.lock().contains(name) {
             return Ok(());
         }
+        if self.options.dry_run {
+            return self.note_whether_absent(name);
+        }
         let failed = |error: &_| sink_error(&self.name, &format!("make the collection {name}"), error);
         match self.database().create_collection(name).run() {
             Ok(()) if name != POSITIONS && self.options.mode == WriteMode::Insert => self.index(name)?,
             Ok(()) => {}
             Err(error) if Said::of(&error).code == Some(NAMESPACE_EXISTS) => {}
             Err(error) if Said::of(&error).code == Some(UNAUTHORIZED) => {
-                let found = self.database().list_collection_names().filter(doc! { "name": name }).run();
-                if !found.is_ok_and(|names| names.iter().any(|found| found == name)) {
+                if !self.exists(name).is_ok_and(|exists| exists) {
                     return Err(failed(&error));
                 }
             }
             Err(error) => return Err(failed(&error)),
+        }
+        self.known.lock().insert(name.to_owned());
+        Ok(())
+    }
+
+    fn exists(&self, name: &str) -> Result<bool, mongodb::error::Error> {
+        let found = self.database().list_collection_names().filter(doc! { "name": name }).run()?;
+        Ok(found.iter().any(|found| found == name))
+    }
+
+    fn note_whether_absent(&self, name: &str) -> Result<(), SinkError> {
+        let failed = |error: &_| sink_error(&self.name, &format!("look for the collection {name}"), error);
+        if !self.exists(name).map_err(|error| failed(&error))? {
+            self.absent.lock().insert(name.to_owned());
         }
         self.known.lock().insert(name.to_owned());
         Ok(())

@@ -2,6 +2,7 @@
 //! which is the compare-and-set of its position, then its documents, then what is put aside.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use mongodb::bson::{DateTime, Document, RawDocumentBuf};
 use mongodb::error::Error;
@@ -14,11 +15,13 @@ use super::store::{self, Place, Refusal};
 use super::{Shared, WriteMode};
 use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::mongo::error::Said;
 use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
 use crate::sink::aside::put_aside;
-use crate::sink::position::{Position, TABLE as POSITIONS, fenced};
+use crate::sink::position::{Position, TABLE as POSITIONS, fenced, rehearsed};
 use crate::sink::row::RowBuffer;
+use crate::sink::together::Failure;
 
 /// A batch and what is known of it, from one attempt to the next.
 pub struct Batch<'a> {
@@ -49,6 +52,8 @@ pub struct Work<'a> {
     /// None: each write stands alone.
     pub session: Option<ClientSession>,
     pub unix_ms: i64,
+    /// What was done for the sake of a dry run took so far.
+    pub rehearsed: Duration,
 }
 
 impl Work<'_> {
@@ -75,7 +80,7 @@ impl Work<'_> {
     ) -> Result<T, Failure> {
         let shared = self.shared;
         let Some(session) = &mut self.session else {
-            return Err(Failure::of_all(super::super::keeps_no_position(&shared.name)));
+            return Err(Failure::of_all(super::super::keeps_no_position(&shared.name), false));
         };
         let mut positions = Positions {
             collection: self.database.collection::<Document>(POSITIONS),
@@ -87,17 +92,30 @@ impl Work<'_> {
             let failed = sink_error(&shared.name, &format!("{what} {partition}"), &error);
             // Two owners that begin a position at once.
             let class = if failed.class == ErrorClass::Data { ErrorClass::Contention } else { failed.class };
-            Failure::of_all(SinkError { class, ..failed })
+            Failure::of_all(SinkError { class, ..failed }, false)
         })
     }
 
+    /// The move of a write's position.
+    fn step(&mut self, write: &Write<'_>) -> Result<Option<PositionMove>, Failure> {
+        match write.position {
+            Some(step) if self.shared.options.dry_run => {
+                let begun = door::now();
+                let step = rehearsed(write.batch.partition(), &step, |claim| self.claim(claim))?;
+                self.rehearsed += begun.elapsed();
+                Ok(Some(step))
+            }
+            step => Ok(step),
+        }
+    }
+
     /// Moves one batch's position and writes its documents.
-    pub fn write(&mut self, batch: &mut Batch<'_>, rows: &mut RowBuffer) -> Result<Written, Failure> {
+    pub fn write(&mut self, batch: &mut Batch<'_>, rows: &mut RowBuffer) -> Result<Written, Trouble> {
         let count = batch.write.batch.len() as u64;
-        if let Some(step) = &batch.write.position
-            && !self.advance(batch, step)?
+        if let Some(step) = self.step(batch.write)?
+            && !self.advance(batch, &step)?
         {
-            return Ok(Written { repeated: count, ..Written::all(count) });
+            return Ok(Written::all_repeated(count));
         }
         let refused = self.store(batch)?;
         let in_transaction = self.session.is_some();
@@ -105,7 +123,8 @@ impl Work<'_> {
             let is_present = is_duplicate_id(&said) && self.shared.options.mode == WriteMode::Insert;
             let error = self.refusal(batch, index, &said);
             match is_present {
-                _ if in_transaction => return Err(Failure::refused(error, index, is_present)),
+                true if in_transaction => return Err(Trouble::Refused(Refused::Present, error)),
+                false if in_transaction => return Err(Trouble::Refused(Refused::Record(index), error)),
                 true => drop(batch.present.insert(index)),
                 false => batch.put_down(index, error)?,
             }
@@ -140,11 +159,11 @@ impl Work<'_> {
         let mut place = self.place(batch.collection);
         let stored = match mode {
             WriteMode::Insert => store::insert(&mut place, &pending),
-            WriteMode::Upsert => store::replace(&mut place, &pending),
+            WriteMode::Upsert | WriteMode::Document => store::replace(&mut place, &pending),
         };
         stored.map_err(|error| {
             let what = format!("write {} into {}", batch.write.batch.partition(), batch.collection);
-            Failure::of_error(&self.shared.name, &what, &error)
+            failure_of(&self.shared.name, &what, &error)
         })
     }
 
@@ -155,7 +174,7 @@ impl Work<'_> {
     }
 
     /// Keeps the bad records: last, since letters are waited for.
-    fn put_aside(&mut self, batch: &Batch<'_>, rows: &mut RowBuffer) -> Result<(), Failure> {
+    fn put_aside(&mut self, batch: &Batch<'_>, rows: &mut RowBuffer) -> Result<(), Trouble> {
         let Some(aside) = batch.write.aside.as_ref().filter(|_| !batch.bad.is_empty()) else { return Ok(()) };
         let (write, unix_ms, shared) = (batch.write, self.unix_ms, self.shared);
         put_aside(aside, &write.batch, batch.collection, &batch.bad, |record, error| {
@@ -169,12 +188,12 @@ impl Work<'_> {
     }
 
     /// A bad record as a document. False when the collection refuses that too.
-    fn insert_failed(&mut self, collection: &str, offset: i64, document: RawDocumentBuf) -> Result<bool, Failure> {
+    fn insert_failed(&mut self, collection: &str, offset: i64, document: RawDocumentBuf) -> Result<bool, Trouble> {
         let id = mongodb::bson::Bson::Null;
         let change = Change { index: 0, id, document: Some(document) };
         let refused = store::insert(&mut self.place(collection), &[&change]);
         let refused = refused.map_err(|error| {
-            Failure::of_error(&self.shared.name, &format!("keep the dead letter of offset {offset}"), &error)
+            failure_of(&self.shared.name, &format!("keep the dead letter of offset {offset}"), &error)
         })?;
         match refused.first() {
             None => Ok(true),
@@ -182,7 +201,7 @@ impl Work<'_> {
             Some((_, said)) if self.session.is_none() => Ok(is_duplicate_id(said)),
             Some((_, said)) => {
                 let error = said_error(&self.shared.name, &format!("keep the dead letter of offset {offset}"), said);
-                Err(Failure { refused: Some(Refused::Letter(offset)), ..Failure::of_batch(error) })
+                Err(Trouble::Refused(Refused::Letter(offset), error))
             }
         }
     }
@@ -218,43 +237,41 @@ pub enum Refused {
     Letter(i64),
 }
 
-/// Why something was not written.
-pub struct Failure {
-    pub error: SinkError,
-    /// The other batches of the transaction may succeed without the one that failed.
-    pub others_may_succeed: bool,
-    /// The answer to the commit was lost.
-    pub outcome_unknown: bool,
-    pub refused: Option<Refused>,
+/// Why a batch was not written.
+pub enum Trouble {
+    /// It can be tried again without this.
+    Refused(Refused, SinkError),
+    Failed(Failure),
 }
 
-impl Failure {
-    /// One that concerns everything.
-    pub fn of_all(error: SinkError) -> Self {
-        Self { error, others_may_succeed: false, outcome_unknown: false, refused: None }
-    }
-
-    /// One that concerns a single batch.
-    pub fn of_batch(error: SinkError) -> Self {
-        Self { others_may_succeed: true, ..Self::of_all(error) }
-    }
-
-    /// What the driver answered instead of saying what was refused.
-    pub fn of_error(name: &str, what: &str, error: &Error) -> Self {
-        let failed = sink_error(name, what, error);
-        let of_batch = matches!(failed.class, ErrorClass::Data | ErrorClass::Unclassified);
-        Self { others_may_succeed: of_batch, ..Self::of_all(failed) }
-    }
-
-    fn refused(error: SinkError, index: usize, is_present: bool) -> Self {
-        let refused = if is_present { Refused::Present } else { Refused::Record(index) };
-        Self { refused: Some(refused), ..Self::of_batch(error) }
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Trouble::Failed(failure)
     }
 }
 
-impl From<SinkError> for Failure {
+impl From<SinkError> for Trouble {
     /// What the dead letters answered.
     fn from(error: SinkError) -> Self {
-        Self::of_batch(error)
+        Trouble::Failed(error.into())
+    }
+}
+
+impl From<Trouble> for Failure {
+    /// Of several batches together, where nothing is tried again without the others.
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(_, error) => Failure::of_batch(error),
+            Trouble::Failed(failure) => failure,
+        }
+    }
+}
+
+/// What the driver answered instead of saying what was refused.
+pub fn failure_of(name: &str, what: &str, error: &Error) -> Failure {
+    let failed = sink_error(name, what, error);
+    match failed.class {
+        ErrorClass::Data | ErrorClass::Unclassified => Failure::of_batch(failed),
+        _ => Failure::of_all(failed, false),
     }
 }

@@ -49,6 +49,9 @@ pub struct SqliteOptions {
     pub consumer_group: Arc<str>,
     /// Whether the position is kept here, with the rows.
     pub exactly_once: bool,
+    /// Rolls every transaction back at its end. Tables that are absent are made in each of them; where the file itself is
+    /// absent, a temporary one is written instead of it.
+    pub dry_run: bool,
     /// How long to wait for another program's write lock.
     pub busy_timeout: Duration,
     /// How often SQLite waits for the disk; `None` chooses by delivery (see the module).
@@ -67,6 +70,7 @@ impl SqliteOptions {
             table: DEFAULT_TABLE.to_owned(),
             consumer_group: consumer_group.into(),
             exactly_once: true,
+            dry_run: false,
             busy_timeout: Duration::from_secs(5),
             synchronous: None,
             pragmas: Vec::new(),
@@ -121,5 +125,9 @@ impl Sink for SqliteSink {
         let database = open::Database::open(&self.options, may_create)?;
         self.opened.store(true, Ordering::Relaxed);
         Ok(Box::new(writer::SqliteWriter::new(Arc::clone(&self.options), database)))
+    }
+
+    fn absent(&self) -> Vec<String> {
+        open::absent(&self.options)
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::error::{open_error, sink_error};
+use super::trial::may_be_made;
 use super::{SqliteOptions, Synchronous};
 use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
@@ -34,15 +35,23 @@ pub struct Database {
 impl Database {
     /// Opens the file of `options`, making it and the tables where they are absent and `may_create` says so.
     pub fn open(options: &SqliteOptions, may_create: bool) -> Result<Self, SinkError> {
-        let connection = connect(&options.path, may_create)?;
+        let connection = match options.dry_run && !options.path.exists() {
+            true => temporary(options)?,
+            false => connect(&options.path, may_create && !options.dry_run)?,
+        };
         configure(&connection, options).map_err(|error| sink_error(&options.path, "set it up", &error))?;
         let mut database = Self {
             connection,
             statements: Statements { insert: insert_sql(&options.table), positions: PositionSql::new(&SQLITE) },
             files: Files::default(),
         };
-        database.make_tables(options)?;
-        database.check_tables(options)?;
+        match options.dry_run {
+            true => database.rehearse_tables(options)?,
+            false => {
+                database.make_tables(options)?;
+                check_tables(&database.connection, &database.statements, options)?;
+            }
+        }
         // Only now do the -wal file and, where the database is new, the file itself exist for certain.
         database.files = Files::of(&options.path);
         Ok(database)
@@ -51,40 +60,91 @@ impl Database {
     /// Makes what is absent. Several processes may start on a new file at once; the first one makes it for all.
     fn make_tables(&mut self, options: &SqliteOptions) -> Result<(), SinkError> {
         let failed = |error| sink_error(&options.path, "make its tables", &error);
-        let has_messages = !columns(&self.connection, &options.table).map_err(failed)?.is_empty();
-        let has_positions = !columns(&self.connection, position::TABLE).map_err(failed)?.is_empty();
-        if has_messages && (has_positions || !options.exactly_once) {
+        if absent_tables(&self.connection, options).map_err(failed)?.is_empty() {
             return Ok(());
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        if !has_messages {
-            let (table, index) = (SQLITE.quoted(&options.table), index_of(&options.table));
-            let create = create_messages(&SQLITE, &table, &index).join(";");
-            transaction.execute_batch(&create).map_err(failed)?;
-        }
-        if options.exactly_once {
-            transaction.execute_batch(&self.statements.positions.create).map_err(failed)?;
-        }
+        make_absent(&transaction, &self.statements, options).map_err(failed)?;
         transaction.commit().map_err(failed)?;
         log::info!("{}: made the tables that were absent", options.name());
         Ok(())
     }
 
-    fn check_tables(&self, options: &SqliteOptions) -> Result<(), SinkError> {
-        check_columns(&self.connection, options, &options.table, &inserted().collect::<Vec<_>>())?;
-        let mut statements = vec![&self.statements.insert];
-        if options.exactly_once {
-            check_columns(&self.connection, options, position::TABLE, &position::COLUMNS)?;
-            let sql = &self.statements.positions;
-            statements.extend([&sql.take, &sql.insert, &sql.read, &sql.advance, &sql.recount, &sql.pause]);
-        }
-        // Whatever else does not fit (a view, no unique id) shows when the statements are prepared.
-        for statement in statements {
-            let prepared = self.connection.prepare_cached(statement);
-            prepared.map_err(|error| sink_error(&options.path, "prepare its statements", &error))?;
-        }
-        Ok(())
+    /// Makes what is absent, looks whether all fits, and takes it back.
+    fn rehearse_tables(&mut self, options: &SqliteOptions) -> Result<(), SinkError> {
+        let failed = |error| sink_error(&options.path, "try its tables", &error);
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        make_absent(&transaction, &self.statements, options).map_err(failed)?;
+        check_tables(&transaction, &self.statements, options)?;
+        transaction.rollback().map_err(failed)
     }
+}
+
+/// The tables that are needed and not there.
+fn absent_tables<'a>(connection: &Connection, options: &'a SqliteOptions) -> rusqlite::Result<Vec<&'a str>> {
+    let needed = [Some(options.table.as_str()), options.exactly_once.then_some(position::TABLE)];
+    let mut absent = Vec::new();
+    for table in needed.into_iter().flatten() {
+        if columns(connection, table)?.is_empty() {
+            absent.push(table);
+        }
+    }
+    Ok(absent)
+}
+
+/// Makes the tables that are absent, in the open transaction.
+pub(super) fn make_absent(
+    connection: &Connection,
+    statements: &Statements,
+    options: &SqliteOptions,
+) -> rusqlite::Result<()> {
+    for table in absent_tables(connection, options)? {
+        let create = match table == options.table {
+            true => create_messages(&SQLITE, &SQLITE.quoted(table), &index_of(table)).join(";"),
+            false => statements.positions.create.clone(),
+        };
+        connection.execute_batch(&create)?;
+    }
+    Ok(())
+}
+
+/// What a run would make: the file, and tables. Nothing where it cannot be looked at.
+pub(super) fn absent(options: &SqliteOptions) -> Vec<String> {
+    let looked = match options.path.exists() {
+        // One that could only read would leave the -wal file behind.
+        true => Connection::open_with_flags(plain(&options.path), OpenFlags::SQLITE_OPEN_READ_WRITE),
+        false => Connection::open_in_memory(),
+    };
+    let tables = looked.and_then(|connection| {
+        let tables = absent_tables(&connection, options)?;
+        Ok(tables.into_iter().map(str::to_owned).collect::<Vec<String>>())
+    });
+    let file = (!options.path.exists()).then(|| options.path.display().to_string());
+    file.into_iter().chain(tables.unwrap_or_default()).collect()
+}
+
+fn check_tables(connection: &Connection, statements: &Statements, options: &SqliteOptions) -> Result<(), SinkError> {
+    check_columns(connection, options, &options.table, &inserted().collect::<Vec<_>>())?;
+    let mut texts = vec![&statements.insert];
+    if options.exactly_once {
+        check_columns(connection, options, position::TABLE, &position::COLUMNS)?;
+        let sql = &statements.positions;
+        texts.extend([&sql.take, &sql.insert, &sql.read, &sql.advance, &sql.recount, &sql.pause]);
+    }
+    // Whatever else does not fit (a view, no unique id) shows when the statements are prepared.
+    for text in texts {
+        let prepared = connection.prepare_cached(text);
+        prepared.map_err(|error| sink_error(&options.path, "prepare its statements", &error))?;
+    }
+    Ok(())
+}
+
+/// A database of its own for a dry run whose file is not there; it is gone with the connection.
+fn temporary(options: &SqliteOptions) -> Result<Connection, SinkError> {
+    if let Some(fault) = may_be_made(options).fault {
+        return Err(SinkError::new(ErrorClass::Auth, format!("{}: {fault}", options.name())));
+    }
+    Connection::open("").map_err(|error| sink_error(&options.path, "make a temporary database", &error))
 }
 
 pub(super) fn connect(path: &Path, may_create: bool) -> Result<Connection, SinkError> {
@@ -115,9 +175,13 @@ pub fn plain(path: &Path) -> PathBuf {
 
 fn configure(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     connection.busy_timeout(options.busy_timeout)?;
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-    if mode != "wal" {
-        log::warn!("{}: WAL is not possible here, journal mode stays {mode}: slower, but no less safe", options.name());
+    // A file remembers its journal mode, so a dry run leaves it.
+    if !options.dry_run {
+        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if mode != "wal" {
+            let name = options.name();
+            log::warn!("{name}: WAL is not possible here, journal mode stays {mode}: slower, but no less safe");
+        }
     }
     let default = if options.exactly_once { Synchronous::Normal } else { Synchronous::Full };
     let synchronous = match options.synchronous.unwrap_or(default) {

@@ -17,7 +17,7 @@ use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::verdict::ErrorClass;
 use crate::port::{Aside, Claim, Claimed, PositionMove, SinkError, Write, Written};
 use crate::sink::aside::put_aside;
-use crate::sink::position::{Position, fenced};
+use crate::sink::position::{Position, fenced, rehearsed};
 use crate::sink::row::{Row, RowBuffer};
 use crate::sink::together::Failure;
 
@@ -77,7 +77,13 @@ impl<'a> Work<'a> {
 
     /// Moves one batch's position and inserts its rows; bad ones are put aside where `aside` says how.
     pub fn write(&mut self, write: &Write<'_>, aside: Option<&Aside<'_>>) -> Result<Written, Failure> {
-        if let Some(step) = &write.position
+        let step = match write.position {
+            Some(step) if self.options.dry_run => {
+                Some(rehearsed(write.batch.partition(), &step, |claim| self.claim(claim))?)
+            }
+            step => step,
+        };
+        if let Some(step) = &step
             && !self.advance(write, step)?
         {
             return Ok(Written::all_repeated(write.batch.len() as u64));

@@ -37,7 +37,7 @@ fn finding(what: String, result: Result<(), SinkError>) -> Finding {
     Finding { what, fault: result.err().map(|error| error.message) }
 }
 
-fn may_be_made(options: &SqliteOptions) -> Finding {
+pub(super) fn may_be_made(options: &SqliteOptions) -> Finding {
     let shown = options.path.display();
     let directory = options.path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or_else(|| ".".as_ref());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rusqlite::TransactionBehavior;
 
 use super::SqliteOptions;
-use super::open::Database;
+use super::open::{Database, make_absent};
 use super::transaction::{Work, failure_of, read_position};
 use crate::core::civil::utc_text;
 use crate::core::record::TopicPartition;
@@ -17,6 +17,7 @@ use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
+use crate::sink::position::Position;
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
 
@@ -81,17 +82,25 @@ impl SqliteWriter {
     /// Does `body` in one transaction that has the write lock from its start, so that it cannot fail half-way for it.
     fn transact<T>(&mut self, body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let Self { options, database: Database { connection, statements, .. }, rows, phases, .. } = self;
-        let begun = door::now();
+        let mut begun = door::now();
         let path = &options.path;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|error| failure_of(path, "begin a transaction", &error))?;
+        if options.dry_run {
+            make_absent(&transaction, statements, options)
+                .map_err(|error| failure_of(path, "make its tables", &error))?;
+            begun = door::now();
+        }
         let now = utc_text(options.clock.unix_ms());
         let done = body(&mut Work { transaction: &transaction, options, statements, rows, now });
         // Rows are bound one by one, as part of their execution.
         phases.add(Phase::Execute, begun.elapsed());
         let executed = door::now();
         let result = match done {
+            Ok(done) if options.dry_run => {
+                transaction.rollback().map(|()| done).map_err(|error| failure_of(path, "roll back", &error))
+            }
             Ok(done) => {
                 transaction.commit().map(|()| done).map_err(|error| failure_of(path, "commit", &error).of_commit())
             }
@@ -123,14 +132,12 @@ impl Together for SqliteWriter {
         self.transact(|work| work.write(write, write.aside.as_ref()))
     }
 
-    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
+    fn positions(&mut self, partitions: &[&TopicPartition]) -> Result<Vec<Option<Position>>, Failure> {
         let Self { database: Database { connection, statements, .. }, options, .. } = self;
-        let is_committed = |write: &Write<'_>| {
-            let Some(step) = &write.position else { return false };
-            let found = read_position(connection, statements, &options.consumer_group, write.batch.partition());
-            matches!(found, Ok(Some(position)) if position.is_after(step))
-        };
-        writes.iter().map(is_committed).collect()
+        let read =
+            |partition: &&TopicPartition| read_position(connection, statements, &options.consumer_group, partition);
+        let found: Result<_, _> = partitions.iter().map(read).collect();
+        found.map_err(|error| failure_of(&options.path, "read positions", &error))
     }
 
     fn remember(&mut self, failure: Failure) -> SinkError {

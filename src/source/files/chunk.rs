@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rayon::prelude::*;
-use serde::de::IgnoredAny;
-use serde_json::Value;
 
+use super::documents::key_of;
 use crate::core::record::{DecodeError, Decoder, Encoded, Extent, RecordBuffer, Skipped, Span, TopicPartition};
 use crate::port::MemoryBudget;
 
@@ -28,24 +27,6 @@ pub struct Parser {
     /// A JSON pointer to the key of each record.
     pub key: Option<String>,
     pub on_bad: OnBad,
-}
-
-impl Parser {
-    /// The key of a document that is JSON.
-    fn parse(&self, document: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let text = std::str::from_utf8(document)
-            .map_err(|error| format!("it is not UTF-8 from byte {} on", error.valid_up_to()))?;
-        let not_json = |error: serde_json::Error| format!("it is not JSON: {error}");
-        let Some(pointer) = &self.key else {
-            return serde_json::from_str::<IgnoredAny>(text).map(|_| None).map_err(not_json);
-        };
-        let value: Value = serde_json::from_str(text).map_err(not_json)?;
-        match value.pointer(pointer) {
-            None | Some(Value::Null) => Err(format!("it has no {pointer}")),
-            Some(Value::String(key)) => Ok(Some(key.clone().into_bytes())),
-            Some(other) => Ok(Some(other.to_string().into_bytes())),
-        }
-    }
 }
 
 /// Documents one behind the other.
@@ -100,8 +81,10 @@ impl FileChunk {
         let starts = std::iter::once(0).chain(self.documents.iter().map(|(_, end)| *end));
         let documents = starts.zip(&self.documents).map(|(start, (offset, end))| (*offset, &self.bytes[start..*end]));
         let wanted: Vec<(i64, &[u8])> = documents.filter(|(offset, _)| *offset >= from).collect();
-        let parsed: Vec<Parsed<'_>> =
-            wanted.into_par_iter().map(|(offset, document)| (offset, document, self.parser.parse(document))).collect();
+        let parsed: Vec<Parsed<'_>> = wanted
+            .into_par_iter()
+            .map(|(offset, document)| (offset, document, key_of(document, self.parser.key.as_deref())))
+            .collect();
         let bad = self.report_bad(&parsed)?;
         let keys: Vec<u8> =
             parsed.iter().filter_map(|(.., key)| key.as_ref().ok()?.as_deref()).flatten().copied().collect();

@@ -8,6 +8,8 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 /// Longer documents are cut there, and so are no JSON: brokers take 100 MiB, which base64 makes a third longer.
 pub const DOCUMENT_BYTES_MAX: u64 = 144 << 20;
@@ -195,6 +197,31 @@ impl ValueEnd {
     }
 }
 
+/// The key of a document, where `pointer` (a JSON pointer) says which member it is: text as it is, anything else as JSON.
+///
+/// # Errors
+/// Why it is no document: it is not UTF-8, not JSON, not an object, or has no such member.
+pub fn key_of(document: &[u8], pointer: Option<&str>) -> Result<Option<Vec<u8>>, String> {
+    let text = std::str::from_utf8(document)
+        .map_err(|error| format!("it is not UTF-8 from byte {} on", error.valid_up_to()))?;
+    let not_json = |error: serde_json::Error| format!("it is not JSON: {error}");
+    // Without a key nothing of it needs to be kept.
+    let value = match pointer {
+        None => serde_json::from_str::<IgnoredAny>(text).map(|_| Value::Null),
+        Some(_) => serde_json::from_str(text),
+    };
+    let value = value.map_err(not_json)?;
+    if !text.trim_start().starts_with('{') {
+        return Err("it is not an object".to_owned());
+    }
+    let Some(pointer) = pointer else { return Ok(None) };
+    match value.pointer(pointer) {
+        None | Some(Value::Null) => Err(format!("it has no {pointer}")),
+        Some(Value::String(key)) => Ok(Some(key.clone().into_bytes())),
+        Some(other) => Ok(Some(other.to_string().into_bytes())),
+    }
+}
+
 /// The last part of a name, behind its dot.
 fn extension(path: &Path) -> &str {
     path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
@@ -327,6 +354,22 @@ mod tests {
             ("a.txt", None),
         ] {
             assert_eq!(layout(Path::new(name)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_document_is_said() {
+        for (document, key, expected) in [
+            (&b"{\"id\":1}"[..], None, None),
+            (b"{\"id\":1}", Some("/id"), None),
+            (b"{\"id\":null}", Some("/id"), Some("it has no /id")),
+            (b"{\"a\":{}}", Some("/a/b"), Some("it has no /a/b")),
+            (b"[1]", None, Some("it is not an object")),
+            (b"{\"a\":\"\xff\"}", None, Some("it is not UTF-8 from byte 6 on")),
+            (b"{\"a\":", None, Some("it is not JSON: EOF while parsing a value at line 1 column 5")),
+            (b"{} {}", None, Some("it is not JSON: trailing characters at line 1 column 4")),
+        ] {
+            assert_eq!(key_of(document, key).err().as_deref(), expected, "{}", String::from_utf8_lossy(document));
         }
     }
 }

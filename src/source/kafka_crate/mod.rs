@@ -13,21 +13,19 @@
 
 mod reader;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::{FetchRequest, MetadataRequest};
 
 use self::reader::Reader;
 use super::native::{NativeOptions, NativeSource, TopicSelection, source_error};
-use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
 use crate::door;
-use crate::kafka::cluster::{Cluster, TopicsWanted};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::Positions;
 use crate::kafka::error::Error;
 use crate::kafka::offsets::Isolation;
-use crate::kafka::topics::Topics;
+use crate::kafka::topics::partitions_now;
 use crate::port::{Source, SourceError, SourceEvent, Waker};
 
 /// Reads all partitions of its topics with the `kafka` crate.
@@ -47,7 +45,7 @@ impl KafkaCrateSource {
         let failed = |error: Error| source_error(&error);
         let cluster = Cluster::connect(&options.bootstrap, options.connection()).map_err(failed)?;
         refuse_foreign_brokers(&cluster)?;
-        let partitions = partitions(&cluster, &options.topics, options.connect_timeout).map_err(failed)?;
+        let partitions = partitions_now(&cluster, &options.topics, options.connect_timeout).map_err(failed)?;
         log::warn!(
             "client kafka: {} partitions are read by this process alone, and by every other of the group; records come \
              without headers and times, empty keys and values as null, and those of aborted transactions too",
@@ -142,27 +140,4 @@ fn refuse_foreign_brokers(cluster: &Cluster) -> Result<(), SourceError> {
         }
     }
     Ok(())
-}
-
-/// All partitions of the topics as they are now. Topics that are missing are waited for, since one that was just created
-/// is not known everywhere yet.
-fn partitions(cluster: &Cluster, selection: &TopicSelection, wait: Duration) -> Result<Vec<TopicPartition>, Error> {
-    if let TopicSelection::Partitions(partitions) = selection {
-        return Ok(partitions.clone());
-    }
-    let (until, mut backoff) = (door::now() + wait, Backoff::new(Duration::from_millis(100), Duration::from_secs(1)));
-    let mut topics = Topics::new(selection.clone());
-    loop {
-        let metadata = cluster.refresh(topics.wanted())?;
-        let counts = topics.see(&metadata, door::now());
-        if topics.complete() {
-            let of_topic = |(topic, count)| (0..count).map(move |index| TopicPartition::new(Arc::clone(&topic), index));
-            return Ok(counts.into_iter().flat_map(of_topic).collect());
-        }
-        let wait = backoff.fail(door::random());
-        if door::now() + wait >= until {
-            return Err(topics.complaint(&*cluster.refresh(TopicsWanted::All)?));
-        }
-        door::sleep(wait);
-    }
 }

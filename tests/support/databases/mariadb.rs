@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use super::super::odbc;
-use super::{Kind, PASSWORD, USER, is_root};
+use super::{Database, Kind, PASSWORD, USER, is_root};
 
 pub struct MariaDb {
     /// Whether a commit waits for the disk: where processes are killed, and not machines, it need not.
@@ -103,5 +103,19 @@ impl Kind for MariaDb {
             "SELECT CONCAT('KILL ', id) FROM information_schema.processlist WHERE db = '{database}' \
              AND id <> connection_id()"
         )
+    }
+
+    fn logging(&self, _database: &str) -> String {
+        "SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON".to_owned()
+    }
+
+    fn logged(&self, database: &Database<'_>) -> usize {
+        let sql = format!(
+            "SELECT COUNT(*) FROM mysql.general_log WHERE command_type IN ('Query', 'Execute', 'Bulk_execute') \
+             AND thread_id IN (SELECT id FROM information_schema.processlist WHERE db = '{}' \
+             AND id <> connection_id())",
+            database.name()
+        );
+        database.session().run(&sql)[0].parse().expect("a number")
     }
 }

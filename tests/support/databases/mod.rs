@@ -60,6 +60,10 @@ pub trait Kind: Sync {
     fn utc_text(&self, column: &str) -> String;
     /// Asks for the statements that end all connections to a database but the one that asks.
     fn disconnecting(&self, database: &str) -> String;
+    /// Has the server log the statements of later connections to a database.
+    fn logging(&self, database: &str) -> String;
+    /// How many statements are in its log, of the connections to a database but the one that asks.
+    fn logged(&self, database: &Database<'_>) -> usize;
 }
 
 /// Another user of this system.
@@ -252,6 +256,16 @@ impl Database<'_> {
         for statement in session.run(&self.server.kind.disconnecting(&self.name)) {
             session.run(&statement);
         }
+    }
+
+    /// From now on the statements of new connections are counted.
+    pub fn count_statements(&self) {
+        self.run(&self.server.kind.logging(&self.name));
+    }
+
+    /// How many have arrived since.
+    pub fn statements(&self) -> usize {
+        self.server.kind.logged(self)
     }
 
     pub fn server(&self) -> &Server {

@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use super::super::odbc;
-use super::{Account, Kind, PASSWORD, USER, is_root};
+use super::{Account, Database, Kind, PASSWORD, USER, is_root};
 
 pub struct Postgres {
     /// Whether a commit waits for the disk: where processes are killed, and not machines, it need not.
@@ -58,6 +58,9 @@ impl Kind for Postgres {
             "max_wal_size=256MB",
             // The first of two to wait is to find the deadlock that the second makes, also on a busy machine.
             "deadlock_timeout=3s",
+            // Who asks for a log of statements (`logging`) gets one line for each.
+            "log_line_prefix=%d ",
+            "log_parameter_max_length=0",
             // A row says UTC, whatever the session thinks.
             "timezone=Asia/Kathmandu",
         ] {
@@ -104,6 +107,17 @@ impl Kind for Postgres {
             "SELECT 'SELECT pg_terminate_backend(' || pid || ')' FROM pg_stat_activity WHERE datname = '{database}' \
              AND pid <> pg_backend_pid()"
         )
+    }
+
+    fn logging(&self, database: &str) -> String {
+        format!("ALTER DATABASE {database} SET log_statement = 'all'")
+    }
+
+    fn logged(&self, database: &Database<'_>) -> usize {
+        let log = std::fs::read(database.server().log()).expect("the server has a log");
+        let begins = ["statement: ", "execute "].map(|kind| format!("{} LOG:  {kind}", database.name()));
+        let is_statement = |line: &&str| begins.iter().any(|begin| line.starts_with(begin));
+        String::from_utf8_lossy(&log).lines().filter(is_statement).count()
     }
 }
 

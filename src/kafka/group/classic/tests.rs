@@ -9,6 +9,7 @@ use kafka_protocol::protocol::StrBytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kafka::group::application::{Application, expect_one_owner, expect_shared};
 use crate::kafka::group::{Credentials, Group, GroupOptions, GroupProtocol};
 
 const NOW: Duration = Duration::from_secs(100);
@@ -341,41 +342,10 @@ impl Coordinator {
     }
 }
 
-/// A process: its group, and what its application has been told.
+/// A process, and whether it waits for the coordinator.
 struct Process {
-    group: Group,
+    application: Application,
     waits_for_answer: bool,
-    held: BTreeSet<TopicPartition>,
-    to_release: Vec<TopicPartition>,
-    leaves: bool,
-}
-
-impl Process {
-    fn hear(&mut self) {
-        for event in self.group.take_events() {
-            match event {
-                GroupEvent::Assigned(added) => {
-                    for partition in added {
-                        assert!(self.held.insert(partition.clone()), "{partition} was assigned twice");
-                    }
-                }
-                GroupEvent::Revoked(revoked) => {
-                    assert!(revoked.iter().all(|partition| self.held.contains(partition)), "{revoked:?} is not held");
-                    self.to_release = revoked;
-                }
-                GroupEvent::Lost(lost) => self.held.retain(|partition| !lost.contains(partition)),
-                GroupEvent::Trouble { .. } => {}
-                GroupEvent::Refused { api, code } => panic!("{api}: {code}"),
-            }
-        }
-        assert_eq!(self.group.owned(), &self.held, "the group and the application disagree");
-    }
-
-    fn release(&mut self) {
-        let released = std::mem::take(&mut self.to_release);
-        self.held.retain(|partition| !released.contains(partition));
-        self.group.released(&released);
-    }
 }
 
 struct World {
@@ -386,13 +356,8 @@ struct World {
 
 impl World {
     fn new(assignor: Assignor, processes: usize) -> Self {
-        let process = |_| Process {
-            group: Group::new(options(&[assignor]), 1),
-            waits_for_answer: false,
-            held: BTreeSet::new(),
-            to_release: Vec::new(),
-            leaves: false,
-        };
+        let process =
+            |_| Process { application: Application::new(Group::new(options(&[assignor]), 1)), waits_for_answer: false };
         Self { now: NOW, coordinator: Coordinator::default(), processes: (0..processes).map(process).collect() }
     }
 
@@ -402,38 +367,32 @@ impl World {
         if process.waits_for_answer {
             return;
         }
-        let step = process.group.step(self.now);
-        process.hear();
+        let application = &mut process.application;
+        let step = application.group.step(self.now);
+        application.hear();
         match step {
             Step::Call(call) => {
                 process.waits_for_answer = true;
                 let answers = self.coordinator.ask(at, call);
                 self.deliver(answers);
             }
-            Step::Wait(until) if process.to_release.is_empty() => self.now = self.now.max(until),
-            Step::Wait(_) => process.release(),
+            Step::Wait(until) if application.to_release.is_empty() => self.now = self.now.max(until),
+            Step::Wait(_) => application.release(),
             Step::Idle | Step::Ended => {}
         }
-        self.check();
+        expect_one_owner(self.staying());
+    }
+
+    fn staying(&self) -> impl Iterator<Item = &Application> {
+        self.processes.iter().map(|process| &process.application).filter(|application| !application.leaves)
     }
 
     fn deliver(&mut self, answers: Answers) {
         for (at, answer) in answers {
             let process = &mut self.processes[at];
             process.waits_for_answer = false;
-            process.group.answered(self.now, answer);
-            process.hear();
-        }
-    }
-
-    /// No partition is with two.
-    fn check(&self) {
-        let mut owner: BTreeMap<&TopicPartition, usize> = BTreeMap::new();
-        for (at, process) in self.processes.iter().enumerate().filter(|(_, process)| !process.leaves) {
-            for partition in &process.held {
-                let other = owner.insert(partition, at);
-                assert_eq!(other, None, "{partition} is with {other:?} and {at}");
-            }
+            process.application.group.answered(self.now, answer);
+            process.application.hear();
         }
     }
 
@@ -456,22 +415,17 @@ proptest! {
             let process = &mut world.processes[at];
             match what {
                 0 if !process.waits_for_answer => {
-                    process.leaves = true;
-                    process.group.leave();
+                    process.application.leaves = true;
+                    process.application.group.leave();
                 }
-                1..=4 => process.group.subscribe(topics(&[("t", 7)])),
+                1..=4 => process.application.group.subscribe(topics(&[("t", 7)])),
                 _ => world.turn(at),
             }
         }
         for process in &mut world.processes {
-            process.group.subscribe(topics(&[("t", 7)]));
+            process.application.group.subscribe(topics(&[("t", 7)]));
         }
         world.settle();
-        let staying = world.processes.iter().filter(|process| !process.leaves);
-        let shares: Vec<usize> = staying.map(|process| process.held.len()).collect();
-        let expected = if shares.is_empty() { 0 } else { 7 };
-        prop_assert_eq!(shares.iter().sum::<usize>(), expected, "{:?}", shares);
-        let (most, least) = (shares.iter().max(), shares.iter().min());
-        prop_assert!(most.zip(least).is_none_or(|(most, least)| most - least <= 1), "{:?}", shares);
+        expect_shared(world.staying(), 7);
     }
 }

@@ -1,10 +1,12 @@
-//! Tests of the consumer protocol: single exchanges by hand, and groups against the embedded broker's coordinator in
-//! `tests/source`.
+//! Tests of the consumer protocol: single exchanges by hand, and whole groups against a model of the coordinator; against
+//! the embedded broker's in `tests/source`.
 
 use kafka_protocol::messages::consumer_group_heartbeat_response::{Assignment, TopicPartitions as AssignedTopic};
+use proptest::prelude::*;
 
 use super::*;
 use crate::kafka::assignor::{Assignor, PartitionCounts};
+use crate::kafka::group::application::{Application, expect_one_owner, expect_shared};
 use crate::kafka::group::{Group, GroupOptions};
 
 const NOW: Duration = Duration::from_secs(100);
@@ -123,6 +125,25 @@ fn an_assignment_that_changes_during_a_revocation_counts_when_that_is_done() {
 }
 
 #[test]
+fn nothing_is_taken_before_it_is_known_whether_the_last_heartbeat_gave_it_away() {
+    let mut group = member(options(GroupProtocol::Consumer), &[0, 1, 2]);
+    beat(&mut group, BEATS[0], accepted(1, Some((TOPIC, &[1]))));
+    beat(&mut group, BEATS[1], accepted(1, Some((TOPIC, &[0, 1]))));
+    group.take_events();
+    group.released(&partitions(&[0]));
+    assert_eq!(said(&heartbeat(&mut group, BEATS[2])), (false, Some(vec![1, 2])), "0 is free for the others");
+    group.answered(BEATS[2], Answer::Unreachable);
+    group.released(&partitions(&[2]));
+    let Step::Wait(retry) = group.step(BEATS[2]) else { panic!("not at once") };
+    assert_eq!(group.take_events(), []);
+    assert_eq!(group.step(retry), Step::Call(Call::FindCoordinator));
+    group.answered(retry, Answer::CoordinatorFound);
+    assert_eq!(said(&heartbeat(&mut group, retry)), (true, Some(vec![1])));
+    group.answered(retry, accepted(2, Some((TOPIC, &[1]))));
+    assert_eq!(group.take_events(), [GroupEvent::Assigned(vec![])]);
+}
+
+#[test]
 fn what_is_not_released_in_time_is_lost() {
     let mut group = member(options(GroupProtocol::Consumer), &[0, 1]);
     beat(&mut group, BEATS[0], accepted(1, Some((TOPIC, &[1]))));
@@ -157,6 +178,18 @@ fn a_topic_that_the_metadata_does_not_know_yet_is_asked_for_again() {
     group.answered(NOW, Answer::Named(BTreeMap::new()));
     assert_eq!(group.step(NOW), Step::Wait(NOW + NAMES_INTERVAL));
     assert!(matches!(group.step(NOW + NAMES_INTERVAL), Step::Call(Call::NameTopics { .. })));
+}
+
+#[test]
+fn what_was_given_and_withdrawn_before_it_could_be_taken_is_said_not_to_be_there() {
+    let mut group = joining(options(GroupProtocol::Consumer));
+    beat(&mut group, NOW, accepted(1, Some((TOPIC, &[0]))));
+    for now in [NOW, BEATS[0]] {
+        assert!(matches!(group.step(now), Step::Call(Call::NameTopics { .. })));
+        group.answered(now, Answer::Named(BTreeMap::new()));
+    }
+    beat(&mut group, BEATS[0], accepted(2, Some((TOPIC, &[]))));
+    assert_eq!(said(&heartbeat(&mut group, BEATS[0])), (true, Some(vec![])));
 }
 
 #[test]
@@ -261,4 +294,198 @@ fn leaving_is_said_and_a_static_member_says_that_it_will_be_back() {
     let mut group = joining(options(GroupProtocol::Consumer));
     group.leave();
     assert_eq!(group.step(NOW), Step::Ended, "nobody knows of us");
+}
+
+// ---- whole groups against a model of the coordinator
+
+const PARTITIONS: i32 = 7;
+
+/// What the coordinator does, as KIP-848 has it: a member is first told to give up what it should not have, and told of
+/// more only once it has said that it did; a partition is free when its last holder said so or is gone.
+#[derive(Default)]
+struct Coordinator {
+    epoch: i32,
+    members: BTreeMap<String, Known>,
+    holders: BTreeMap<i32, String>,
+}
+
+/// A member, as the coordinator knows it.
+#[derive(Default)]
+struct Known {
+    epoch: i32,
+    /// The epoch before that: the answer that raised it may have been lost.
+    previous: i32,
+    told: BTreeSet<i32>,
+}
+
+impl Coordinator {
+    fn ask(&mut self, request: &ConsumerGroupHeartbeatRequest) -> Answer {
+        let id = request.member_id.to_string();
+        let owned = said(request).1.map(BTreeSet::from_iter);
+        match request.member_epoch {
+            LEAVING_EPOCH => {
+                self.remove(&id);
+                return accepted(LEAVING_EPOCH, None);
+            }
+            JOINING_EPOCH => {
+                assert_eq!(owned, Some(BTreeSet::new()), "who joins has nothing");
+                self.remove(&id);
+                self.epoch += 1;
+                self.members.insert(id.clone(), Known::default());
+            }
+            epoch => {
+                let Some(known) = self.members.get(&id) else { return refused(Code::UNKNOWN_MEMBER_ID) };
+                let is_late =
+                    epoch == known.previous && owned.as_ref().is_some_and(|owned| owned.is_subset(&known.told));
+                if epoch != known.epoch && !is_late {
+                    return refused(Code::FENCED_MEMBER_EPOCH);
+                }
+            }
+        }
+        self.answer(&id, owned.as_ref())
+    }
+
+    fn answer(&mut self, id: &str, owned: Option<&BTreeSet<i32>>) -> Answer {
+        let wanted = self.wanted(id);
+        let is_freed =
+            |partition: &i32| !wanted.contains(partition) && owned.is_some_and(|owned| !owned.contains(partition));
+        self.holders.retain(|partition, holder| holder != id || !is_freed(partition));
+        let mut held = self.held(id);
+        let gives_up = !held.is_subset(&wanted);
+        if !gives_up {
+            for partition in &wanted {
+                self.holders.entry(*partition).or_insert_with(|| id.to_owned());
+            }
+            held = self.held(id);
+        }
+        let told: BTreeSet<i32> = held.intersection(&wanted).copied().collect();
+        let (epoch, known) = (self.epoch, self.members.get_mut(id).expect("a member"));
+        if !gives_up && known.epoch != epoch {
+            (known.previous, known.epoch) = (known.epoch, epoch);
+        }
+        let is_news = known.told != told || owned.is_some();
+        known.told = told;
+        let told: Vec<i32> = known.told.iter().copied().collect();
+        accepted(known.epoch, is_news.then_some((TOPIC, &told)))
+    }
+
+    /// Each member should have every so many-th.
+    fn wanted(&self, id: &str) -> BTreeSet<i32> {
+        let at = self.members.keys().position(|member| member == id).expect("a member");
+        (0..PARTITIONS).filter(|partition| *partition as usize % self.members.len() == at).collect()
+    }
+
+    fn held(&self, id: &str) -> BTreeSet<i32> {
+        self.holders.iter().filter(|(_, holder)| *holder == id).map(|(partition, _)| *partition).collect()
+    }
+
+    fn remove(&mut self, id: &str) {
+        if self.members.remove(id).is_some() {
+            self.epoch += 1;
+            self.holders.retain(|_, holder| holder != id);
+        }
+    }
+}
+
+/// A process, and whether the coordinator gave it up and it has not heard of that.
+struct Process {
+    application: Application,
+    is_expelled: bool,
+}
+
+struct World {
+    now: Duration,
+    coordinator: Coordinator,
+    processes: Vec<Process>,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Answered,
+    /// The coordinator heard it, but its answer is lost.
+    Lost,
+    /// The metadata does not know the topic yet.
+    Unnamed,
+}
+
+impl World {
+    fn new(processes: u64) -> Self {
+        let process = |chance| Process {
+            application: Application::new(Group::new(options(GroupProtocol::Consumer), chance)),
+            is_expelled: false,
+        };
+        Self { now: NOW, coordinator: Coordinator::default(), processes: (0..processes).map(process).collect() }
+    }
+
+    /// One process does one thing.
+    fn turn(&mut self, at: usize, fate: Fate) {
+        let Process { application, is_expelled } = &mut self.processes[at];
+        let step = application.group.step(self.now);
+        application.hear();
+        let mut hears_of_it = false;
+        let answer = match step {
+            Step::Call(Call::FindCoordinator) => Answer::CoordinatorFound,
+            Step::Call(Call::NameTopics { .. }) if fate == Fate::Unnamed => Answer::Named(BTreeMap::new()),
+            Step::Call(Call::NameTopics { .. }) => Answer::Named([(TOPIC, "t".into())].into()),
+            Step::Call(Call::ConsumerHeartbeat(request)) => {
+                let answer = self.coordinator.ask(&request);
+                hears_of_it = fate != Fate::Lost;
+                if hears_of_it { answer } else { Answer::Unreachable }
+            }
+            Step::Call(call) => panic!("not of this protocol: {call:?}"),
+            Step::Wait(_) if !application.to_release.is_empty() => return application.release(),
+            Step::Wait(until) => return self.now = self.now.max(until),
+            Step::Idle | Step::Ended => return,
+        };
+        application.group.answered(self.now, answer);
+        application.hear();
+        *is_expelled &= !hears_of_it;
+        expect_one_owner(self.staying());
+    }
+
+    /// Those who would know if they lost something.
+    fn staying(&self) -> impl Iterator<Item = &Application> {
+        let staying = self.processes.iter().filter(|process| !process.application.leaves && !process.is_expelled);
+        staying.map(|process| &process.application)
+    }
+
+    fn expel(&mut self, at: usize) {
+        let process = &mut self.processes[at];
+        let id = process.application.group.credentials().member_id;
+        process.is_expelled |= self.coordinator.members.contains_key(&id);
+        self.coordinator.remove(&id);
+    }
+}
+
+proptest! {
+    /// Members come, go and are given up at any moment between two steps of anybody, and either answers get lost or names
+    /// are late; in the end all partitions are shared out.
+    #[test]
+    fn groups_share_all_partitions_and_never_one_twice(
+        trouble in prop_oneof![Just(Fate::Lost), Just(Fate::Unnamed)],
+        turns in proptest::collection::vec((0..4usize, 0..30u8), 1..200),
+    ) {
+        let mut world = World::new(4);
+        for (at, what) in turns {
+            let application = &mut world.processes[at].application;
+            match what {
+                0 => {
+                    application.leaves = true;
+                    application.group.leave();
+                }
+                1..=4 => application.group.subscribe(topics(&["t"])),
+                5 => world.expel(at),
+                6..=9 => world.turn(at, trouble),
+                _ => world.turn(at, Fate::Answered),
+            }
+        }
+        for process in &mut world.processes {
+            process.application.group.subscribe(topics(&["t"]));
+        }
+        for round in 0..400 {
+            world.turn(round % world.processes.len(), Fate::Answered);
+        }
+        expect_shared(world.staying(), PARTITIONS as usize);
+    }
 }

@@ -5,7 +5,8 @@
 //! (`writer.rs`) borrows a connection per call and does each call in one transaction (`transaction.rs`). A connection is
 //! a thread of its own (`link.rs`), since a driver may never come back; what is done on that thread stands in `session.rs`
 //! and `bind.rs`; records reach it as owned rows (`rows.rs`). `fault.rs` is what a driver says, and its class. Beside the
-//! sink, `query.rs` asks what is in a database, and `trial.rs` tries whether it has what the sink needs.
+//! sink, `query.rs` asks what is in a database, `trial.rs` tries whether it has what the sink needs, and
+//! `rehearsal.rs` has what a dry run does instead of making tables.
 //!
 //! # How rows are inserted
 //!
@@ -17,6 +18,7 @@ mod link;
 mod plan;
 mod pool;
 mod query;
+mod rehearsal;
 mod rows;
 mod session;
 mod sink;

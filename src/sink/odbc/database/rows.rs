@@ -159,6 +159,8 @@ impl Rows {
 
     /// Leaves out the rows with these ids.
     pub fn remove(&mut self, ids: &HashSet<Uuid>) {
-        self.rows.retain(|row| !ids.contains(&row.id));
+        if !ids.is_empty() {
+            self.rows.retain(|row| !ids.contains(&row.id));
+        }
     }
 }

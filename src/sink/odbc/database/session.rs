@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::bind::{Bound, Inserter, Shape, Value, bound, bound_arrays, bound_row, put_row};
 use super::fault::Fault;
 use super::link::Target;
-use super::plan::{Plan, session_statements, system_called};
+use super::plan::{Plan, READ_TRAIL, session_statements, system_called};
 use super::rows::{Head, Rows};
 use crate::sink::odbc::sqlstate::System;
 
@@ -130,17 +130,16 @@ impl<'c> Session<'c> {
         Ok(columns)
     }
 
-    /// Inserts rows that [`Rows::fill`] put together, within the open transaction. Rows whose id is there already are
-    /// left as they are. Says how many were new.
+    /// Inserts rows that [`Rows::fill`] put together, within the open transaction, and says how many were new. Of rows
+    /// whose id is there already PostgreSQL leaves out what is there; all others refuse them
+    /// ([`existing`](Self::existing) finds them). With `trail`, [`go_back`](Self::go_back) knows where it stopped.
     ///
     /// # Errors
     /// Some of the rows may have been inserted: roll back, to a savepoint or altogether.
-    pub fn insert(&mut self, plan: &Plan, head: &Head, rows: &mut Rows) -> Result<u64, Fault> {
-        if plan.system != System::Postgres {
-            self.remove_existing(plan, rows)?;
-        }
+    pub fn insert(&mut self, plan: &Plan, head: &Head, rows: &Rows, trail: bool) -> Result<u64, Fault> {
         let count = rows.len() as u64;
-        match (&plan.unnest, rows.iter().next()) {
+        let unnest = if trail { &plan.unnest_with_trail } else { &plan.unnest };
+        match (unnest, rows.iter().next()) {
             (_, None) => Ok(0),
             (_, Some(row)) if rows.is_long() => {
                 let value = plan.parts_of(row.texts[1].unwrap_or_default());
@@ -169,30 +168,48 @@ impl<'c> Session<'c> {
         Ok(statement.row_count()?.unwrap_or(0) as u64)
     }
 
-    fn remove_existing(&mut self, plan: &Plan, rows: &mut Rows) -> Result<(), Fault> {
-        let existing = self.existing(plan, rows)?;
-        if !existing.is_empty() {
-            rows.remove(&existing);
-        }
-        Ok(())
-    }
-
-    /// Which of the rows are in the table.
-    fn existing(&mut self, plan: &Plan, rows: &Rows) -> Result<HashSet<Uuid>, Fault> {
-        let Some((first, last)) = rows.ids() else { return Ok(HashSet::new()) };
+    /// Which rows are in the table, from the id `first` to `last`; ids of a partition grow with the offset.
+    pub fn existing(&mut self, plan: &Plan, first: Uuid, last: Uuid) -> Result<HashSet<Uuid>, Fault> {
         let range = vec![Value::Ascii(first.to_string()), Value::Ascii(last.to_string())];
         let found = self.query(&plan.existing, range)?;
         Ok(found.iter().filter_map(|answer| Uuid::parse_str(answer.first()?.as_deref()?.trim()).ok()).collect())
     }
 
-    /// After [`insert`](Self::insert) failed: the offset of the row that is probably to blame, by which rows are in the
-    /// table now. Microsoft's driver sends the rest of an array in spite of an error; row by row, those behind it are
-    /// not tried. PostgreSQL answers nothing after an error.
-    pub fn suspect(&mut self, plan: &Plan, rows: &Rows) -> Option<i64> {
-        if plan.system == System::Postgres {
-            return None;
+    /// After [`insert`](Self::insert) failed: undoes what was done since the savepoint, and answers the offset of the row
+    /// that is probably to blame.
+    pub fn go_back(&mut self, plan: &Plan, rows: &Rows, trail: bool) -> Result<Option<i64>, Fault> {
+        let suspect = match plan.system {
+            _ if rows.len() == 1 => rows.iter().next().map(|row| row.offset),
+            System::Postgres => None,
+            System::MySql => self.numbered(rows).or_else(|| self.first_missing(plan, rows)),
+            _ => self.first_missing(plan, rows),
+        };
+        self.execute(plan.back_to_savepoint(), Vec::new())?;
+        if suspect.is_some() || !trail {
+            return Ok(suspect);
         }
-        let existing = self.existing(plan, rows).ok()?;
+        self.number(READ_TRAIL)
+    }
+
+    /// The offset of the row whose number MariaDB keeps with the error, since its version 10.7. It takes back the whole
+    /// array.
+    fn numbered(&mut self, rows: &Rows) -> Option<i64> {
+        self.execute("GET DIAGNOSTICS CONDITION 1 @konekt_row = ROW_NUMBER", Vec::new()).ok()?;
+        let number = self.number("SELECT @konekt_row").ok()??;
+        rows.iter().nth(usize::try_from(number).ok()?.checked_sub(1)?).map(|row| row.offset)
+    }
+
+    /// The only number that a statement answers.
+    fn number(&mut self, sql: &str) -> Result<Option<i64>, Fault> {
+        let answers = self.query(sql, Vec::new())?;
+        Ok(answers.first().and_then(|answer| answer.first()?.as_deref()?.trim().parse().ok()))
+    }
+
+    /// The offset of the first row that was not inserted. Microsoft's driver sends the rest of an array in spite of an
+    /// error; row by row, those behind it are not tried.
+    fn first_missing(&mut self, plan: &Plan, rows: &Rows) -> Option<i64> {
+        let (first, last) = rows.ids()?;
+        let existing = self.existing(plan, first, last).ok()?;
         // Where an array is inserted whole or not at all, nothing is known.
         let known = !plan.arrays || !existing.is_empty();
         rows.iter().find(|row| !existing.contains(&row.id)).map(|row| row.offset).filter(|_| known)

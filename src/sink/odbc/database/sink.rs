@@ -9,6 +9,7 @@ use super::fault::Fault;
 use super::link::Target;
 use super::plan::{Plan, with_driver_settings};
 use super::pool::{Pool, PoolLimits, Pooled};
+use super::rehearsal::Absent;
 use super::tables::Tables;
 use super::writer::OdbcWriter;
 use crate::core::statistics::PoolStatistics;
@@ -37,6 +38,9 @@ pub struct OdbcOptions {
     pub consumer_group: Arc<str>,
     /// Whether the position is kept here, with the rows.
     pub exactly_once: bool,
+    /// Rolls every transaction back at its end. Tables that are absent are made in each of them, where the database takes
+    /// that back; MySQL does not, so there they are temporary.
+    pub dry_run: bool,
     /// Connections at the same time.
     pub pool_size: usize,
     /// How long to wait for a connection.
@@ -63,6 +67,7 @@ impl OdbcOptions {
             table: DEFAULT_TABLE.to_owned(),
             consumer_group: consumer_group.into(),
             exactly_once: true,
+            dry_run: false,
             pool_size: 5,
             connection_timeout: Duration::from_secs(30),
             query_timeout: Duration::from_secs(60),
@@ -98,6 +103,8 @@ pub struct Shared {
 #[derive(Default)]
 struct State {
     plan: Option<Arc<Plan>>,
+    /// What a dry run found to be absent.
+    absent: Arc<Absent>,
     /// Whether the tables were there before. They may be made once; if they are gone later, that must not pass
     /// silently.
     seen: bool,
@@ -187,11 +194,16 @@ impl Sink for OdbcSink {
 
     fn writer(&self) -> Result<Box<dyn Writer>, SinkError> {
         let plan = self.shared.ready(false).map_err(|unusable| unusable.error)?;
-        Ok(Box::new(OdbcWriter::new(Arc::clone(&self.shared), plan)))
+        let absent = Arc::clone(&self.shared.state.lock().absent);
+        Ok(Box::new(OdbcWriter::new(Arc::clone(&self.shared), plan, absent)))
     }
 
     fn pool(&self) -> Option<PoolStatistics> {
         Some(self.statistics())
+    }
+
+    fn absent(&self) -> Vec<String> {
+        self.shared.state.lock().absent.tables()
     }
 }
 
@@ -206,10 +218,14 @@ impl Shared {
         let (mut pooled, plan) = self.connect(state.plan.take())?;
         self.refuse_mangled_name(&plan)?;
         let mut tables = Tables { link: &mut pooled, plan: &plan, options: &self.options };
-        if let Err(error) = tables.ensure(!state.seen) {
+        let found = match self.options.dry_run {
+            true => tables.look(),
+            false => tables.ensure(!state.seen).map(|()| Absent::default()),
+        };
+        state.absent = Arc::new(found.map_err(|error| {
             pooled.close();
-            return Err(Unusable { error, driver_missing: false });
-        }
+            Unusable { error, driver_missing: false }
+        })?);
         state.seen = true;
         state.plan = Some(Arc::clone(&plan));
         Ok(plan)

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::link::Link;
 use super::plan::Plan;
+use super::rehearsal::Absent;
 use super::rows::{Head, Rows};
 use super::session::Column;
 use super::sink::OdbcOptions;
@@ -36,6 +37,32 @@ impl Tables<'_> {
             self.check_columns(&plan.position_table, &found, POSITIONS)?;
         }
         self.try_a_row()
+    }
+
+    /// For a dry run: checks what is there, makes nothing, and answers what is absent.
+    pub fn look(&mut self) -> Result<Absent, SinkError> {
+        let plan = Arc::clone(self.plan);
+        let mut absent = Absent::default();
+        let create = create_messages(&plan.spelling, &plan.table, &plan.index).to_vec();
+        if self.look_at(&plan.table, MESSAGES)? {
+            self.try_a_row()?;
+        } else {
+            absent.note(&plan.table, create);
+        }
+        if self.options.exactly_once && !self.look_at(&plan.position_table, POSITIONS)? {
+            absent.note(&plan.position_table, vec![plan.positions.create.clone()]);
+        }
+        absent.check(&self.options.name, plan.system)?;
+        Ok(absent)
+    }
+
+    /// Whether a table is there; it must fit then.
+    fn look_at(&mut self, table: &str, wanted: &[(&str, Needs)]) -> Result<bool, SinkError> {
+        match self.columns(table) {
+            Ok(found) => self.check_columns(table, &found, wanted).map(|()| true),
+            Err(fault) if fault.is_missing_table() => Ok(false),
+            Err(fault) => Err(self.error(&format!("look at the table {table}"), &fault)),
+        }
     }
 
     /// The columns of a table, which is made when absent.
@@ -121,8 +148,9 @@ impl Tables<'_> {
             unix_ms: self.options.clock.unix_ms(),
         };
         let tried = self.in_transaction(move |session| {
-            let mut rows = Rows::probe(Uuid::nil());
-            let tried = session.insert(&plan, &head, &mut rows);
+            let id = Uuid::nil();
+            let looked = session.existing(&plan, id, id);
+            let tried = looked.and_then(|_| session.insert(&plan, &head, &Rows::probe(id), false));
             session.rollback()?;
             tried.map(drop)
         });

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::Plan;
+use super::rehearsal::Absent;
 use super::rows::Rows;
 use super::sink::Shared;
 use super::transaction::{Work, failure_of};
@@ -22,7 +23,8 @@ use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
-use crate::sink::group::group_len;
+use crate::sink::group::write_in_groups;
+use crate::sink::position::Position;
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
 
@@ -30,6 +32,8 @@ use crate::sink::together::{Failure, Together};
 pub struct OdbcWriter {
     shared: Arc<Shared>,
     plan: Arc<Plan>,
+    /// What a dry run makes in each transaction.
+    absent: Arc<Absent>,
     rows: Rows,
     buffer: RowBuffer,
     /// The tables must be looked at again.
@@ -44,14 +48,7 @@ impl Writer for OdbcWriter {
     }
 
     fn write(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
-        let mut answers = Vec::with_capacity(writes.len());
-        let mut rest = writes;
-        while !rest.is_empty() {
-            let (group, later) = rest.split_at(group_len(rest));
-            answers.extend(self.write_group(group));
-            rest = later;
-        }
-        answers
+        write_in_groups(writes, |group| self.write_group(group))
     }
 
     fn note_pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), SinkError> {
@@ -85,9 +82,9 @@ fn is_heavy(batch: &MessageBatch<'_>) -> bool {
 
 impl OdbcWriter {
     /// A writer over the shared pool.
-    pub fn new(shared: Arc<Shared>, plan: Arc<Plan>) -> Self {
+    pub fn new(shared: Arc<Shared>, plan: Arc<Plan>, absent: Arc<Absent>) -> Self {
         let buffer = if plan.stores_nul { RowBuffer::default() } else { RowBuffer::without_nul() };
-        Self { shared, plan, rows: Rows::default(), buffer, broken: false, phases: PhaseTimes::default() }
+        Self { shared, plan, absent, rows: Rows::default(), buffer, broken: false, phases: PhaseTimes::default() }
     }
 
     fn write_group(&mut self, writes: &[Write<'_>]) -> Vec<Result<Written, SinkError>> {
@@ -102,23 +99,24 @@ impl OdbcWriter {
         careful: bool,
         body: impl FnOnce(&mut Work<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let Self { shared, plan, rows, buffer, phases, .. } = self;
+        let Self { shared, plan, absent, rows, buffer, phases, .. } = self;
         let (options, patience) = (&shared.options, shared.pool.patience());
         let failed = |what: &str, fault| failure_of(options, plan, what, &fault);
         let (mut pooled, _) = shared.pool.take().map_err(|fault| failed("get a connection", fault))?;
         let unix_ms = options.clock.unix_ms();
         let begun = door::now();
+        let (bound, rehearsed) = (Duration::ZERO, Duration::ZERO);
         let mut work =
-            Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful, bound: Duration::ZERO };
-        let done = body(&mut work);
-        let bound = work.bound;
+            Work { link: &mut pooled, plan, options, rows, buffer, patience, unix_ms, careful, bound, rehearsed };
+        let done = work.make(absent).and_then(|()| body(&mut work));
+        let (bound, rehearsed) = (work.bound, work.rehearsed);
         phases.add(Phase::Bind, bound);
-        phases.add(Phase::Execute, begun.elapsed().saturating_sub(bound));
+        phases.add(Phase::Execute, begun.elapsed().saturating_sub(bound + rehearsed));
         let executed = door::now();
         let ended = match &done {
-            Ok(_) => pooled.call(patience, |session| session.commit()),
+            Ok(_) if !options.dry_run => pooled.call(patience, |session| session.commit()),
             Err(failure) if failure.close => Ok(Ok(())),
-            Err(_) => pooled.call(patience, |session| session.rollback()),
+            _ => pooled.call(patience, |session| session.rollback()),
         };
         phases.add(Phase::Commit, executed.elapsed());
         match (done, ended.and_then(|ended| ended)) {
@@ -151,19 +149,8 @@ impl Together for OdbcWriter {
         failure.others_may_succeed && (writes.len() > 1 || is_searched(&writes[0], failure))
     }
 
-    fn committed(&mut self, writes: &[Write<'_>]) -> Vec<bool> {
-        let read = self.transact(false, |work| {
-            let is_committed = |write: &Write<'_>| {
-                let Some(step) = &write.position else { return Ok(false) };
-                let found = work.read_position(write.batch.partition())?;
-                Ok(found.is_some_and(|position| position.is_after(step)))
-            };
-            writes.iter().map(is_committed).collect()
-        });
-        read.unwrap_or_else(|failure| {
-            log::warn!("whether the last batch was committed is not known yet: {}", failure.error);
-            vec![false; writes.len()]
-        })
+    fn positions(&mut self, partitions: &[&TopicPartition]) -> Result<Vec<Option<Position>>, Failure> {
+        self.transact(false, |work| partitions.iter().map(|partition| work.read_position(partition)).collect())
     }
 
     fn remember(&mut self, failure: Failure) -> SinkError {
@@ -182,7 +169,7 @@ mod tests {
     use super::*;
     use crate::core::identity::RecordIds;
     use crate::core::record::{Extent, RecordBuffer, Span, TopicPartition};
-    use crate::sink::group::GROUP_BYTES;
+    use crate::sink::group::{GROUP_BYTES, group_len};
 
     fn records_of(sizes: &[usize]) -> RecordBuffer {
         let mut records = RecordBuffer::default();

@@ -1,159 +1,12 @@
-//! Records as borrowed views over shared buffers.
-//!
-//! A source hands over whole runs of records, still encoded ([`Encoded`]). A worker decodes such a run into a
-//! [`RecordBuffer`]: the bytes stay where they are (in the fetch buffer, or in the buffer they were decompressed
-//! into), and one small [`Span`] per record says where its key, value and headers lie. Sinks and handlers see a
-//! [`MessageBatch`], a range of such spans, and its [`Record`]s, which borrow. So a record costs no allocation.
+//! Decoded records as places in shared buffers, and batches as views of them.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::{AddAssign, Range};
-use std::sync::Arc;
+use std::ops::Range;
 
 use bytes::Bytes;
 
-/// A partition of a topic: the unit of order, of assignment and of position.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TopicPartition {
-    /// The topic's name, shared by everything that mentions it.
-    pub topic: Arc<str>,
-    /// The partition's index within the topic.
-    pub partition: i32,
-}
-
-impl TopicPartition {
-    /// Names one partition.
-    ///
-    /// ```
-    /// let orders = konekt::TopicPartition::new("orders", 3);
-    /// assert_eq!(orders.to_string(), "orders/3");
-    /// ```
-    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
-    }
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.topic, self.partition)
-    }
-}
-
-impl fmt::Debug for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// One record, borrowed from the batch that holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// Offset within the partition.
-    pub offset: i64,
-    /// Milliseconds since the epoch; the producer's time, or the broker's where the topic says `LogAppendTime`.
-    /// −1 when the record carries none.
-    pub timestamp_ms: i64,
-    /// The key's bytes; `None` is Kafka's null, which is not the empty key.
-    pub key: Option<&'a [u8]>,
-    /// The value's bytes; `None` is a tombstone.
-    pub value: Option<&'a [u8]>,
-    /// The headers, in the order they were written; names may repeat.
-    pub headers: Headers<'a>,
-}
-
-/// A record's headers, still encoded as in record batch v2: per header a varint length and the name's bytes, then a
-/// varint length (−1 for null) and the value's bytes.
-///
-/// They are checked when the batch is decoded, so iterating cannot fail.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Headers<'a> {
-    count: u32,
-    encoded: &'a [u8],
-}
-
-impl<'a> Headers<'a> {
-    /// Headers over their encoded form. A malformed tail ends the iteration early; it never panics.
-    pub fn from_encoded(count: u32, encoded: &'a [u8]) -> Self {
-        Self { count, encoded }
-    }
-
-    /// How many headers there are.
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Name and value of each header. Names are bytes: Kafka does not promise text.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
-        let mut rest = self.encoded;
-        (0..self.count).map_while(move |_| {
-            let name = take_bytes(&mut rest)??;
-            let value = take_bytes(&mut rest)?;
-            Some((name, value))
-        })
-    }
-
-    /// The encoded form, for whoever passes headers on unchanged.
-    pub fn encoded(&self) -> &'a [u8] {
-        self.encoded
-    }
-}
-
-impl fmt::Debug for Headers<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        f.debug_list().entries(self.iter().map(|(name, value)| (text(name), value.map(text)))).finish()
-    }
-}
-
-/// Appends one header in the encoded form that [`Headers`] reads.
-pub fn encode_header(into: &mut Vec<u8>, name: &[u8], value: Option<&[u8]>) {
-    put_varint(into, name.len() as i64);
-    into.extend_from_slice(name);
-    match value {
-        Some(bytes) => {
-            put_varint(into, bytes.len() as i64);
-            into.extend_from_slice(bytes);
-        }
-        None => put_varint(into, -1),
-    }
-}
-
-fn put_varint(into: &mut Vec<u8>, value: i64) {
-    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
-    while zigzag >= 0x80 {
-        into.push(zigzag as u8 | 0x80);
-        zigzag >>= 7;
-    }
-    into.push(zigzag as u8);
-}
-
-/// One length-prefixed run of bytes: outer `None` when malformed, inner `None` for null.
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
-    let (mut zigzag, mut shift, mut used) = (0u64, 0u32, 0usize);
-    loop {
-        let byte = *rest.get(used)?;
-        used += 1;
-        zigzag |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte < 0x80 {
-            break;
-        }
-        shift += 7;
-    }
-    let length = ((zigzag >> 1) as i64) ^ -((zigzag & 1) as i64);
-    if length < 0 {
-        *rest = &rest[used..];
-        return Some(None);
-    }
-    let end = used.checked_add(usize::try_from(length).ok()?)?;
-    let bytes = rest.get(used..end)?;
-    *rest = &rest[end..];
-    Some(Some(bytes))
-}
+use super::{Headers, Record, TopicPartition};
 
 /// Where a run of bytes lies within its buffer; `ABSENT` is null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,132 +42,18 @@ impl Extent {
 /// One record's place: which buffer, and where its parts lie in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
+    /// Its offset in the partition's log.
     pub offset: i64,
+    /// Milliseconds since the Unix epoch; -1 when there is none.
     pub timestamp_ms: i64,
+    /// Its key, if any.
     pub key: Extent,
+    /// Its value, if any.
     pub value: Extent,
+    /// Its headers as they are encoded…
     pub headers: Extent,
+    /// …and how many they are.
     pub header_count: u32,
-}
-
-/// A run of records of one partition as its source handed it over.
-pub trait Encoded: Send + Sync {
-    /// Begins to decode the records at or after `from`; those below are not seen.
-    fn decoder(self: Arc<Self>, from: i64) -> Box<dyn Decoder>;
-
-    /// Bytes held in memory until this is dropped.
-    fn bytes(&self) -> usize;
-}
-
-/// Decodes a run of records piece by piece, a piece being what was compressed together. What a run inflates to can be a
-/// hundred times its size; whoever decodes as much as a batch needs holds little of that at a time.
-pub trait Decoder: Send {
-    /// Appends the visible records of the next piece to `into`, in offset order, and says how many were passed over
-    /// (control records, aborted transactions). `None`: that was all.
-    fn decode(&mut self, into: &mut RecordBuffer) -> Option<Result<Skipped, DecodeError>>;
-
-    /// Encoded bytes that are not decoded yet.
-    fn bytes_left(&self) -> usize;
-}
-
-impl dyn Decoder {
-    /// Decodes all that is left.
-    ///
-    /// # Errors
-    /// That of the first piece that is not what the format says; the pieces before it are in `into`.
-    pub fn decode_rest(&mut self, into: &mut RecordBuffer) -> Result<Skipped, DecodeError> {
-        let mut skipped = Skipped::default();
-        while let Some(piece) = self.decode(into) {
-            skipped += piece?;
-        }
-        Ok(skipped)
-    }
-}
-
-/// Records that are part of the log but not for the application.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Skipped {
-    /// Transaction markers.
-    pub control: u64,
-    /// Records of aborted transactions, left out under `read_committed`.
-    pub aborted: u64,
-}
-
-impl AddAssign for Skipped {
-    fn add_assign(&mut self, more: Self) {
-        self.control += more.control;
-        self.aborted += more.aborted;
-    }
-}
-
-impl Skipped {
-    /// Both kinds together.
-    pub fn total(self) -> u64 {
-        self.control + self.aborted
-    }
-}
-
-/// Bytes that are not what the format says: which field, at which byte, and of which batch.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("corrupt record batch at offset {base_offset}: {what} (byte {position})")]
-pub struct DecodeError {
-    /// First offset of the batch.
-    pub base_offset: i64,
-    /// What is wrong, with the field's name.
-    pub what: String,
-    /// Byte position within the fetched records.
-    pub position: usize,
-}
-
-/// A record that owns its bytes, for tools; what moves records borrows them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnedRecord {
-    pub partition: TopicPartition,
-    pub offset: i64,
-    pub timestamp_ms: i64,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl OwnedRecord {
-    /// A copy of a record.
-    pub fn copy(partition: &TopicPartition, record: &Record<'_>) -> Self {
-        Self {
-            partition: partition.clone(),
-            offset: record.offset,
-            timestamp_ms: record.timestamp_ms,
-            key: record.key.map(<[u8]>::to_vec),
-            value: record.value.map(<[u8]>::to_vec),
-            headers: record.headers.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect(),
-        }
-    }
-
-    /// The headers, borrowed.
-    pub fn header_views(&self) -> Vec<(&[u8], Option<&[u8]>)> {
-        self.headers.iter().map(|(name, value)| (&**name, value.as_deref())).collect()
-    }
-
-    /// Alone in a buffer.
-    pub fn buffer(&self) -> RecordBuffer {
-        let mut encoded = Vec::new();
-        self.headers.iter().for_each(|(name, value)| encode_header(&mut encoded, name, value.as_deref()));
-        let (key, value) = (self.key.as_deref(), self.value.as_deref());
-        let (key_end, value_end) =
-            (key.map_or(0, <[u8]>::len), key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
-        let whole = Bytes::from([key.unwrap_or_default(), value.unwrap_or_default(), &encoded].concat());
-        let mut records = RecordBuffer::default();
-        records.push_buffer(whole.clone());
-        records.push(Span {
-            offset: self.offset,
-            timestamp_ms: self.timestamp_ms,
-            key: Extent::of(&whole, key.map(|_| &whole[..key_end])),
-            value: Extent::of(&whole, value.map(|_| &whole[key_end..value_end])),
-            headers: Extent::of(&whole, Some(&whole[value_end..])),
-            header_count: self.headers.len() as u32,
-        });
-        records
-    }
 }
 
 /// Decoded records of one partition, in offset order, waiting to be cut into batches.
@@ -583,34 +322,5 @@ mod tests {
         records.retain_from(1, |record| record.offset % 2 == 1);
         assert_eq!(values(&records), ["a", "bb", "dddd"]);
         assert_eq!(records.bytes(), 7);
-    }
-
-    #[test]
-    fn an_owned_record_is_the_record() {
-        for (key, value) in [(None, None), (Some(&b"k"[..]), Some(&b""[..])), (Some(&b""[..]), Some(&b"v"[..]))] {
-            let record = OwnedRecord {
-                partition: TopicPartition::new("t", 1),
-                offset: 7,
-                timestamp_ms: 9,
-                key: key.map(<[u8]>::to_vec),
-                value: value.map(<[u8]>::to_vec),
-                headers: vec![(b"a".to_vec(), None), (b"a".to_vec(), Some(b"1".to_vec()))],
-            };
-            assert_eq!(OwnedRecord::copy(&record.partition, &record.buffer().get(0)), record);
-        }
-    }
-
-    #[test]
-    fn headers_keep_order_repeats_nulls_and_bytes_that_are_no_text() {
-        let mut encoded = Vec::new();
-        let headers: [(&[u8], Option<&[u8]>); 4] =
-            [(b"a", Some(b"1")), (b"a", None), (b"\xff\xfe", Some(b"")), (b"", Some(&[0; 200]))];
-        for (name, value) in headers {
-            encode_header(&mut encoded, name, value);
-        }
-        assert_eq!(Headers::from_encoded(4, &encoded).iter().collect::<Vec<_>>(), headers);
-        for cut in 0..encoded.len() {
-            assert!(Headers::from_encoded(4, &encoded[..cut]).iter().count() < 4, "cut at {cut}");
-        }
     }
 }
