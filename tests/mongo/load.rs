@@ -67,10 +67,10 @@ impl<'a> Loader<'a> {
         all.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Kills a loader half-way; how many documents are there then.
-    fn kill_half_way(&self, words: &str) -> u64 {
-        let killed = self.load(&format!("{words} --batch-size 100")).start();
-        wait::until("a part is loaded", SOON, || (self.count() > 2_000).then_some(()));
+    /// Kills a loader half-way, after `is_noted` says that it has noted how far it is; how many documents are there then.
+    fn kill_half_way(&self, words: &str, is_noted: impl Fn() -> bool) -> u64 {
+        let killed = self.load(&format!("{words} --batch-size 20")).start();
+        wait::until("a part is loaded", SOON, || (self.count() > 2_000 && is_noted()).then_some(()));
         killed.kill();
         let half = self.count();
         assert!(half < ORDERS, "all was loaded before it was killed");
@@ -93,7 +93,7 @@ fn a_set_has_each_document_once_though_the_loader_is_killed() {
     let loader = Loader::of(mongo);
     let orders = loader.generate("orders.jsonl.zst");
     let load = "orders.jsonl.zst --key /reference";
-    loader.kill_half_way(load);
+    loader.kill_half_way(load, || loader.next_line().is_some());
     let half = wait::until("what was under way has ended", SOON, || {
         let (next, count) = (loader.next_line()?, loader.count());
         (next == count as i64 + 1).then_some(count)
@@ -113,7 +113,7 @@ fn a_standalone_has_each_document_once_too() {
     let orders = loader.generate("orders.jsonl.gz");
     let load = "orders.jsonl.gz --key /reference --delivery at-least-once";
     loader.load("orders.jsonl.gz").run().expect_code(2).expect_stderr("--delivery at-least-once");
-    loader.kill_half_way(load);
+    loader.kill_half_way(load, || loader.place.file("konekt-load.checkpoint.json").exists());
     let finished = loader.load(load).run().expect_code(0);
     loader.expect_orders(&orders);
     assert!(!finished.stderr.contains("40,000 documents"), "it goes on from its checkpoint: {}", finished.stderr);
