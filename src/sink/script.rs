@@ -12,6 +12,11 @@ pub struct Statement {
     pub sql: String,
 }
 
+/// A statement and when it is executed.
+pub(in crate::sink) fn statement(when: &'static str, sql: &str) -> Statement {
+    Statement { when, sql: sql.to_owned() }
+}
+
 /// What the statements of a message table are made of.
 pub(in crate::sink) struct Messages<'a> {
     pub dialect: &'a Dialect,
@@ -25,12 +30,13 @@ pub(in crate::sink) struct Messages<'a> {
     pub insert_failed: Option<&'a str>,
     /// Asks which of a batch's ids are there already; `None`: the insertion itself leaves them out.
     pub existing: Option<&'a str>,
+    /// How the bad records of a batch are found, where that takes statements of its own.
+    pub search: Vec<Statement>,
 }
 
 /// All statements in the order of a run.
-pub(in crate::sink) fn script(messages: &Messages<'_>, positions: &PositionSql) -> Vec<Statement> {
+pub(in crate::sink) fn script(messages: Messages<'_>, positions: &PositionSql) -> Vec<Statement> {
     let [table, index] = create_messages(messages.dialect, messages.table, messages.index);
-    let statement = |when, sql: &str| Statement { when, sql: sql.to_owned() };
     let mut script = vec![
         statement("at the start, where the message table is absent", &table),
         statement("with it", &index),
@@ -45,6 +51,7 @@ pub(in crate::sink) fn script(messages: &Messages<'_>, positions: &PositionSql) 
         "in the same transaction: the position, unless somebody else has moved it; then all is rolled back",
         &positions.advance,
     ));
+    script.extend(messages.search);
     script.extend(
         messages.insert_failed.map(|sql| statement("a record that cannot be written, with dead_letter_table", sql)),
     );

@@ -2,6 +2,7 @@
 
 #![no_main]
 
+#[allow(dead_code, reason = "where inputs begin and what they may take is the seeded suite's")]
 mod targets;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -218,8 +218,9 @@ pub fn script(table: &str) -> Vec<Statement> {
         insert: &insert,
         insert_failed: None,
         existing: None,
+        search: Vec::new(),
     };
-    script::script(&messages, &PositionSql::new(&SQLITE))
+    script::script(messages, &PositionSql::new(&SQLITE))
 }
 
 fn index_of(table: &str) -> String {

@@ -45,7 +45,7 @@ use crate::sink::dialect::{Dialect, ERROR, FILLED, MYSQL, POSTGRES, SQL_SERVER, 
 use crate::sink::odbc::connection_string::value_of;
 use crate::sink::odbc::sqlstate::System;
 use crate::sink::position::{self, PositionSql};
-use crate::sink::script::{Messages, Statement, script};
+use crate::sink::script::{Messages, Statement, script, statement};
 
 /// PostgreSQL's way of leaving a single row as it is that is there already.
 const LEAVE_EXISTING: &str = " ON CONFLICT (\"id\") DO NOTHING";
@@ -64,6 +64,12 @@ pub const CREATE_TRAIL: &str = "CREATE TEMPORARY TABLE konekt_trail (place BIGSE
 const ON_THE_WAY: &str = "setval('pg_temp.konekt_trail_place_seq', u.at + 1) - 1";
 /// The offset of the last row that came by.
 pub const READ_TRAIL: &str = "SELECT last_value - 1 FROM pg_temp.konekt_trail_place_seq";
+
+/// Keeps the number of the row that was refused, which MariaDB has with the error since its version 10.7. It takes back
+/// the whole array.
+pub const KEEP_ROW_NUMBER: &str = "GET DIAGNOSTICS CONDITION 1 @konekt_row = ROW_NUMBER";
+/// The number that was kept, from 1.
+pub const READ_ROW_NUMBER: &str = "SELECT @konekt_row";
 
 /// See the module.
 pub struct Plan {
@@ -186,8 +192,34 @@ impl Plan {
             insert_failed: Some(&self.insert_failed),
             // The databases whose insertion leaves out by itself what is there say so in the statement.
             existing: (self.system != System::Postgres).then_some(self.existing.as_str()),
+            search: self.search(),
         };
-        script(&messages, &self.positions)
+        script(messages, &self.positions)
+    }
+
+    fn search(&self) -> Vec<Statement> {
+        let mut search = Vec::new();
+        if let Some(insert) = &self.unnest_with_trail {
+            search.extend([
+                statement(
+                    "a batch with a bad record is written again; first: what will tell which it is",
+                    CREATE_TRAIL,
+                ),
+                statement("such a batch: its rows", insert),
+            ]);
+        }
+        search.extend([
+            statement("such a batch: before every few thousand of its rows", self.savepoint()),
+            statement("such a batch: rows that were refused", self.back_to_savepoint()),
+        ]);
+        match self.system {
+            System::Postgres => search.push(statement("which of them was", READ_TRAIL)),
+            System::MySql => {
+                search.push(statement("before that: which of them was, if MariaDB knows", KEEP_ROW_NUMBER))
+            }
+            _ => {}
+        }
+        search
     }
 
     /// A statement that answers no row and has all columns of a table.

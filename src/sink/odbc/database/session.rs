@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::bind::{Bound, Inserter, Shape, Value, bound, bound_arrays, bound_row, put_row};
 use super::fault::Fault;
 use super::link::Target;
-use super::plan::{Plan, READ_TRAIL, session_statements, system_called};
+use super::plan::{KEEP_ROW_NUMBER, Plan, READ_ROW_NUMBER, READ_TRAIL, session_statements, system_called};
 use super::rows::{Head, Rows};
 use crate::sink::odbc::sqlstate::System;
 
@@ -191,11 +191,10 @@ impl<'c> Session<'c> {
         self.number(READ_TRAIL)
     }
 
-    /// The offset of the row whose number MariaDB keeps with the error, since its version 10.7. It takes back the whole
-    /// array.
+    /// The offset of the row whose number stands with the error.
     fn numbered(&mut self, rows: &Rows) -> Option<i64> {
-        self.execute("GET DIAGNOSTICS CONDITION 1 @konekt_row = ROW_NUMBER", Vec::new()).ok()?;
-        let number = self.number("SELECT @konekt_row").ok()??;
+        self.execute(KEEP_ROW_NUMBER, Vec::new()).ok()?;
+        let number = self.number(READ_ROW_NUMBER).ok()??;
         rows.iter().nth(usize::try_from(number).ok()?.checked_sub(1)?).map(|row| row.offset)
     }
 
