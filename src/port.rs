@@ -1,5 +1,6 @@
 //! What the engine asks of the world: a [`Source`] of records, a [`Sink`] for them, [`DeadLetters`] for those that no sink
 //! can take, a [`Clock`], and the [`MemoryBudget`] that everyone draws from. Adapters implement these traits; the engine knows nothing else of them.
+#![warn(missing_docs)]
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub trait Clock: Send + Sync {
 
 /// A run of records as fetched: consecutive in the log, still encoded.
 pub struct Chunk {
+    /// Where they come from.
     pub partition: TopicPartition,
     /// The number given to [`Source::start`]; a chunk from an earlier start is stale.
     pub run: u64,
@@ -76,11 +78,32 @@ pub enum SourceEvent {
     /// Records came.
     Fetched(Chunk),
     /// The offset asked for is not in the log. The partition stands still until it is started again.
-    OutOfRange { partition: TopicPartition, run: u64, requested: i64, log_start: i64, log_end: i64 },
+    OutOfRange {
+        /// Whose log.
+        partition: TopicPartition,
+        /// The number given to [`Source::start`].
+        run: u64,
+        /// What was asked for.
+        requested: i64,
+        /// What the log holds: from here…
+        log_start: i64,
+        /// …to before this.
+        log_end: i64,
+    },
     /// A commit was answered.
-    Committed { positions: Vec<(TopicPartition, i64)>, result: Result<(), SourceError> },
+    Committed {
+        /// What was to be committed.
+        positions: Vec<(TopicPartition, i64)>,
+        /// What became of it.
+        result: Result<(), SourceError>,
+    },
     /// One partition cannot be read (deleted, not authorized, corrupt); others go on.
-    PartitionFailed { partition: TopicPartition, error: SourceError },
+    PartitionFailed {
+        /// Which one.
+        partition: TopicPartition,
+        /// Why.
+        error: SourceError,
+    },
     /// Something went wrong and is being retried by the source.
     Trouble(SourceError),
     /// The source cannot go on.
@@ -91,6 +114,7 @@ pub enum SourceEvent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SourceError {
+    /// What was tried, where, what the other side said, and what to do.
     pub message: String,
     /// Whether the cause is that a needed service is not there (exit code 3) rather than a failure while running.
     pub unavailable: bool,
@@ -183,7 +207,9 @@ pub struct PositionMove {
 
 /// One partition's part of a write.
 pub struct Write<'a> {
+    /// The records.
     pub batch: MessageBatch<'a>,
+    /// The id of each of them, by its offset.
     pub ids: RecordIds,
     /// Present in exactly-once mode.
     pub position: Option<PositionMove>,
@@ -206,6 +232,7 @@ pub struct Write<'a> {
 pub struct Aside<'a> {
     /// Keep them in the message table, in the same transaction.
     pub rows: bool,
+    /// Keep them here, where no row does.
     pub letters: Option<&'a dyn DeadLetters>,
     /// The most records of this batch that may be put aside.
     pub bad_max: usize,
@@ -302,6 +329,7 @@ pub trait Writer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SinkError {
+    /// What follows from it.
     pub class: ErrorClass,
     /// What was tried, on what, what the other side said, and what to do.
     pub message: String,
@@ -335,8 +363,11 @@ impl SinkError {
 /// A record that cannot be written, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Letter<'a> {
+    /// Where the record stood.
     pub partition: &'a TopicPartition,
+    /// The record as it was.
     pub record: Record<'a>,
+    /// What the sink said of it.
     pub error: &'a SinkError,
     /// How often a batch with it was tried.
     pub attempts: u32,

@@ -1,5 +1,6 @@
-//! Bad records, end to end: the real binary against the embedded broker. Exactly the bad ones become dead letters, in each
-//! of their forms, and can be tried again; positions are looked at and moved.
+//! Bad records and a bad broker, end to end: the real binary against the embedded broker. Exactly the bad records become
+//! dead letters, in each of their forms, and can be tried again; positions are looked at and moved. A broker that answers
+//! with noise gets errors for it.
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the door")]
 
 mod support;
@@ -7,7 +8,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use konekt::broker::{Broker, BrokerOptions, TopicSpec};
+use konekt::broker::{Action, ApiKey, Broker, BrokerOptions, Fault, TopicSpec};
 use konekt::kafka::wire::builder::RecordBatchBuilder;
 use konekt::kafka::wire::compression::Codec;
 use rusqlite::Connection;
@@ -309,6 +310,53 @@ fn an_owner_at_work_is_fenced_by_a_change_and_goes_on_from_there() {
     }
     wait::until("it is written again", soon, || (rows(&scene) == RECORDS * 2 + 2).then_some(()));
     run.stop("TERM", soon).expect_code(0).expect_stderr("fenced");
+}
+
+/// Noise in place of each kind of answer, and cut ones: the run reads on or ends with an error, holds no more memory than
+/// it may, and the next one makes good what is missing.
+#[test]
+fn a_broker_that_answers_with_noise_gets_errors_and_nothing_else() {
+    use ApiKey::*;
+    let classic = [JoinGroup, SyncGroup, Heartbeat, LeaveGroup].map(|api| (api, "classic"));
+    let shared = [ApiVersions, Metadata, FindCoordinator, OffsetFetch, OffsetCommit, ListOffsets, Fetch];
+    let all = shared.map(|api| (api, "auto")).into_iter().chain(classic).chain([(ConsumerGroupHeartbeat, "consumer")]);
+    for (api, protocol) in all {
+        let mut hostile: Vec<Action> = (0..4).map(Action::Noise).collect();
+        hostile.extend([Action::TruncateFrame, Action::CloseHalfWay]);
+        // Elsewhere it could be a lie in good form, which nobody can tell from the truth; records have a checksum.
+        hostile.extend((api == Fetch).then_some(Action::Corrupt));
+        let mut hits = 0;
+        for (nth, action) in hostile.into_iter().enumerate() {
+            // Some at the start, some in the middle.
+            hits += u32::from(endure(Fault::new(api, action).after(nth as u32 % 3), protocol));
+        }
+        assert!(hits >= 2, "{api:?} was asked {hits} times");
+    }
+}
+
+/// Whether the fault happened.
+fn endure(fault: Fault, protocol: &str) -> bool {
+    let scene = Scene::new("");
+    let what = format!("{fault:?}");
+    if fault.api == ApiKey::Heartbeat {
+        // The run is long enough for some.
+        let delay = Action::Delay(Duration::from_millis(500));
+        scene.broker.faults().push(Fault::new(ApiKey::Fetch, delay));
+    }
+    scene.broker.faults().push(fault);
+    // A member whose name got lost in noise is waited for as long as its session lasts.
+    let session = ["--session-timeout-ms", "1000", "--heartbeat-interval-ms", "100"];
+    let run = scene.sink().arguments(&["--topics", "orders", "--until-end", "--group-protocol", protocol]);
+    let run = run.arguments(&session).arguments(&["--memory-limit", "32MiB", "--request-timeout-ms", "1000"]);
+    let run = run.arguments(&["--connect-timeout-ms", "2000"]).run_within(Duration::from_secs(30));
+    let took = run.took;
+    run.expect_one_of(&[0, 1, 3]).expect_memory_within(32);
+    eprintln!("{what}: {took:?}");
+    let has_happened = scene.broker.faults().waiting() == 0;
+    scene.broker.faults().clear();
+    scene.run(&session).expect_code(0);
+    scene.expect_rows("SUCCESS", |_| true);
+    has_happened
 }
 
 #[test]

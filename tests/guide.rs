@@ -168,6 +168,24 @@ fn a_restored_database_goes_on_from_what_it_holds() {
     expect_all("the positions were lost");
 }
 
+/// What docs/operations.md says under "Moving": another group begins where its offsets in Kafka say.
+#[test]
+fn a_group_that_takes_over_begins_where_it_was_told() {
+    let stranger = Stranger::new();
+    let sink =
+        |group: &str| format!("konekt sink sqlite --db billing.db --topics payments --group-id {group} --until-end\n");
+    stranger.run("install -D target/release/konekt \"$HOME/.local/bin/konekt\"\nkonekt admin topic create payments\n");
+    stranger.run(&format!("seq 1 100 | konekt produce --topic payments\n{}", sink("billing")));
+    stranger.run("konekt admin group reset-offsets --group accounts --topics payments --to latest --execute\n");
+    stranger.run(&format!("seq 101 110 | konekt produce --topic payments\n{}", sink("accounts")));
+    let sql = "SELECT consumer_group, count(*) FROM processed_messages GROUP BY 1 ORDER BY 1";
+    let database = stranger.database();
+    let mut counted = database.prepare(sql).expect("a statement");
+    let rows = counted.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+    let rows: Vec<(String, i64)> = rows.map(|row| row.expect("a row")).collect();
+    assert_eq!(rows, [("accounts".to_owned(), 10), ("billing".to_owned(), 100)]);
+}
+
 // ---- the picture of the demo
 
 /// Characters in a line of the picture.

@@ -202,8 +202,7 @@ const ORIGINALS: [&str; 18] = [
 
 #[test]
 fn everything_of_the_original_has_its_counterpart_and_a_test() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/coverage.md");
-    let text = fs::read_to_string(path).expect("there is a table");
+    let text = fs::read_to_string(root().join("docs/coverage.md")).expect("there is a table");
     let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     for original in ORIGINALS {
         assert!(rows.iter().any(|row| row.contains(original)), "docs/coverage.md has no row of {original}");

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -69,6 +70,36 @@ fn every_right_way_in_reads_everything() {
     for credentials in [plain(), scram("SCRAM-SHA-256"), scram("SCRAM-SHA-512")] {
         expect_all(kafka, "sasl_plaintext", "guarded", &[&sasl_plaintext[..], &credentials].concat());
         expect_all(kafka, "sasl_ssl", "guarded", &[&sasl_ssl[..], &credentials].concat());
+    }
+}
+
+#[test]
+fn a_key_that_openssl_encrypted_is_opened_by_its_password() {
+    let Some(kafka) = or_skip(secured()) else { return };
+    kafka.kafka.filled_topic("encrypted-key", 2, RECORDS, 100);
+    let place = Place::new();
+    let encrypted = place.file("encrypted.key").display().to_string();
+    let [ca, certificate, key] = ["ca.pem", "client.pem", "client.key"].map(|name| kafka.certificate(name));
+    let encrypt = ["pkcs8", "-topk8", "-in", &key, "-out", &encrypted, "-passout", "pass:open sesame"];
+    let ended = Command::new("openssl").args(encrypt).output().map_err(|error| format!("openssl: {error}"));
+    let Some(ended) = or_skip(ended) else { return };
+    assert!(ended.status.success(), "{ended:?}");
+    let identity = [
+        ("security.protocol", "SSL"),
+        ("ssl.ca.location", ca.as_str()),
+        ("ssl.certificate.location", certificate.as_str()),
+        ("ssl.key.location", encrypted.as_str()),
+    ];
+    expect_all(kafka, "mtls", "encrypted-key", &[&identity[..], &[("ssl.key.password", "open sesame")]].concat());
+    for (password, expected) in
+        [(None, "ssl_key_password is missing"), (Some("wrong one"), "ssl_key_password does not open")]
+    {
+        let password: Vec<_> = password.map(|password| ("ssl.key.password", password)).into_iter().collect();
+        let arguments = properties(&[&identity[..], &password].concat());
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let run = consume(&place, kafka, "mtls", "encrypted-key", &arguments).run();
+        assert!(!run.stderr.contains("wrong one"), "the password is shown: {}", run.stderr);
+        run.expect_code(2).expect_stderr(expected);
     }
 }
 
@@ -181,7 +212,9 @@ fn what_is_weak_is_said_loudly() {
 /// A sink that runs until it is told to stop, and says what it does.
 fn start_sink(place: &Place, kafka: &SecuredKafka, topic: &str, list: &[(&str, &str)]) -> Running {
     let address = kafka.listener("brief");
-    let sink = ["sink", "sqlite", "--db", "out.db", "-v", "--bootstrap-servers", &address];
+    // Statistics open connections of their own.
+    let sink =
+        ["sink", "sqlite", "--db", "out.db", "-v", "--stats-interval-ms", "600000", "--bootstrap-servers", &address];
     let arguments = properties(list);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     place.konekt(&sink).arguments(&["--topics", topic, "--group-id", topic]).arguments(&arguments).start()

@@ -182,6 +182,11 @@ impl Connection<'_> {
             }
             // Not the correlation id: the answer must be taken for one.
             Some(Action::Corrupt) => self.out[8.max(4 + content_bytes / 2).min(3 + content_bytes)] ^= 0x55,
+            Some(Action::Noise(seed)) => {
+                self.out.truncate(8);
+                self.out.extend(noise(seed));
+                set_frame_length(&mut self.out);
+            }
             _ => {}
         }
         self.socket.write_all(&self.out)?;
@@ -193,6 +198,17 @@ impl Connection<'_> {
         io::copy(&mut self.socket, &mut io::sink())?;
         Err(Hangup::Fault(Action::Silence))
     }
+}
+
+/// Up to 255 bytes, always the same for a seed.
+fn noise(seed: u64) -> impl Iterator<Item = u8> {
+    let mut state = seed;
+    let mut bytes = std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    });
+    let length = bytes.next().map_or(0, usize::from);
+    bytes.take(length)
 }
 
 fn set_frame_length(frame: &mut BytesMut) {

@@ -46,6 +46,8 @@ pub enum Action {
     TruncateFrame,
     /// The request is carried out; one byte in the middle of the answer is changed.
     Corrupt,
+    /// The request is carried out; after its correlation id the answer is noise, which and how long by this seed.
+    Noise(u64),
 }
 
 impl Fault {

@@ -47,6 +47,7 @@ impl Reader<'_> {
             ca_location: self.path("ssl_ca_location"),
             certificate_location: self.path("ssl_certificate_location"),
             key_location: self.path("ssl_key_location"),
+            key_password: self.optional_text("ssl_key_password").map(Secret::new),
             verification: match (verified, by_name) {
                 (false, _) => Verification::Nothing,
                 (true, false) => Verification::ExceptName,

@@ -33,6 +33,7 @@ pub struct ConsumerConfig {
     pub properties: Vec<(String, Secret)>,
     /// `host:port` of one or more brokers.
     pub bootstrap_servers: Vec<String>,
+    /// The consumer group: processes of one group share the partitions. It is part of every record id.
     pub group_id: String,
     /// Must name something.
     pub topics: TopicSelection,
@@ -50,23 +51,31 @@ pub struct ConsumerConfig {
     pub group_remote_assignor: Option<String>,
     /// In order of preference, with [`GroupProtocol::Classic`].
     pub partition_assignment_strategy: Vec<Assignor>,
+    /// Whether records of open and aborted transactions are read.
     pub isolation_level: Isolation,
+    /// Silence after which the group gives this member's partitions to others.
     pub session_timeout_ms: u64,
+    /// Time between signs of life; below a third of the session.
     pub heartbeat_interval_ms: u64,
     /// How long a rebalance waits for work in flight.
     pub max_poll_interval_ms: u64,
+    /// How much a broker waits for before it answers a fetch…
     pub fetch_min_bytes: usize,
+    /// …and how long.
     pub fetch_max_wait_ms: u64,
     /// Most bytes of one fetch; one larger batch still gets through. At most a quarter of `memory_limit` is used.
     pub fetch_max_bytes: usize,
     /// Most bytes of one partition in one fetch; likewise.
     pub max_partition_fetch_bytes: usize,
+    /// How long one address may take to accept a connection.
     pub connect_timeout_ms: u64,
+    /// How long a broker may take to answer before the connection counts as dead.
     pub request_timeout_ms: u64,
     /// How soon new topics and partitions are noticed.
     pub metadata_max_age_ms: u64,
     /// TLS and SASL; [`Security::new`] makes it of [`SecurityOptions`](crate::kafka::security::SecurityOptions).
     pub security: Security,
+    /// What is promised about each record.
     pub delivery: Delivery,
     /// Threads that write or run the handler.
     pub max_workers: usize,
@@ -80,6 +89,7 @@ pub struct ConsumerConfig {
     pub batch_timeout_ms: u64,
     /// Attempts after the first before a batch counts as failed.
     pub max_retries: u32,
+    /// The first wait before such an attempt; it doubles.
     pub retry_backoff_ms: u64,
     /// Failed attempts in a row that pause a partition…
     pub error_threshold: u32,
@@ -95,7 +105,9 @@ pub struct ConsumerConfig {
     pub dead_letter_share_max: u32,
     /// A worker that does one thing for longer is reported.
     pub message_timeout_seconds: u64,
+    /// Time between commits of the group's offsets to Kafka.
     pub commit_interval_ms: u64,
+    /// Time between calls of `on_statistics`.
     pub stats_interval_ms: u64,
     /// How long work in flight may take when the consumer stops.
     pub shutdown_timeout_ms: u64,

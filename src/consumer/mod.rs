@@ -1,5 +1,6 @@
 //! The library's front: a consumer group member that hands batches to a closure, or to any [`Sink`]. The [crate's front
 //! page](crate) has an example.
+#![warn(missing_docs)]
 
 mod config;
 mod source;

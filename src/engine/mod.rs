@@ -8,6 +8,7 @@
 //!
 //! Ends of threads: the loop ends when its coordinator is finished and the source is closed; dropping it closes the
 //! ready queue, on which the workers end, and the commands, on which the poller ends. [`Engine::join`] joins them all.
+#![warn(missing_docs)]
 
 mod channels;
 mod event_loop;
@@ -53,10 +54,15 @@ pub enum Delivery {
 /// How a run behaves; checked by whoever makes it.
 #[derive(Clone)]
 pub struct EngineConfig {
+    /// The consumer group; it is part of every record id.
     pub group_id: Arc<str>,
+    /// What is promised about each record.
     pub delivery: Delivery,
+    /// Where to start a partition without a position.
     pub auto_offset_reset: OffsetReset,
+    /// Threads that write, as far as the sink takes so many.
     pub max_workers: usize,
+    /// Sub-lanes per partition, by key; 1 in exactly-once mode.
     pub partition_workers: usize,
     /// Most records in one batch.
     pub batch_size: usize,
@@ -64,22 +70,31 @@ pub struct EngineConfig {
     pub batch_bytes_max: usize,
     /// Longest a record waits for company.
     pub batch_timeout: Duration,
+    /// Attempts after the first before a failure without a class counts as bad data…
     pub max_retries: u32,
+    /// …with this wait before the first of them; it doubles.
     pub retry_backoff: Duration,
+    /// Failed attempts in a row that pause a partition…
     pub error_threshold: u32,
+    /// …for so long, before a probe.
     pub error_timeout: Duration,
+    /// Where records go that cannot be written.
     pub dead_letters: DeadLetterPlaces,
     /// The most records in a hundred that may be dead letters before their table or handler is held to be at fault.
     pub dead_letter_share_max: u32,
     /// A worker that does one thing for longer is reported.
     pub message_timeout: Duration,
+    /// Time between commits of the group's offsets.
     pub commit_interval: Duration,
+    /// Time between snapshots, and looks at where the logs begin and end.
     pub stats_interval: Duration,
+    /// How long work in flight may take when the run stops or a partition goes.
     pub shutdown_timeout: Duration,
     /// Stop by itself at the ends seen when each partition was first assigned.
     pub until_end: bool,
     /// Stop by itself after this many records.
     pub max_messages: Option<u64>,
+    /// Bytes that records may hold; the source draws from the same.
     pub memory: Arc<MemoryBudget>,
 }
 
@@ -102,6 +117,7 @@ pub type StatisticsCallback = Box<dyn FnMut(&Statistics) + Send>;
 /// Called on the engine's own thread; they must return soon, since nothing is decided meanwhile.
 #[derive(Default)]
 pub struct Callbacks {
+    /// Before the first write of these partitions.
     pub on_assign: Option<PartitionsCallback>,
     /// After the last write of these partitions, before they are let go.
     pub on_revoke: Option<PartitionsCallback>,
@@ -170,6 +186,7 @@ const STATISTICS_WAIT: Duration = Duration::from_secs(5);
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub struct Summary {
+    /// The last snapshot.
     pub statistics: Statistics,
     /// Abandoned with work in flight.
     pub abandoned: bool,
@@ -181,9 +198,11 @@ pub struct Summary {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
+    /// What happened, where, and what to do.
     pub message: String,
     /// A needed service is not there (exit code 3) rather than a failure while running (1).
     pub unavailable: bool,
+    /// The last snapshot.
     pub statistics: Box<Statistics>,
 }
 

@@ -1,13 +1,29 @@
 //! Every answer of a broker that this client reads, for fuzzing: as bytes that make one, and read as a connection does.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
-use kafka_protocol::messages::ResponseKind;
+use kafka_protocol::messages::{ApiKey, ResponseKind};
 
 use super::shape::example::Example;
+pub use super::shape::recorded::{Recorded, entries};
 use super::versions::{APIS, Api, decode_api_versions};
 
 /// How many kinds there are.
 pub const KINDS: usize = APIS.len();
+
+/// The versions of each API that this client speaks.
+pub fn apis() -> impl Iterator<Item = (ApiKey, RangeInclusive<i16>)> {
+    APIS.iter().map(|api| (api.key, api.lowest..=api.highest))
+}
+
+/// What real brokers have answered: kind and version as [`read`] takes them, and the answer.
+pub fn recorded() -> impl Iterator<Item = (usize, u8, &'static [u8])> {
+    super::shape::recorded::recorded().filter_map(|Recorded { key, version, body }| {
+        let kind = APIS.iter().position(|api| api.key as i16 == key)?;
+        Some((kind, u8::try_from(version - APIS[kind].lowest).ok()?, body))
+    })
+}
 
 /// A version of one kind that this client speaks, for any number.
 fn spoken(kind: usize, version: u8) -> (&'static Api, i16) {

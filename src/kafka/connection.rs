@@ -429,15 +429,17 @@ impl Connection {
                 kind,
                 text: "the server closed the connection, as TLS and SASL ports and servers that are no Kafka do".into(),
             },
-            UnexpectedEof => {
-                Error::Io { address, during, kind: UnexpectedEof, text: "the broker closed the connection".into() }
+            // A broker that does so each time at the same request cannot read it; else it is stopping.
+            kind @ (UnexpectedEof | ConnectionReset) => {
+                Error::Io { address, during, kind, text: format!("the broker closed the connection at {api}") }
             }
             _ => io_error(&self.address, during, error),
         }
     }
 
     fn malformed(&self, api: &'static str, what: impl ToString) -> Error {
-        Error::Malformed { address: self.address.clone(), api, what: what.to_string() }
+        // The decoder ends some of its sentences with the line.
+        Error::Malformed { address: self.address.clone(), api, what: what.to_string().trim_end().to_owned() }
     }
 
     fn not_kafka(&self, found: String) -> Error {

@@ -251,14 +251,22 @@ pub struct Reporter {
 pub struct Repeats(BTreeMap<String, Instant>);
 
 impl Repeats {
-    /// The same is news again after this long.
+    /// The same is news again after this long, however often it came meanwhile: trouble that lasts is not passed over in
+    /// silence.
     const AFTER: Duration = Duration::from_secs(30);
 
     /// Whether this was not said just before.
     pub fn is_news(&mut self, text: &str) -> bool {
-        let now = door::now();
-        self.0.retain(|_, at| now.saturating_duration_since(*at) < Self::AFTER);
-        self.0.insert(text.to_owned(), now).is_none()
+        self.is_news_at(door::now(), text)
+    }
+
+    fn is_news_at(&mut self, now: Instant, text: &str) -> bool {
+        self.0.retain(|_, said| now.saturating_duration_since(*said) < Self::AFTER);
+        let is_news = !self.0.contains_key(text);
+        if is_news {
+            self.0.insert(text.to_owned(), now);
+        }
+        is_news
     }
 }
 
@@ -499,5 +507,19 @@ impl Drop for PanicGuard {
             let text = format!("thread {} panicked: this is a bug, please report it with the log", self.thread);
             self.reporter.send(Event::Failed(Error::Invalid(text)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_said_again() {
+        let (mut repeats, start) = (Repeats::default(), door::now());
+        let said: Vec<u64> =
+            (0..70).filter(|second| repeats.is_news_at(start + Duration::from_secs(*second), "away")).collect();
+        assert_eq!(said, [0, 30, 60]);
+        assert!(repeats.is_news_at(start, "something else"));
     }
 }

@@ -36,8 +36,10 @@ pub struct TlsOptions {
     pub ca_location: Option<PathBuf>,
     /// PEM file with our certificate, followed by those between it and its CA.
     pub certificate_location: Option<PathBuf>,
-    /// PEM file with the certificate's key: PKCS#8, PKCS#1 or SEC 1, not encrypted.
+    /// PEM file with the certificate's key: PKCS#8, PKCS#1 or SEC 1.
     pub key_location: Option<PathBuf>,
+    /// What opens the key, where it is encrypted (PKCS#8 alone; feature `encrypted-keys`).
+    pub key_password: Option<Secret>,
     pub verification: Verification,
 }
 

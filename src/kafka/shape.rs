@@ -11,6 +11,8 @@ use super::wire::varint::Cursor;
 
 #[cfg(any(test, feature = "testkit"))]
 pub(super) mod example;
+#[cfg(any(test, feature = "testkit"))]
+pub(super) mod recorded;
 
 /// The fields of a message, and from which version on it is encoded compactly (KIP-482).
 pub(super) struct Shape {
@@ -457,6 +459,7 @@ fn nullable(length: i64) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::example::Example;
+    use super::recorded::{Recorded, recorded};
     use super::*;
     use bytes::{Buf, Bytes};
     use kafka_protocol::messages::*;
@@ -496,11 +499,20 @@ mod tests {
         ("ConsumerGroupHeartbeat", &CONSUMER_GROUP_HEARTBEAT, 0..=1, decode::<ConsumerGroupHeartbeatResponse>),
     ];
 
+    /// An example of each answer in each version, and what real brokers answered.
     fn for_each_case(mut test: impl FnMut(&str, &Shape, Decode, i16, Vec<u8>)) {
         for (name, shape, versions, decode) in CASES {
             for version in versions.clone() {
                 test(&format!("{name} {version}"), shape, *decode, version, Example::of(shape, version));
             }
+        }
+        for Recorded { key, version, body } in recorded() {
+            let name = format!("{:?}", ApiKey::try_from(key).unwrap());
+            let Some((_, shape, _, decode)) = CASES.iter().find(|(known, ..)| *known == name) else {
+                assert_eq!(name, "ApiVersions", "it alone is decoded by hand");
+                continue;
+            };
+            test(&format!("the recorded {name} {version}"), shape, *decode, version, body.to_vec());
         }
     }
 

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
     SignatureScheme,
 };
 
+use super::private_key;
 use super::security::{SecurityFault, TlsOptions, Verification};
 use super::socket::TimedStream;
 use crate::core::civil::utc_text;
@@ -245,32 +245,19 @@ type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn identity(options: &TlsOptions) -> Result<Option<Identity>, SecurityFault> {
     match (&options.certificate_location, &options.key_location) {
+        (None, None) if options.key_password.is_some() => {
+            Err(SecurityFault::new("ssl_key_location", "is missing: ssl_key_password is of no use without it"))
+        }
         (None, None) => Ok(None),
         (Some(certificate), Some(key)) => {
             let chain = certificates("ssl_certificate_location", Some(certificate))?;
-            Ok(Some((chain, private_key(key)?)))
+            Ok(Some((chain, private_key::read(key, options.key_password.as_ref())?)))
         }
         (Some(_), None) => Err(SecurityFault::new("ssl_key_location", "is missing: ssl_certificate_location needs it")),
         (None, Some(_)) => {
             Err(SecurityFault::new("ssl_certificate_location", "is missing: ssl_key_location is of no use without it"))
         }
     }
-}
-
-/// The parser's own messages quote lines of the file, so they are not passed on.
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, SecurityFault> {
-    let fault = |what: String| SecurityFault::new("ssl_key_location", format!("{}: {what}", path.display()));
-    let text = std::fs::read(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
-    let has = |marker: &[u8]| text.windows(marker.len()).any(|window| window == marker);
-    if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
-        let way_out = "the key is encrypted, which the native client cannot read; decrypt it with `openssl pkey -in KEY \
-                       -out NEW_KEY` into a file that only this user may read";
-        return Err(fault(way_out.into()));
-    }
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => fault("there is no private key in it (PEM: PKCS#8, PKCS#1 or SEC 1)".into()),
-        _ => fault("it is not PEM".into()),
-    })
 }
 
 /// Checks everything but the name.
@@ -492,32 +479,5 @@ mod tests {
         assert_eq!(waiting.join().unwrap(), Err(io::ErrorKind::UnexpectedEof));
         assert!(began.elapsed() < Duration::from_secs(30));
         server.thread.join().unwrap();
-    }
-
-    #[test]
-    fn a_key_is_read_in_every_form_but_encrypted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("key.pem");
-        let block = |name: &str, head: &str| format!("-----BEGIN {name}-----\n{head}AAAA\n-----END {name}-----\n");
-        for (text, expected) in [
-            (block("PRIVATE KEY", ""), Ok(())),
-            (block("RSA PRIVATE KEY", ""), Ok(())),
-            (block("EC PRIVATE KEY", ""), Ok(())),
-            (block("ENCRYPTED PRIVATE KEY", ""), Err("the key is encrypted")),
-            (block("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\n\n"), Err("the key is encrypted")),
-            (block("CERTIFICATE", ""), Err("there is no private key in it")),
-            ("-----BEGIN PRIVATE KEY-----\nhunter2".into(), Err("it is not PEM")),
-            (String::new(), Err("there is no private key in it")),
-        ] {
-            std::fs::write(&path, &text).unwrap();
-            match (private_key(&path), expected) {
-                (Ok(_), Ok(())) => {}
-                (Err(fault), Err(part)) => {
-                    let fault = fault.to_string();
-                    assert!(fault.contains(part) && fault.contains("key.pem") && !fault.contains("hunter2"), "{fault}");
-                }
-                (read, _) => panic!("{text}: {}", read.is_ok()),
-            }
-        }
     }
 }

@@ -49,7 +49,7 @@ pub(super) const APIS: &[Api] = &[
     api(ApiKey::FindCoordinator, "FindCoordinator", 1, 6, &shape::FIND_COORDINATOR),
     api(ApiKey::JoinGroup, "JoinGroup", 2, 9, &shape::JOIN_GROUP),
     api(ApiKey::Heartbeat, "Heartbeat", 1, 4, &shape::HEARTBEAT),
-    api(ApiKey::LeaveGroup, "LeaveGroup", 1, 5, &shape::LEAVE_GROUP),
+    api(ApiKey::LeaveGroup, "LeaveGroup", 3, 5, &shape::LEAVE_GROUP),
     api(ApiKey::SyncGroup, "SyncGroup", 1, 5, &shape::SYNC_GROUP),
     api(ApiKey::SaslHandshake, "SaslHandshake", 1, 1, &shape::SASL_HANDSHAKE),
     api(ApiKey::ApiVersions, "ApiVersions", 0, 3, &shape::API_VERSIONS),
@@ -111,6 +111,7 @@ fn skip_tagged_fields(cursor: &mut Cursor<'_>) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shape::recorded::{Recorded, recorded};
     use super::*;
 
     /// ApiVersions v3: Heartbeat 0 to 9 and Metadata 0 to 3.
@@ -125,5 +126,21 @@ mod tests {
         for cut in 0..list_bytes {
             assert_eq!(decode_api_versions(&ANSWER[..cut], 3), None, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn what_real_brokers_offer_is_understood() {
+        let answers = recorded().filter(|recorded| recorded.key == ApiKey::ApiVersions as i16);
+        let mut brokers = 0;
+        for Recorded { version, body, .. } in answers {
+            let (code, offered) = decode_api_versions(body, version).unwrap();
+            assert!(code.is_ok());
+            for api in APIS {
+                let offered = offered.iter().find(|offered| offered.key == api.key as i16);
+                assert!(offered.is_some_and(|offered| highest_common(*api, offered).is_some()), "{}", api.name);
+            }
+            brokers += 1;
+        }
+        assert_eq!(brokers, 2);
     }
 }

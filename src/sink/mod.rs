@@ -21,6 +21,7 @@ pub mod aside;
 pub mod dead_letter;
 pub mod dialect;
 pub mod exec;
+#[cfg(any(feature = "odbc", feature = "odbc-system", feature = "mongodb"))]
 mod group;
 pub mod handler;
 pub mod json;

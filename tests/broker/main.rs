@@ -57,6 +57,7 @@ fn every_fault_does_what_it_says_once() {
         Action::CloseAfter,
         Action::TruncateFrame,
         Action::Corrupt,
+        Action::Noise(1),
         Action::Error(6),
         Action::Delay(Duration::from_millis(1)),
     ];

@@ -1,5 +1,5 @@
-//! Every client that `--client` names against every broker there is: Kafka 3.9 and the newest, and the embedded
-//! broker. What `konekt::source::client` says that a client delivers it must deliver, and what it
+//! Every client that `--client` names against every broker there is: Kafka 3.9 and the newest, the embedded broker, and
+//! librdkafka's mock cluster. What `konekt::source::client` says that a client delivers it must deliver, and what it
 //! says of the rest must come true too; docs/reference.md shows the same table.
 //!
 //! `./check conformance` builds it with the feature `confluent`; without it that client is left out.
@@ -7,11 +7,14 @@
 
 mod bulk;
 mod groups;
+#[cfg(feature = "confluent")]
+mod mock;
 mod records;
 mod refusals;
 mod shapes;
 #[path = "../support/mod.rs"]
 mod support;
+mod wire;
 
 use konekt::Client;
 use konekt::source::client::{ABILITIES, Ability};

@@ -38,7 +38,7 @@ pub const TARGETS: &[Target] = &[
     target("record_batches", fetched_batches, record_batches),
     target("damaged_batches", fetched_batches, damaged_batches),
     Target { allocation_bytes_max: 4 * PLAIN_BYTES_MAX, ..target("codecs", compressed, codecs) },
-    target("answers", examples_of_answers, read_answer),
+    target("answers", all_answers, read_answer),
     target("headers", encoded_headers, headers),
     target("letters", encoded_headers, letters),
     target("lines", lines, read_line),
@@ -142,12 +142,14 @@ fn codecs(input: &[u8]) {
 
 // ---- answers of brokers
 
-/// Kind and version, then the answer.
-fn examples_of_answers() -> Vec<Vec<u8>> {
+/// Kind and version, then the answer: an example of each, and what real brokers have answered.
+fn all_answers() -> Vec<Vec<u8>> {
+    let one = |kind: usize, version: u8, body: &[u8]| [&[kind as u8, version][..], body].concat();
     let kinds = (0..answers::KINDS).flat_map(|kind| (0..20).map(move |version| (kind, version)));
     let mut corpus: Vec<Vec<u8>> =
-        kinds.map(|(kind, version)| [&[kind as u8, version][..], &answers::example(kind, version)].concat()).collect();
+        kinds.map(|(kind, version)| one(kind, version, &answers::example(kind, version))).collect();
     corpus.dedup();
+    corpus.extend(answers::recorded().map(|(kind, version, body)| one(kind, version, body)));
     corpus
 }
 

@@ -76,8 +76,10 @@ fn a_set_of_three_is_healthy_then_degraded_then_without_a_primary() {
         documents.insert_one(doc! {}).run().expect("it is written");
         let lagging = look(&mongo.uri(), &["--json", "--lag-max", "1"]).stdout;
         let lagging: Value = serde_json::from_str(&lagging).expect("JSON");
-        (check(&lagging, "lag")["level"] == "critical")
-            .then(|| expect(&lagging, "lag", "critical", &mongo.member(slow)))
+        let lag = check(&lagging, "lag");
+        // The others may lag for a moment too.
+        let is_told = lag["says"].as_str().is_some_and(|says| says.contains(&mongo.member(slow)));
+        (lag["level"] == "critical" && is_told).then_some(())
     });
     mongo.hold_replication(slow, false);
 

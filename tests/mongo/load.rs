@@ -67,12 +67,14 @@ impl<'a> Loader<'a> {
         all.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Kills a loader half-way, once its place is kept.
-    fn kill_half_way(&self, words: &str, is_kept: impl Fn() -> bool) {
-        let killed = self.load(&format!("{words} --batch-size 100")).start();
-        wait::until("a part is loaded", SOON, || (self.count() > 2_000 && is_kept()).then_some(()));
+    /// Kills a loader half-way, after `is_noted` says that it has noted how far it is; how many documents are there then.
+    fn kill_half_way(&self, words: &str, is_noted: impl Fn() -> bool) -> u64 {
+        let killed = self.load(&format!("{words} --batch-size 20")).start();
+        wait::until("a part is loaded", SOON, || (self.count() > 2_000 && is_noted()).then_some(()));
         killed.kill();
-        assert!(self.count() < ORDERS, "all was loaded before it was killed");
+        let half = self.count();
+        assert!(half < ORDERS, "all was loaded before it was killed");
+        half
     }
 
     fn expect_orders(&self, orders: &[Value]) {

@@ -127,6 +127,14 @@ impl Konekt {
     pub fn run(self) -> Finished {
         self.start().wait()
     }
+
+    /// Runs it to its end, which must come soon.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`.
+    pub fn run_within(self, limit: Duration) -> Finished {
+        self.start().wait_within(limit)
+    }
 }
 
 /// A started run. Dropping it kills it.
@@ -261,6 +269,12 @@ impl Finished {
         assert_eq!(self.status.code(), Some(code), "{}\n{}\n{}", self.command, self.status, last_part(&self.stderr));
         assert!(!self.stderr.contains("panicked at"), "{}\n{}", self.command, last_part(&self.stderr));
         self
+    }
+
+    /// Demands one of these exit codes.
+    pub fn expect_one_of(self, codes: &[i32]) -> Self {
+        let code = self.status.code().filter(|code| codes.contains(code)).unwrap_or(codes[0]);
+        self.expect_code(code)
     }
 
     /// Demands that stderr says this.

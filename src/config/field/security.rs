@@ -28,8 +28,11 @@ pub(super) const FIELDS: &[Field] = &[
         "PEM file with our certificate, for brokers that demand one, and those up to its CA.",
     )
     .variables(&["KAFKA_SSL_CERTIFICATE_LOCATION"]),
-    field("ssl_key_location", Kind::Text, Default::Nothing, "PEM file with that certificate's key, not encrypted.")
+    field("ssl_key_location", Kind::Text, Default::Nothing, "PEM file with that certificate's key.")
         .variables(&["KAFKA_SSL_KEY_LOCATION"]),
+    field("ssl_key_password", Kind::Text, Default::Nothing, "What opens that key, where it is encrypted (PKCS#8).")
+        .variables(&["KAFKA_SSL_KEY_PASSWORD"])
+        .secret(),
     field(
         "ssl_endpoint_identification_algorithm",
         Kind::Choice(&["https", "none"]),

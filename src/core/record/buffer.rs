@@ -42,11 +42,17 @@ impl Extent {
 /// One record's place: which buffer, and where its parts lie in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
+    /// Its offset in the partition's log.
     pub offset: i64,
+    /// Milliseconds since the Unix epoch; -1 when there is none.
     pub timestamp_ms: i64,
+    /// Its key, if any.
     pub key: Extent,
+    /// Its value, if any.
     pub value: Extent,
+    /// Its headers as they are encoded…
     pub headers: Extent,
+    /// …and how many they are.
     pub header_count: u32,
 }
 

@@ -4,6 +4,7 @@
 //! [`RecordBuffer`]: the bytes stay where they are (in the fetch buffer, or in the buffer they were decompressed
 //! into), and one small [`Span`] per record says where its key, value and headers lie. Sinks and handlers see a
 //! [`MessageBatch`], a range of such spans, and its [`Record`]s, which borrow. So a record costs no allocation.
+#![warn(missing_docs)]
 
 mod buffer;
 mod headers;
@@ -138,11 +139,17 @@ pub struct DecodeError {
 /// A record that owns its bytes, for tools; what moves records borrows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedRecord {
+    /// Where it stands.
     pub partition: TopicPartition,
+    /// Its offset there.
     pub offset: i64,
+    /// Milliseconds since the Unix epoch; -1 when there is none.
     pub timestamp_ms: i64,
+    /// Its key.
     pub key: Option<Vec<u8>>,
+    /// Its value; none for a tombstone.
     pub value: Option<Vec<u8>>,
+    /// Names and values, in their order; a name may come several times.
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 

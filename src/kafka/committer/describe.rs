@@ -57,7 +57,8 @@ impl Committer {
         });
         match found {
             Ok(surveyed) => self.reporter.send(Event::Surveyed(surveyed)),
-            Err(error) => log::debug!("where the group stands cannot be told now: {error}"),
+            // Whoever wants to know asks again, and that over another connection.
+            Err(error) => drop(self.failed(error)),
         }
     }
 

@@ -96,6 +96,8 @@ impl Sender<'_> {
                     info!("producer: {address} answers again");
                 }
                 let throttle = Duration::from_millis(answer.throttle_time_ms.max(0) as u64);
+                // Whatever a broker says, what waits is not held for longer than an answer would be waited for.
+                let throttle = throttle.min(self.shared.cluster.options().request_timeout);
                 self.throttled_until = (!throttle.is_zero()).then(|| door::now() + throttle);
                 read(&address, &answer, batches)
             }

@@ -13,7 +13,7 @@ use crate::sink::odbc::drivers::{Driver, Environment, configuration_files, insta
 /// The driver manager that the feature `odbc` builds in: the crate's version, and unixODBC's within it.
 const VENDORED_MANAGER: (&str, &str) = ("0.1.4", "2.3.14");
 
-/// The state of ODBC on this machine. Its JSON is a documented contract: see `konekt check-drivers` in README.
+/// The state of ODBC on this machine. Its JSON is a contract: fields may be added.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub system: System,

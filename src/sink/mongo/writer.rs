@@ -28,8 +28,8 @@ use crate::sink::position::Position;
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
 
-/// A commit whose answer is lost is asked for again; each time the server says what became of the first.
-const COMMITS_MAX: usize = 3;
+/// Between two questions for a commit whose answer is lost.
+const COMMIT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A worker's way into MongoDB.
 pub struct MongoWriter {
@@ -191,20 +191,25 @@ fn begin(shared: &Shared) -> Result<ClientSession, Failure> {
 }
 
 /// Commits what was done; what failed is aborted, and all of a dry run.
+///
+/// A commit whose answer is lost is asked for again as long as the timeout allows: each time the server says what became of
+/// the first. A transaction that is left open keeps its documents from everybody for a minute.
 fn end<T, E: From<Failure>>(shared: &Shared, mut session: ClientSession, done: Result<T, E>) -> Result<T, E> {
     if done.is_err() || shared.options.dry_run {
         // What cannot be told to end ends by itself.
         let _ = session.abort_transaction().run();
         return done;
     }
-    let failed = |error: &_| Failure::of_all(sink_error(&shared.name, "commit", error), false);
-    for _ in 1..COMMITS_MAX {
-        match session.commit_transaction().run() {
-            Err(error) if error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
-            outcome => return outcome.map_err(|error| failed(&error).into()).and(done),
+    let patience_ends = door::now() + shared.options.timeout;
+    loop {
+        let Err(error) = session.commit_transaction().run() else { return done };
+        let failure = Failure::of_all(sink_error(&shared.name, "commit", &error), false);
+        if !error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) {
+            return Err(failure.into());
         }
+        if door::now() >= patience_ends {
+            return Err(failure.of_commit().into());
+        }
+        door::sleep(COMMIT_PAUSE);
     }
-    let last = session.commit_transaction().run();
-    last.map_err(|error| failed(&error).of_commit())?;
-    done
 }

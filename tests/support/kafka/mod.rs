@@ -103,7 +103,8 @@ impl RealKafka {
         Self::start_with(version, &[])
     }
 
-    fn start_with(version: &'static str, settings: &[&str]) -> Result<Self, String> {
+    /// The same with further settings; see [`own`].
+    pub fn start_with(version: &'static str, settings: &[&str]) -> Result<Self, String> {
         Self::start_as(version, |_| settings.iter().map(|setting| (*setting).to_owned()).collect(), None)
     }
 

@@ -64,3 +64,22 @@ impl Absent {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_database_that_takes_them_back_is_given_tables() {
+        let mut absent = Absent::default();
+        assert!(absent.check("odbc", System::Any).is_ok(), "nothing is absent");
+        absent.note("\"t\"", vec!["CREATE TABLE \"t\" (a INTEGER)".to_owned()]);
+        for (system, is_taken_back) in
+            [(System::Postgres, true), (System::SqlServer, true), (System::MySql, true), (System::Any, false)]
+        {
+            assert_eq!(absent.check("odbc", system).is_ok(), is_taken_back, "{system}");
+        }
+        let error = absent.check("odbc", System::Any).unwrap_err();
+        assert!(error.class == ErrorClass::Schema && error.message.contains("konekt plan"), "{error}");
+    }
+}

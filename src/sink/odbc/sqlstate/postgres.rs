@@ -19,7 +19,7 @@ const fn says(words: &'static str, class: ErrorClass, meaning: &'static str, cur
 }
 
 const AGAIN: &str = "nothing: it is tried again";
-const TABLE: &str = "compare the table with README's";
+const TABLE: &str = "compare the table with what `konekt plan` shows";
 const RECORD: &str = "see the record that is named";
 const LOGIN: &str = "check user and password";
 const POOL: &str = "lower --pool-size, or raise max_connections";

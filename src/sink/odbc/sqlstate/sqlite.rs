@@ -13,7 +13,7 @@ const AGAIN: &str = "nothing: it is tried again";
 const RIGHTS: &str = "make the file and its directory writable for this user";
 
 pub(super) const ENTRIES: &[Entry] = &[
-    row(1, Schema, "the statement does not fit the tables", "compare the table with README's"),
+    row(1, Schema, "the statement does not fit the tables", "compare the table with what `konekt plan` shows"),
     row(3, Auth, "the file may not be opened so", RIGHTS),
     row(4, Transient, "the statement was broken off", AGAIN),
     row(5, Contention, "another program holds the lock", "raise Timeout= in the connection string; it is tried again"),

@@ -21,7 +21,7 @@ const AGAIN: &str = "nothing: it is tried again";
 const REACH: &str = "check host, port and firewall, and that the server runs";
 const SMALLER: &str = "lower batch_size; it is tried again";
 const TRUST: &str = "install the server's authority, or --trust-server-certificate";
-const TABLE: &str = "compare the table with README's";
+const TABLE: &str = "compare the table with what `konekt plan` shows";
 const RECORD: &str = "see the record that is named";
 
 pub(super) const ENTRIES: &[Entry] = &[
