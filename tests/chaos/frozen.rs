@@ -99,7 +99,7 @@ fn freeze_and_thaw(kafka: &RealKafka, topic: &str, place: &Place, target: &Targe
 fn freeze(run: &Running, target: &Target<'_>, moment: Moment) {
     let what = format!("it is frozen {moment:?}");
     wait::until(&what, Duration::from_secs(30), || {
-        run.signal("STOP");
+        run.freeze();
         if target.is_being_written() == (moment == Moment::WithinATransaction) {
             return Some(());
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::kafka::RealKafka;
+use super::wait;
 
 /// A run that takes longer hangs.
 pub const RUN_LIMIT: Duration = Duration::from_secs(300);
@@ -195,6 +196,20 @@ impl Running {
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
         assert!(status.success(), "{kill}: {status}: {}", self.story());
+    }
+
+    /// SIGSTOP, and waits until each of its threads stands still: they go on for a moment after the signal was sent.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        let threads = format!("/proc/{}/task", self.child.id());
+        // The state follows the name, which stands in brackets.
+        let is_stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        wait::until("every thread stands still", Duration::from_secs(10), || {
+            let mut threads = std::fs::read_dir(&threads).ok()?.flatten();
+            threads
+                .all(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(is_stopped))
+                .then_some(())
+        });
     }
 
     /// SIGKILL, and waits until it is gone.
