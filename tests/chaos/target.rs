@@ -103,10 +103,16 @@ pub fn member(target: &Target<'_>, place: &Place, kafka_address: &str, topic: &s
 
 /// Waits until so many rows of a topic are there, with every member alive.
 pub fn expect_rows(target: &Target<'_>, topic: &str, rows: u64, members: &mut [Running], limit: Duration) {
-    wait::until(&format!("{rows} rows of {topic} are written"), limit, || {
+    let all_there = wait::within(limit, || {
         for member in members.iter_mut() {
             assert!(member.poll().is_none(), "it has ended by itself:\n{}", member.stderr());
         }
         (target.written(topic) >= rows).then_some(())
     });
+    let told = || members.iter().map(Running::stderr).collect::<Vec<_>>().join("\n\n");
+    assert!(
+        all_there.is_some(),
+        "{rows} rows of {topic} are not written within {limit:?}; the members say:\n{}",
+        told()
+    );
 }

@@ -9,13 +9,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When `limit` passes first.
-pub fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    within(limit, condition).unwrap_or_else(|| panic!("waited {limit:?} in vain until {what}"))
+}
+
+/// Waits until `condition` gives something; nothing when it does not within `limit`.
+pub fn within<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     loop {
-        if let Some(found) = condition() {
+        let found = condition();
+        if found.is_some() || started.elapsed() >= limit {
             return found;
         }
-        assert!(started.elapsed() < limit, "waited {limit:?} in vain until {what}");
         std::thread::sleep(LOOK_EVERY);
     }
 }
