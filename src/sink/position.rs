@@ -16,7 +16,7 @@
 
 use crate::core::record::TopicPartition;
 use crate::core::verdict::ErrorClass;
-use crate::port::{Claim, Claimed, PositionMove, SinkError};
+use crate::port::{Claim, Claimed, PositionMove, SinkError, Write};
 use crate::sink::dialect::Dialect;
 
 /// The table of positions; one per database, for all consumer groups and topics.
@@ -170,20 +170,20 @@ pub trait PositionStore {
     fn change(&mut self, seen: &PositionLine, next_offset: Option<i64>) -> Result<bool, SinkError>;
 }
 
-/// The move that takes the place of `step` in a dry run. No move before it was kept, so it claims the position anew, within
-/// its own transaction, and moves it from where the database has it.
+/// The move of a write's position in a dry run. No move before it was kept, so it claims the position anew, within its own
+/// transaction, and moves it from where the database has it.
 ///
 /// # Errors
 /// Those of `claim`.
 pub fn rehearsed<E>(
-    partition: &TopicPartition,
-    step: &PositionMove,
+    write: &Write<'_>,
     claim: impl FnOnce(&Claim) -> Result<Claimed, E>,
-) -> Result<PositionMove, E> {
-    let start_if_absent = Some(step.expected);
-    let claimed = claim(&Claim { partition: partition.clone(), start_if_absent, cluster_id: None, topic_id: None })?;
+) -> Result<Option<PositionMove>, E> {
+    let Some(step) = write.position else { return Ok(None) };
+    let (partition, start_if_absent) = (write.batch.partition().clone(), Some(step.expected));
+    let claimed = claim(&Claim { partition, start_if_absent, cluster_id: None, topic_id: None })?;
     let expected = claimed.next_offset.unwrap_or(step.expected);
-    Ok(PositionMove { owner_epoch: claimed.owner_epoch, expected, ..*step })
+    Ok(Some(PositionMove { owner_epoch: claimed.owner_epoch, expected, ..step }))
 }
 
 /// The error of a compare-and-set that found another row than expected.

@@ -6,9 +6,8 @@ use mongodb::sync::Collection;
 
 use super::{Message, Messages, OldRows, PartitionStats, Slice};
 use crate::core::record::TopicPartition;
-use crate::core::verdict::ErrorClass;
 use crate::port::SinkError;
-use crate::sink::mongo::operate::{MongoTables, json_of, moment, number, text_of};
+use crate::sink::mongo::operate::{MongoTables, json_of, moment, not_ours, number, text_of};
 
 impl Messages for MongoTables {
     fn counts(&mut self) -> Result<Vec<PartitionStats>, SinkError> {
@@ -37,7 +36,7 @@ impl Messages for MongoTables {
         for collection in self.collections_of(&partition.topic)? {
             let documents = collection.find(place.clone()).sort(doc! { "consumer_group": 1 });
             for document in self.all(documents.max_time(self.timeout()).run(), "find the message")? {
-                found.push(message(&document).ok_or_else(not_ours)?);
+                found.push(message(&document).ok_or_else(|| not_ours("message"))?);
             }
         }
         Ok(found)
@@ -100,7 +99,7 @@ impl MongoTables {
             let found = collection.aggregate(stages).allow_disk_use(true).run();
             for line in self.all(found, what)? {
                 let id = line.get_document("_id").ok();
-                lines.push(id.and_then(|id| read(id, &line)).ok_or_else(not_ours)?);
+                lines.push(id.and_then(|id| read(id, &line)).ok_or_else(|| not_ours("message"))?);
             }
         }
         Ok(lines)
@@ -142,8 +141,4 @@ fn message(document: &Document) -> Option<Message> {
         processing_status: text("processing_status")?,
         error_message: text("error_message"),
     })
-}
-
-fn not_ours() -> SinkError {
-    SinkError::new(ErrorClass::Schema, "a message holds something that Konekt did not write")
 }

@@ -222,6 +222,7 @@ pub fn json_of(value: &Bson) -> Value {
     parsed.map_or(Value::Null, |mut whole| whole["value"].take())
 }
 
-fn not_ours(what: &str) -> SinkError {
+/// What is said of a document that has another form.
+pub fn not_ours(what: &str) -> SinkError {
     SinkError::new(ErrorClass::Schema, format!("a {what} holds something that Konekt did not write"))
 }

@@ -98,15 +98,13 @@ impl Work<'_> {
 
     /// The move of a write's position.
     fn step(&mut self, write: &Write<'_>) -> Result<Option<PositionMove>, Failure> {
-        match write.position {
-            Some(step) if self.shared.options.dry_run => {
-                let begun = door::now();
-                let step = rehearsed(write.batch.partition(), &step, |claim| self.claim(claim))?;
-                self.rehearsed += begun.elapsed();
-                Ok(Some(step))
-            }
-            step => Ok(step),
+        if !self.shared.options.dry_run {
+            return Ok(write.position);
         }
+        let begun = door::now();
+        let step = rehearsed(write, |claim| self.claim(claim))?;
+        self.rehearsed += begun.elapsed();
+        Ok(step)
     }
 
     /// Moves one batch's position and writes its documents.

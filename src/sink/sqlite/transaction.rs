@@ -77,11 +77,9 @@ impl<'a> Work<'a> {
 
     /// Moves one batch's position and inserts its rows; bad ones are put aside where `aside` says how.
     pub fn write(&mut self, write: &Write<'_>, aside: Option<&Aside<'_>>) -> Result<Written, Failure> {
-        let step = match write.position {
-            Some(step) if self.options.dry_run => {
-                Some(rehearsed(write.batch.partition(), &step, |claim| self.claim(claim))?)
-            }
-            step => step,
+        let step = match self.options.dry_run {
+            true => rehearsed(write, |claim| self.claim(claim))?,
+            false => write.position,
         };
         if let Some(step) = &step
             && !self.advance(write, step)?

@@ -74,15 +74,13 @@ impl Work<'_> {
 
     /// The move of a write's position.
     fn step(&mut self, write: &Write<'_>) -> Result<Option<PositionMove>, Failure> {
-        match write.position {
-            Some(step) if self.options.dry_run => {
-                let begun = door::now();
-                let step = rehearsed(write.batch.partition(), &step, |claim| self.claim(claim))?;
-                self.rehearsed += begun.elapsed();
-                Ok(Some(step))
-            }
-            step => Ok(step),
+        if !self.options.dry_run {
+            return Ok(write.position);
         }
+        let begun = door::now();
+        let step = rehearsed(write, |claim| self.claim(claim))?;
+        self.rehearsed += begun.elapsed();
+        Ok(step)
     }
 
     /// Takes possession of one partition.
