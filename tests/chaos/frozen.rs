@@ -23,6 +23,8 @@ enum Moment {
     BetweenTransactions,
     /// It holds the locks of rows that it has written and not committed.
     WithinATransaction,
+    /// The same, and the server waits for the rest of a statement: then it ends nothing by itself.
+    WithinAStatement,
 }
 
 /// A frozen process that holds SQLite's one lock keeps everybody out until it wakes: nobody could take over.
@@ -45,6 +47,13 @@ fn an_owner_of_postgres_that_is_frozen_within_a_transaction_holds_nobody_up() {
     on_postgres("frozen-within", Moment::WithinATransaction);
 }
 
+/// The server waits for the rest of a statement as long as the process lives, and no time-out of its own ends that before
+/// PostgreSQL 17: the heir has it ended.
+#[test]
+fn an_owner_of_postgres_that_is_frozen_within_a_statement_holds_nobody_up() {
+    on_postgres("frozen-statement", Moment::WithinAStatement);
+}
+
 fn on_postgres(topic: &str, moment: Moment) {
     let Some(kafka) = or_skip(kafka::newest()) else { return };
     let Some(server) = or_skip(databases::postgres()) else { return };
@@ -57,7 +66,7 @@ fn freeze_and_thaw(kafka: &RealKafka, topic: &str, place: &Place, target: &Targe
     let mut random = Random::announced();
     kafka.filled_topic(topic, PARTITIONS, RECORDS, 200);
     // What has no answer for longer is given up: between transactions it must not, to be told that it is fenced.
-    let query_timeout = if moment == Moment::WithinATransaction { "3" } else { "60" };
+    let query_timeout = if moment == Moment::BetweenTransactions { "60" } else { "3" };
     let start = || {
         let member = member(target, place, &kafka.address(), topic, topic).arguments(&["--max-workers", "1"]);
         member.variable("ODBC_QUERY_TIMEOUT", query_timeout).start()
@@ -70,12 +79,17 @@ fn freeze_and_thaw(kafka: &RealKafka, topic: &str, place: &Place, target: &Targe
 
     let mut heir = [start()];
     expect_rows(target, topic, RECORDS, &mut heir, SOON);
+    if moment == Moment::WithinAStatement {
+        let said = heir[0].stderr();
+        assert!(said.contains("1 session held locks"), "{said}");
+    }
     assert_eq!(kafka.members(topic), [PARTITIONS as usize], "the frozen one is no member any more");
+    target.thaw();
     zombie.signal("CONT");
     let awake = || {
         let said = zombie.stderr();
         let fenced = said.contains("(fenced)");
-        (fenced || moment == Moment::WithinATransaction && said.contains("partitions lost")).then_some(())
+        (fenced || moment != Moment::BetweenTransactions && said.contains("partitions lost")).then_some(())
     };
     wait::until("the old owner says that it is none any more", SOON, awake);
     let is_exact = |records| {
@@ -98,6 +112,11 @@ fn freeze_and_thaw(kafka: &RealKafka, topic: &str, place: &Place, target: &Targe
 /// Freezes it at such a moment, however often that takes.
 fn freeze(run: &Running, target: &Target<'_>, moment: Moment) {
     let what = format!("it is frozen {moment:?}");
+    if moment == Moment::WithinAStatement {
+        target.hold_up("unnest(");
+        wait::until(&what, Duration::from_secs(30), || target.is_held_up().then_some(()));
+        return run.freeze();
+    }
     wait::until(&what, Duration::from_secs(30), || {
         run.freeze();
         if target.is_being_written() == (moment == Moment::WithinATransaction) {

@@ -7,7 +7,7 @@ use crate::SESSION;
 use crate::support::audit::{Audit, Witness};
 use crate::support::databases::Database;
 use crate::support::konekt::{Konekt, Place, Running};
-use crate::support::link::Link;
+use crate::support::link::{Cut, Link};
 use crate::support::wait;
 
 /// The memory budget of each process.
@@ -67,19 +67,44 @@ impl Target<'_> {
         }
     }
 
+    /// Of the next statement that holds these words the database gets the beginning only, until it is thawed.
+    pub fn hold_up(&self, words: &str) {
+        self.wire().cut_at(words, Cut::Within);
+    }
+
+    /// Whether the database waits for the rest of a statement.
+    pub fn is_held_up(&self) -> bool {
+        self.wire().was_cut() && self.sessions("state = 'active' AND wait_event = 'ClientRead'") > 0
+    }
+
+    /// Lets through what was held up.
+    pub fn thaw(&self) {
+        if let Target::Postgres(_, wire) = self {
+            wire.thaw();
+        }
+    }
+
+    fn wire(&self) -> &Link {
+        let Target::Postgres(_, wire) = self else { panic!("there is no wire to a file") };
+        wire
+    }
+
     /// Whether somebody is within a transaction that writes.
     pub fn is_being_written(&self) -> bool {
         match self {
             Target::Sqlite(file) => is_locked(file),
-            Target::Postgres(database, _) => {
-                let question = format!(
-                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state <> 'idle' \
-                     AND pid <> pg_backend_pid()",
-                    database.name()
-                );
-                database.session().run(&question) != ["0"]
-            }
+            Target::Postgres(..) => self.sessions("state <> 'idle'") > 0,
         }
+    }
+
+    /// Other people's sessions in the database, of which this is true.
+    fn sessions(&self, which: &str) -> u64 {
+        let Target::Postgres(database, _) = self else { return 0 };
+        let question = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND pid <> pg_backend_pid() AND {which}",
+            database.name()
+        );
+        database.session().run(&question)[0].parse().expect("a number")
     }
 }
 

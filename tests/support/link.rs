@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use super::kafka::lock;
 
-/// When to cut a connection on which a certain message comes by.
+/// When to cut the connections as a certain message comes by on one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The server never gets it.
     Before,
     /// The server gets it; nobody hears of what it did with it.
     After,
+    /// Nothing is cut: the server gets its beginning, and the rest when the wire is thawed.
+    Within,
 }
 
 /// A wire to one port of this machine. Dropping it cuts all connections.
@@ -35,6 +37,8 @@ struct Inner {
     /// What is waited for (in capital letters), and what happens then. Once.
     trap: Option<(Vec<u8>, Cut)>,
     frozen: bool,
+    /// How often it was thawed.
+    thaws: u64,
     /// How long everything is under way.
     delay: Duration,
     closed: bool,
@@ -61,7 +65,7 @@ impl Link {
         lock(&self.state.inner).cut();
     }
 
-    /// Cuts all connections once when a client sends `message`, in whatever case of letters.
+    /// Once, when a client sends `message`, in whatever case of letters: cuts all connections, or holds this one up.
     pub fn cut_at(&self, message: &str, when: Cut) {
         lock(&self.state.inner).trap = Some((message.to_uppercase().into_bytes(), when));
     }
@@ -83,7 +87,9 @@ impl Link {
 
     /// Lets everything through that was held up.
     pub fn thaw(&self) {
-        lock(&self.state.inner).frozen = false;
+        let mut inner = lock(&self.state.inner);
+        (inner.frozen, inner.thaws) = (false, inner.thaws + 1);
+        drop(inner);
         self.state.changed.notify_all();
     }
 }
@@ -136,14 +142,30 @@ fn forward(mut from: TcpStream, mut to: TcpStream, state: &State, upwards: bool)
             inner = state.changed.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         let sprung = inner.trap.take_if(|(message, _)| upwards && contains(&buffer[..read], message));
-        if let Some((_, cut)) = sprung {
-            if cut == Cut::After {
-                // Its answer finds the way back cut already.
-                from.shutdown(Shutdown::Write).ok();
-                to.write_all(&buffer[..read]).ok();
+        match sprung {
+            Some((_, Cut::Within)) => {
+                let (beginning, rest) = buffer[..read].split_at(read / 2);
+                to.write_all(beginning).ok();
+                let thaws = inner.thaws;
+                while inner.thaws == thaws && !inner.closed {
+                    inner = state.changed.wait(inner).unwrap_or_else(std::sync::PoisonError::into_inner);
+                }
+                drop(inner);
+                if to.write_all(rest).is_err() {
+                    break;
+                }
+                continue;
             }
-            inner.cut();
-            break;
+            Some((_, cut)) => {
+                if cut == Cut::After {
+                    // Its answer finds the way back cut already.
+                    from.shutdown(Shutdown::Write).ok();
+                    to.write_all(&buffer[..read]).ok();
+                }
+                inner.cut();
+                break;
+            }
+            None => {}
         }
         let delay = inner.delay;
         drop(inner);

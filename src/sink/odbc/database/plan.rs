@@ -71,6 +71,19 @@ pub const KEEP_ROW_NUMBER: &str = "GET DIAGNOSTICS CONDITION 1 @konekt_row = ROW
 /// The number that was kept, from 1.
 pub const READ_ROW_NUMBER: &str = "SELECT @konekt_row";
 
+/// Who we are, for those who look at PostgreSQL's sessions, and for [`END_FROZEN`]; unless the user has said it.
+const SAY_WHO: &str = "SELECT set_config('application_name', \
+     COALESCE(NULLIF(current_setting('application_name'), ''), 'konekt'), false)";
+/// Ends sessions of PostgreSQL whose process was frozen while it sent a statement, and answers how many. Their locks stay:
+/// the server waits for the rest of the statement, in which no time-out counts but version 17's `transaction_timeout`. Only
+/// sessions of the same user and program, of which nothing was heard for longer than a statement may take.
+pub const END_FROZEN: &str = "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) AS ended FROM pg_stat_activity \
+     WHERE datname = current_database() AND usename = session_user \
+     AND application_name = current_setting('application_name') AND state = 'active' AND wait_event = 'ClientRead' \
+     AND state_change < clock_timestamp() - current_setting('statement_timeout')::interval) AS frozen WHERE ended";
+/// A lock was not given in time.
+pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// See the module.
 pub struct Plan {
     pub system: System,
@@ -213,7 +226,10 @@ impl Plan {
             statement("such a batch: rows that were refused", self.back_to_savepoint()),
         ]);
         match self.system {
-            System::Postgres => search.push(statement("which of them was", READ_TRAIL)),
+            System::Postgres => search.extend([
+                statement("which of them was", READ_TRAIL),
+                statement("a lock was not given in time: what a frozen process holds is ended", END_FROZEN),
+            ]),
             System::MySql => {
                 search.push(statement("before that: which of them was, if MariaDB knows", KEEP_ROW_NUMBER))
             }
@@ -325,7 +341,7 @@ pub struct SessionStatement {
 }
 
 /// What sets up a session: UTC, and the server's own time-outs. A lock is waited for half as long as a statement may
-/// take, and an open transaction of a frozen process ends by itself where the server can do that.
+/// take, and an open transaction of a frozen process ends by itself where the server can do that (see [`END_FROZEN`]).
 pub fn session_statements(system: System, query_timeout: Duration) -> Vec<SessionStatement> {
     let (ms, seconds) = (query_timeout.as_millis(), query_timeout.as_secs().max(1));
     let (lock_ms, lock_seconds) = (ms / 2, (seconds / 2).max(1));
@@ -337,6 +353,7 @@ pub fn session_statements(system: System, query_timeout: Duration) -> Vec<Sessio
             required(format!("SET statement_timeout = {ms}")),
             required(format!("SET lock_timeout = {lock_ms}")),
             optional(format!("SET idle_in_transaction_session_timeout = {ms}")),
+            required(SAY_WHO.to_owned()),
         ],
         System::MySql => vec![
             required("SET time_zone = '+00:00'".to_owned()),

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::bind::{Bound, Inserter, Shape, Value, bound, bound_arrays, bound_row, put_row};
 use super::fault::Fault;
 use super::link::Target;
-use super::plan::{KEEP_ROW_NUMBER, Plan, READ_ROW_NUMBER, READ_TRAIL, session_statements, system_called};
+use super::plan::{END_FROZEN, KEEP_ROW_NUMBER, Plan, READ_ROW_NUMBER, READ_TRAIL, session_statements, system_called};
 use super::rows::{Head, Rows};
 use crate::sink::odbc::sqlstate::System;
 
@@ -253,6 +253,13 @@ impl<'c> Session<'c> {
 
     pub fn rollback(&mut self) -> Result<(), Fault> {
         Ok(self.connection.rollback()?)
+    }
+
+    /// Ends what frozen processes hold in PostgreSQL, and says how many sessions that were.
+    pub fn end_frozen(&mut self) -> Result<usize, Fault> {
+        let ended = self.number(END_FROZEN)?;
+        self.rollback()?;
+        Ok(ended.unwrap_or_default() as usize)
     }
 
     /// Whether the other side is still there.

@@ -13,17 +13,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::plan::Plan;
+use super::plan::{LOCK_NOT_AVAILABLE, Plan};
+use super::pool::Pooled;
 use super::rehearsal::Absent;
 use super::rows::Rows;
 use super::sink::Shared;
 use super::transaction::{Work, failure_of};
+use crate::core::digits::counted;
 use crate::core::record::{MessageBatch, Record, TopicPartition};
 use crate::core::tally::{Phase, PhaseTimes};
 use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::port::{Claim, Claimed, SinkError, Write, Writer, Written};
 use crate::sink::group::write_in_groups;
+use crate::sink::odbc::sqlstate::System;
 use crate::sink::position::Position;
 use crate::sink::row::RowBuffer;
 use crate::sink::together::{Failure, Together};
@@ -80,6 +83,27 @@ fn is_heavy(batch: &MessageBatch<'_>) -> bool {
     batch.bytes() >= HEAVY_BYTES && batch.iter().any(|record| of(record) >= HEAVY_BYTES)
 }
 
+/// Whether somebody in PostgreSQL has held a lock for too long.
+fn is_kept_waiting(plan: &Plan, failure: &Failure) -> bool {
+    let state = failure.error.code.as_ref().map(|code| code.sqlstate.as_str());
+    plan.system == System::Postgres && state == Some(LOCK_NOT_AVAILABLE)
+}
+
+/// Whether or not that helps, what failed is tried again.
+fn end_frozen(mut pooled: Pooled<'_>, name: &str, patience: Duration) {
+    match pooled.call(patience, |session| session.end_frozen()).and_then(|ended| ended) {
+        Ok(0) => {}
+        Ok(ended) => log::warn!(
+            "{name}: {} held locks, and its process was frozen or cut off within a statement: ended",
+            counted(ended, "session")
+        ),
+        Err(fault) => {
+            log::debug!("{}", fault.sink_error(name, "end frozen sessions", System::Postgres));
+            pooled.close();
+        }
+    }
+}
+
 impl OdbcWriter {
     /// A writer over the shared pool.
     pub fn new(shared: Arc<Shared>, plan: Arc<Plan>, absent: Arc<Absent>) -> Self {
@@ -128,6 +152,8 @@ impl OdbcWriter {
             (Err(failure), ended) => {
                 if failure.close || ended.is_err() {
                     pooled.close();
+                } else if is_kept_waiting(plan, &failure) {
+                    end_frozen(pooled, &options.name, patience);
                 }
                 Err(failure)
             }
