@@ -137,6 +137,8 @@ pub(super) struct Partition {
     pub until: Option<i64>,
     /// What Kafka was last told.
     pub committed: Option<i64>,
+    /// Where it starts when it has no position anywhere.
+    pub first_start: Option<i64>,
     /// The last failure, until a batch succeeds.
     pub failure: Option<String>,
     pub progress: Progress,
@@ -188,6 +190,7 @@ impl Partition {
             log_end: assignment.log_end,
             until,
             committed: assignment.committed,
+            first_start: None,
             failure: None,
             progress,
             assignment,
@@ -221,7 +224,16 @@ impl Partition {
 
     /// Records between our position and the end of the log, as last seen.
     pub fn lag(&self) -> u64 {
-        if self.started { (self.log_end - self.tracker.position()).max(0) as u64 } else { 0 }
+        self.known_lag().unwrap_or(0)
+    }
+
+    /// As long as the database has not said where we are, it is Kafka's word that counts.
+    fn known_lag(&self) -> Option<u64> {
+        let position = match self.started {
+            true => self.tracker.position(),
+            false => self.resume_at.or(self.committed).or(self.first_start)?,
+        };
+        Some((self.log_end - position).max(0) as u64)
     }
 
     /// The log reaches so far.
@@ -279,10 +291,7 @@ impl Partition {
     /// the one written last, and after the partition was last at its end. Where nothing is known of it, it is as old as
     /// we know of it.
     fn lag_seconds(&self, now: Duration, now_unix_ms: i64) -> Option<f64> {
-        if !self.started {
-            return None;
-        }
-        if self.lag() == 0 {
+        if self.known_lag()? == 0 {
             return Some(0.0);
         }
         let since = |at: Duration| now.saturating_sub(at).as_secs_f64();

@@ -21,6 +21,7 @@ impl Coordinator {
             let seen = *self.ends.entry(name.clone()).or_insert(assignment.log_end);
             let run = self.new_run(&name);
             let mut partition = Partition::new(assignment, run, self.rules.until_end.then_some(seen), self.now);
+            partition.first_start = start_of(&partition.assignment, self.rules.reset);
             partition.breaker = self.breakers.remove(&name).unwrap_or_default();
             self.partitions.insert(name, partition);
             runs.push(run);

@@ -527,6 +527,24 @@ fn an_operators_pause_lets_the_batch_in_flight_finish_and_resumes_behind_it() {
 }
 
 #[test]
+fn lag_is_told_also_while_the_database_does_not_say_where_we_are() {
+    for (reset, committed, expected) in [
+        (OffsetReset::Earliest, Some(60), (40, Some(10.0))),
+        (OffsetReset::Earliest, None, (95, Some(10.0))),
+        (OffsetReset::Latest, None, (0, Some(0.0))),
+        (OffsetReset::Error, None, (0, None)),
+    ] {
+        let mut bench = Bench::new(Rules { reset, ..rules() });
+        bench.on(Event::Assigned(vec![assignment(0, committed)]));
+        bench.now = 10 * SECOND;
+        let failure = Failure { class: ErrorClass::Transient, message: "gone".into(), offset: None };
+        bench.on(Event::Claimed { runs: vec![1], result: Err(failure) });
+        let told = bench.statistics(1_000_000);
+        assert_eq!((told.lag_records, told.lag_seconds), expected, "{reset:?} {committed:?}");
+    }
+}
+
+#[test]
 fn a_snapshot_tells_lag_in_time_and_when_it_will_be_gone() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
