@@ -13,6 +13,7 @@
 
 mod context;
 mod lane;
+mod lookup;
 mod options;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -21,25 +22,22 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, bounded};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use self::context::{Called, Context, assign, unassign};
 use self::lane::Lane;
+use self::lookup::Lookup;
 pub use self::options::ConfluentOptions;
 use super::native::TopicSelection;
-use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
 use crate::door;
 use crate::kafka::consumer::{Positions, Repeats};
 use crate::kafka::credit::Wake;
-use crate::port::{Assignment, MemoryBudget, Source, SourceError, SourceEvent, Waker};
+use crate::port::{MemoryBudget, Source, SourceError, SourceEvent, Waker};
 
 /// How long a poll waits at most for what nobody says: that there is memory again, that librdkafka seeks.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How many of its errors are looked at when no broker was found.
-const ERRORS_MAX: usize = 20;
 /// Between two tries to find out where assigned partitions stand.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -55,9 +53,7 @@ pub struct ConfluentSource {
     /// `None` once closed. Queues of partitions hold it too.
     consumer: Option<Arc<BaseConsumer<Context>>>,
     lanes: BTreeMap<TopicPartition, Lane>,
-    topics: TopicSelection,
-    cluster_id: Option<Arc<str>>,
-    request_timeout: Duration,
+    lookup: Lookup,
     memory: Arc<MemoryBudget>,
     credit_chunks: usize,
     chunk_bytes: usize,
@@ -83,12 +79,12 @@ impl ConfluentSource {
         options.check().map_err(|(_, message)| SourceError { message, unavailable: false })?;
         let failed = |error: KafkaError| SourceError { message: format!("librdkafka: {error}"), unavailable: false };
         let (wake, woken) = Wake::channel();
+        let lookup = Lookup::connect(options)?;
         let context = Context::new(options.read_committed);
         let mut consumer: BaseConsumer<Context> =
             options.client_config().create_with_context(context).map_err(failed)?;
         let waking = wake.clone();
         consumer.set_nonempty_callback(move || waking.wake());
-        let cluster_id = find(&consumer, options)?;
         let mut changes = VecDeque::new();
         match &options.topics {
             TopicSelection::Names(names) => {
@@ -102,9 +98,7 @@ impl ConfluentSource {
         Ok(Self {
             consumer: Some(Arc::new(consumer)),
             lanes: BTreeMap::new(),
-            topics: options.topics.clone(),
-            cluster_id,
-            request_timeout: options.request_timeout,
+            lookup,
             memory: Arc::clone(&options.memory),
             credit_chunks: options.credit_chunks,
             chunk_bytes: options.chunk_bytes,
@@ -126,7 +120,7 @@ impl ConfluentSource {
         self.poll_main(&consumer, events);
         self.work_off(&consumer, events);
         if std::mem::take(&mut self.survey) {
-            self.answer_survey(&consumer, events);
+            self.answer_survey(events);
         }
         let mut soon = false;
         for (partition, lane) in &mut self.lanes {
@@ -215,7 +209,7 @@ impl ConfluentSource {
         assigned: &TopicPartitionList,
         events: &mut Vec<SourceEvent>,
     ) -> KafkaResult<()> {
-        let assignments = self.describe(consumer, assigned)?;
+        let assignments = self.lookup.describe(assigned)?;
         // At the end of the log nothing is fetched that is not wanted.
         let list = list(assignments.iter().map(|of| (&of.partition, Offset::Offset(of.log_end))));
         assign(consumer, &list)?;
@@ -233,35 +227,9 @@ impl ConfluentSource {
         Ok(())
     }
 
-    fn describe(&self, consumer: &BaseConsumer<Context>, of: &TopicPartitionList) -> KafkaResult<Vec<Assignment>> {
-        if of.count() == 0 {
-            return Ok(Vec::new());
-        }
-        let committed = consumer.committed_offsets(of.clone(), self.request_timeout)?;
-        let mut assignments = Vec::new();
-        for (partition, committed) in partitions(&committed).into_iter().zip(offsets(&committed)) {
-            let (log_start, log_end) =
-                consumer.fetch_watermarks(&partition.topic, partition.partition, self.request_timeout)?;
-            assignments.push(Assignment {
-                partition,
-                committed: (committed >= 0).then_some(committed),
-                log_start,
-                log_end,
-                cluster_id: self.cluster_id.clone(),
-                topic_id: None,
-            });
-        }
-        Ok(assignments)
-    }
-
     /// No answer is an answer too: the engine asks again.
-    fn answer_survey(&mut self, consumer: &BaseConsumer<Context>, events: &mut Vec<SourceEvent>) {
-        let all = match &self.topics {
-            TopicSelection::Partitions(partitions) => Ok(partitions.clone()),
-            topics => topics_of(consumer, topics, self.request_timeout),
-        };
-        let list = all.map(|all| list(all.iter().map(|of| (of, Offset::Invalid))));
-        match list.and_then(|list| self.describe(consumer, &list)) {
+    fn answer_survey(&mut self, events: &mut Vec<SourceEvent>) {
+        match self.lookup.survey() {
             Ok(surveyed) => events.push(SourceEvent::Surveyed(surveyed)),
             Err(error) => log::debug!("librdkafka: the partitions cannot be looked up: {error}"),
         }
@@ -370,78 +338,6 @@ impl Source for ConfluentSource {
         let wake = self.wake.clone();
         Arc::new(move || wake.wake())
     }
-}
-
-/// Waits for a broker, and for the topics that were named; says the cluster's id.
-fn find(consumer: &BaseConsumer<Context>, options: &ConfluentOptions) -> Result<Option<Arc<str>>, SourceError> {
-    let until = door::now() + options.connect_timeout;
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-    loop {
-        let left = until.saturating_duration_since(door::now()).max(Duration::from_millis(100));
-        let missing = match topics_of(consumer, &options.topics, left) {
-            Ok(_) => return Ok(consumer.client().fetch_cluster_id(left).map(Arc::from)),
-            Err(error) => error,
-        };
-        let wait = backoff.fail(door::random());
-        if door::now() + wait >= until {
-            return Err(not_found(consumer, &missing));
-        }
-        door::sleep(wait);
-    }
-}
-
-fn not_found(consumer: &BaseConsumer<Context>, cause: &KafkaError) -> SourceError {
-    let missing = cause.rdkafka_error_code();
-    if missing == Some(RDKafkaErrorCode::UnknownTopicOrPartition) {
-        return error(format!("a topic is not in the cluster: {cause}; create it, or check its name"));
-    }
-    // What it said about the brokers tells more than that it has timed out.
-    (0..ERRORS_MAX).for_each(|_| drop(consumer.poll(Duration::ZERO)));
-    let said = consumer.context().take().into_iter().filter_map(|called| match called {
-        Called::Trouble(reason) => Some(reason),
-        _ => None,
-    });
-    let said: Vec<String> = said.collect();
-    let reason = if said.is_empty() { cause.to_string() } else { said.join("; ") };
-    SourceError { message: format!("librdkafka finds no Kafka broker: {reason}"), unavailable: true }
-}
-
-/// The partitions of all topics that are selected.
-fn topics_of(
-    consumer: &BaseConsumer<Context>,
-    topics: &TopicSelection,
-    timeout: Duration,
-) -> KafkaResult<Vec<TopicPartition>> {
-    let mut found = Vec::new();
-    match topics {
-        TopicSelection::Names(names) => {
-            for name in names {
-                collect(&consumer.fetch_metadata(Some(name), timeout)?, |_| true, &mut found)?;
-            }
-        }
-        TopicSelection::Pattern(pattern) => {
-            let matches = |name: &str| !name.starts_with("__") && pattern.is_match(name);
-            collect(&consumer.fetch_metadata(None, timeout)?, matches, &mut found)?;
-        }
-        TopicSelection::Partitions(partitions) => {
-            for of in partitions {
-                collect(&consumer.fetch_metadata(Some(&of.topic), timeout)?, |_| true, &mut Vec::new())?;
-            }
-            found.clone_from(partitions);
-        }
-    }
-    Ok(found)
-}
-
-fn collect(metadata: &Metadata, is_wanted: impl Fn(&str) -> bool, found: &mut Vec<TopicPartition>) -> KafkaResult<()> {
-    for topic in metadata.topics().iter().filter(|topic| is_wanted(topic.name())) {
-        if let Some(error) = topic.error() {
-            return Err(KafkaError::MetadataFetch(error.into()));
-        }
-        let name: Arc<str> = topic.name().into();
-        found.extend(topic.partitions().iter().map(|of| TopicPartition::new(Arc::clone(&name), of.id())));
-    }
-    Ok(())
 }
 
 /// librdkafka knows no groups that catch nothing.
