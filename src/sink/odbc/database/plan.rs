@@ -353,7 +353,7 @@ pub fn session_statements(system: System, query_timeout: Duration) -> Vec<Sessio
             required(format!("SET statement_timeout = {ms}")),
             required(format!("SET lock_timeout = {lock_ms}")),
             optional(format!("SET idle_in_transaction_session_timeout = {ms}")),
-            required(SAY_WHO.to_owned()),
+            optional(SAY_WHO.to_owned()),
         ],
         System::MySql => vec![
             required("SET time_zone = '+00:00'".to_owned()),
