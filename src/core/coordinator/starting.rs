@@ -2,12 +2,12 @@
 
 use log::Level;
 
-use super::{Action, Claim, Claimed, Coordinator, Failure, Handover, OffsetReset, Stage, Survey, Timer};
-use crate::core::assignment::Assignment;
+use super::{Action, Coordinator, Handover, OffsetReset, Stage, Survey, Timer};
+use crate::core::assignment::{Assignment, Claim, Claimed};
 use crate::core::partition::{LaneState, Partition};
 use crate::core::record::TopicPartition;
 use crate::core::tracker::Tracker;
-use crate::core::verdict::verdict;
+use crate::core::verdict::{Failure, verdict};
 
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
