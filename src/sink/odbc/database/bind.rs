@@ -1,8 +1,8 @@
 //! Values as a driver takes them: single ones, PostgreSQL's array literals, and columns of bind buffers.
 //!
 //! Buffers are as wide as the longest value of the rows at hand, never as the column. SQL Server gets UTF-16
-//! (`SQL_C_WCHAR`), declared NVARCHAR(255) for names and as [`Plan::wide`](super::plan::Plan) says for the rest. Ids and the status are ASCII and bound narrow, so that an index on a
-//! VARCHAR column is used. All other databases get UTF-8.
+//! (`SQL_C_WCHAR`), declared NVARCHAR(255) for names and as [`Plan::wide`](super::plan::Plan) says for the rest. Ids and
+//! the status are ASCII and bound narrow, so that an index on a VARCHAR column is used. All other databases get UTF-8.
 
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
