@@ -28,9 +28,9 @@
 //! # Ok::<(), konekt::ConsumerError>(())
 //! ```
 //!
-//! `examples/` has whole programs. Everything below [`Consumer`] can be put together by hand as well: a [`port::Source`], a
-//! [`port::Sink`] and [`engine::Engine`]; [`kafka`] is a client for any program, and [`broker`] a Kafka for its tests. The program's
-//! settings are in [`config`], and `docs/` tells what it does.
+//! `examples/` has whole programs. Everything below [`Consumer`] can be put together by hand as well: a [`port::Source`],
+//! a [`port::Sink`] and [`engine::Engine`]; [`kafka`] is a client for any program, and [`broker`] a Kafka for its tests.
+//! The program's settings are in [`config`], and `docs/` tells what it does.
 //!
 //! # The way of one record
 //!

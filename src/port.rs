@@ -1,5 +1,6 @@
-//! What the engine asks of the world: a [`Source`] of records, a [`Sink`] for them, [`DeadLetters`] for those that no sink
-//! can take, a [`Clock`], and the [`MemoryBudget`] that everyone draws from. Adapters implement these traits; the engine knows nothing else of them.
+//! What the engine asks of the world: a [`Source`] of records, a [`Sink`] for them, [`DeadLetters`] for those that no
+//! sink can take, a [`Clock`], and the [`MemoryBudget`] that everyone draws from. Adapters implement these traits; the
+//! engine knows nothing else of them.
 #![warn(missing_docs)]
 
 use std::fmt;

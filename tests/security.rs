@@ -228,6 +228,16 @@ fn times(run: &Running, said: &str) -> usize {
     run.stderr().matches(said).count()
 }
 
+/// What comes after the first 1,000 records is read too, over the `connected` connections that there are.
+fn goes_on(kafka: &SecuredKafka, place: &Place, run: Running, topic: &str, connected: usize) {
+    kafka.kafka.fill(topic, 2, 1_000, 1_000, 100);
+    wait::until("the rest is written", SOON, || (written(place, topic) == 2_000).then_some(()));
+    let now_connected = times(&run, ": connected by sasl_plaintext");
+    assert_eq!(now_connected, connected, "no connection was made anew: {}", run.stderr());
+    run.stop("TERM", SOON).expect_code(0);
+    expect_exactly(&place.database(), &kafka.kafka, topic, topic, 2_000);
+}
+
 #[test]
 fn a_session_is_renewed_before_it_ends_on_the_same_connections() {
     let Some(kafka) = or_skip(secured()) else { return };
@@ -241,16 +251,7 @@ fn a_session_is_renewed_before_it_ends_on_the_same_connections() {
     wait::until("each is authenticated twice more", SOON, || {
         (times(&run, ": authenticated for") >= authenticated + 2 * connected).then_some(())
     });
-    kafka.kafka.fill("renewed", 2, 1_000, 1_000, 100);
-    wait::until("the rest is written", SOON, || (written(&place, "renewed") == 2_000).then_some(()));
-    assert_eq!(
-        times(&run, ": connected by sasl_plaintext"),
-        connected,
-        "no connection was made anew: {}",
-        run.stderr()
-    );
-    run.stop("TERM", SOON).expect_code(0);
-    expect_exactly(&place.database(), &kafka.kafka, "renewed", "renewed", 2_000);
+    goes_on(kafka, &place, run, "renewed", connected);
 }
 
 #[test]
@@ -301,16 +302,7 @@ fn tokens_of_an_issuer_open_the_door_and_are_renewed() {
     let connected = times(&run, ": connected by sasl_plaintext");
     let issued = issuer.issued();
     wait::until("tokens are renewed", SOON, || (issuer.issued() >= issued + 2).then_some(()));
-    kafka.kafka.fill("by-token", 2, 1_000, 1_000, 100);
-    wait::until("the rest is written", SOON, || (written(&place, "by-token") == 2_000).then_some(()));
-    assert_eq!(
-        times(&run, ": connected by sasl_plaintext"),
-        connected,
-        "no connection was made anew: {}",
-        run.stderr()
-    );
-    run.stop("TERM", SOON).expect_code(0);
-    expect_exactly(&place.database(), &kafka.kafka, "by-token", "by-token", 2_000);
+    goes_on(kafka, &place, run, "by-token", connected);
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::exit::{Exit, Failure};
 use crate::config::{Settings, SinkSettings};
 use crate::consumer::ConsumerConfig;
-use crate::core::verdict::ErrorClass;
 use crate::door::SystemClock;
 use crate::engine::Delivery;
 use crate::ops::messages::Messages;
@@ -86,6 +85,6 @@ fn unnamed() -> Failure {
 
 /// What only a person can mend is a mistake of usage.
 pub fn failure(error: SinkError) -> Failure {
-    let exit = if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) { Exit::Usage } else { Exit::Failed };
+    let exit = if error.class.needs_person() { Exit::Usage } else { Exit::Failed };
     Failure::new(exit, error)
 }

@@ -19,13 +19,9 @@ pub fn tables(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<Mon
 /// a server that cannot do what is asked); what may pass, as a server that is down, is left to the engine's patience.
 #[cfg(feature = "mongodb")]
 pub fn sink(settings: &MongoSettings, consumer: &ConsumerConfig) -> Result<Arc<dyn Sink>, Failure> {
-    use crate::core::verdict::ErrorClass;
-
     let sink = unopened(settings, consumer)?;
     match sink.check() {
-        Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
-            Err(Failure::new(Exit::Usage, error))
-        }
+        Err(error) if error.class.needs_person() => Err(Failure::new(Exit::Usage, error)),
         Err(error) => {
             log::warn!("{error}");
             Ok(Arc::new(sink))

@@ -60,11 +60,10 @@ pub fn ceiling(job: &Job, settings: &OdbcSettings, consumer: &ConsumerConfig) ->
 /// What the database gives of what the sink needs; nothing is left behind there.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 pub fn trial(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Trial, Failure> {
-    use crate::core::verdict::ErrorClass::{Auth, Schema};
     use crate::sink::odbc::OdbcSink;
 
     OdbcSink::new(options(settings, consumer)?).and_then(|sink| sink.trial()).map_err(|unusable| {
-        let mine = matches!(unusable.error.class, Auth | Schema) && !unusable.driver_missing;
+        let mine = unusable.error.class.needs_person() && !unusable.driver_missing;
         Failure::new(if mine { Exit::Usage } else { Exit::Unavailable }, unusable)
     })
 }
@@ -86,11 +85,9 @@ pub fn script(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<(&'s
 /// How a command ends that cannot use the database.
 #[cfg(any(feature = "odbc", feature = "odbc-system"))]
 fn failure(unusable: &crate::sink::odbc::Unusable) -> Failure {
-    use crate::core::verdict::ErrorClass;
-
     let exit = match unusable.error.class {
         _ if unusable.driver_missing => Exit::Unavailable,
-        ErrorClass::Auth | ErrorClass::Schema => Exit::Usage,
+        class if class.needs_person() => Exit::Usage,
         _ => Exit::Failed,
     };
     Failure::new(exit, unusable)

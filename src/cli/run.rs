@@ -15,7 +15,6 @@ use crate::config::{Settings, SinkSettings};
 use crate::consumer::{Consumer, ConsumerError, RunningConsumer};
 use crate::core::record::TopicPartition;
 use crate::core::statistics::Statistics;
-use crate::core::verdict::ErrorClass;
 use crate::door;
 use crate::engine::{Handle, Summary};
 use crate::ops::http::health::Heart;
@@ -211,9 +210,7 @@ pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> 
 /// ends it here; what may pass (a lock, a full disk) is left to the engine's patience.
 fn check_usable(sink: &dyn Sink) -> Result<(), Failure> {
     match sink.writer() {
-        Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
-            Err(Failure::new(Exit::Usage, error))
-        }
+        Err(error) if error.class.needs_person() => Err(Failure::new(Exit::Usage, error)),
         _ => Ok(()),
     }
 }

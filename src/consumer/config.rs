@@ -23,7 +23,8 @@ use crate::source::native::{Assignor, GroupProtocol, Isolation, NativeOptions, T
 #[cfg(feature = "confluent")]
 const CREDIT_CHUNKS: usize = 4;
 
-/// How a [`Consumer`](super::Consumer) reads and works. The fields are the settings of the same names; times are in milliseconds.
+/// How a [`Consumer`](super::Consumer) reads and works. The fields are the settings of the same names; times are in
+/// milliseconds.
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     /// Which Kafka client reads. What the others lack is in [`client`](crate::source::client).

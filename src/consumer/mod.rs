@@ -97,7 +97,8 @@ impl ConsumerBuilder {
     }
 
     /// What to do with each batch. `Ok` means that all its records are processed; an error means that none is, and the
-    /// batch comes again, after `max_retries` further attempts in pieces, so that a bad record holds up none but itself. Called by several threads at once, for one partition by one at a time, in order.
+    /// batch comes again, after `max_retries` further attempts in pieces, so that a bad record holds up none but itself.
+    /// Called by several threads at once, for one partition by one at a time, in order.
     #[must_use]
     pub fn handler(self, handler: impl Fn(&MessageBatch<'_>) -> Handled + Send + Sync + 'static) -> ReadyConsumer {
         self.sink(Arc::new(HandlerSink::new(handler)))

@@ -27,6 +27,14 @@ pub enum ErrorClass {
     Unclassified,
 }
 
+impl ErrorClass {
+    /// Whether nothing is written before a person has acted: given us a password or a right, or mended the table. A bad
+    /// record needs nobody for that; it is put aside.
+    pub fn needs_person(self) -> bool {
+        matches!(self, ErrorClass::Auth | ErrorClass::Schema)
+    }
+}
+
 impl fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -177,7 +177,7 @@ impl Lane {
     /// The first `count` records are written, or put aside.
     pub fn wrote(&mut self, count: usize) {
         if let Some(last) = count.checked_sub(1) {
-            self.written_unix_ms = Some(self.records.get(last).timestamp_ms).filter(|time| *time >= 0);
+            self.written_unix_ms = self.records.get(last).time_ms();
         }
         let next = self.position_behind(count);
         self.through = next;
@@ -226,7 +226,7 @@ impl Lane {
 
     /// The time of the first record that is not written, in milliseconds since the epoch.
     pub fn waiting_unix_ms(&self) -> Option<i64> {
-        (!self.records.is_empty()).then(|| self.records.get(0).timestamp_ms).filter(|time| *time >= 0)
+        if self.records.is_empty() { None } else { self.records.get(0).time_ms() }
     }
 
     /// Bytes that decompression made.

@@ -1,8 +1,8 @@
 //! A worker: takes ready lanes, decodes, cuts a batch of each, writes them, and reports.
 //!
-//! Every job gets exactly one outcome, also when a sink or a handler panics (caught around the call) or the worker
-//! itself does (its guard reports on drop). A batch that failed for a bad record is taken apart (`isolate.rs`). Retries are not made here: a failed lane goes back to the loop, which puts
-//! it aside with a deadline, so waiting never holds a worker.
+//! Every job gets exactly one outcome, also when a sink or a handler panics (caught around the call) or the worker itself
+//! does (its guard reports on drop). A batch that failed for a bad record is taken apart (`isolate.rs`). Retries are not
+//! made here: a failed lane goes back to the loop, which puts it aside with a deadline, so waiting never holds a worker.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -5,8 +5,8 @@
 //! - [`error`]: the one table of broker error codes, and [`Error`](error::Error), which says where and what to do;
 //! - [`wire`]: record batches and their compression; the other messages come from the `kafka-protocol` crate;
 //! - `socket`, `versions`, `shape`: TCP, the versions we speak, and what answers look like;
-//! - [`security`]: what protects a connection: `tls` (with its `private_key`), and [`sasl`] with its tokens ([`oauth`]), which `authentication`
-//!   carries out; `diagnosis` finds out why a server hung up;
+//! - [`security`]: what protects a connection: `tls` (with its `private_key`), and [`sasl`] with its tokens ([`oauth`]),
+//!   which `authentication` carries out; `diagnosis` finds out why a server hung up;
 //! - [`connection`]: one connection to one broker: versions, correlation, timeouts;
 //! - [`cluster`]: the bootstrap list, metadata, leaders, coordinators; [`offsets`]: offsets by time;
 //! - [`producer`]: idempotent, a thread per broker; [`admin`]: what an operator asks and does;

@@ -5,8 +5,8 @@ use crate::port::{Aside, Letter, SinkError};
 
 /// Keeps each of `bad` (its index in the batch, and why it is bad) where `aside` says. `failed_row` writes one as a row
 /// of `table` with the status FAILED and the error's message, in the open transaction, and says whether the table took
-/// it; where it did not, the record becomes a letter. Call it last before the transaction's end: the letters' acknowledgement is
-/// awaited.
+/// it; where it did not, the record becomes a letter. Call it last before the transaction's end: the letters'
+/// acknowledgement is awaited.
 ///
 /// # Errors
 /// When a record found no place: its own error, or that of the letters.

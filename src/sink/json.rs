@@ -30,7 +30,7 @@ pub fn put_record(into: &mut Vec<u8>, partition: &TopicPartition, record: &Recor
         topic: &partition.topic,
         partition: partition.partition,
         offset: record.offset,
-        timestamp: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
+        timestamp: record.time_ms(),
         key: record.key.map(Text),
         value: record.value.map(Text),
         headers: Pairs(record.headers),

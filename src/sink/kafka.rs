@@ -93,7 +93,7 @@ impl KafkaWriter {
                 key: record.key,
                 value: record.value,
                 headers: &headers,
-                timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
+                timestamp_ms: record.time_ms(),
                 ..NewRecord::default()
             };
             self.producer.send(&self.topic, &copy).map_err(|error| self.refused(&error, Some(record.offset)))?;

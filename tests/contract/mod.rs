@@ -124,6 +124,15 @@ pub fn owner(subject: &dyn Subject, count: i32) -> (Box<dyn Writer>, i64) {
     (writer, epoch)
 }
 
+/// Claims the partition of each log from offset 0 and writes the log.
+pub fn write_logs(sink: &dyn Sink, logs: &[Log]) {
+    let mut writer = sink.writer().expect("a writer opens");
+    for log in logs {
+        let epoch = writer.claim(&[claim(&log.partition, Some(0))]).expect("the claim succeeds")[0].owner_epoch;
+        writer.write(&[log.write(epoch)]).remove(0).expect("the batch is written");
+    }
+}
+
 /// How often [`settle`] tries, and how long it waits in between: longer than any server here needs to come back.
 const ATTEMPTS: usize = 3000;
 const WAIT: Duration = Duration::from_millis(20);

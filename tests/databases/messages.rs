@@ -1,10 +1,10 @@
 //! `konekt messages` on real databases.
 
 use konekt::TopicPartition;
-use konekt::port::Sink;
 use serde_json::Value;
 
-use crate::contract::records::{Log, Sample, claim};
+use crate::contract::records::{Log, Sample};
+use crate::contract::write_logs;
 use crate::subject::Served;
 use crate::support::databases::Server;
 use crate::support::konekt::{Finished, Place};
@@ -35,11 +35,7 @@ fn rows_are_counted_shown_and_removed(server: &'static Server) {
         Log::of(&TopicPartition::new("orders", 3), 0, &samples),
         Log::plain(&TopicPartition::new("orders", 4), 0, 2500),
     ];
-    let mut writer = served.sink.writer().expect("a writer opens");
-    for log in &logs {
-        let epoch = writer.claim(&[claim(&log.partition, Some(0))]).expect("the claim succeeds")[0].owner_epoch;
-        writer.write(&[log.write(epoch)]).remove(0).expect("the batch is written");
-    }
+    write_logs(&served.sink, &logs);
 
     let stats = json(run(&["stats", "--json"]));
     assert_eq!(stats["by_status"], serde_json::json!({"SUCCESS": 2502, "TOMBSTONE": 1}));

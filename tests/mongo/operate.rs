@@ -1,7 +1,7 @@
 //! What a person does with a sink's documents and positions: `konekt positions`, `messages` and `dlq` on MongoDB.
 
 use konekt::TopicPartition;
-use konekt::port::{Sink, Write};
+use konekt::port::Write;
 use konekt::sink::mongo::WriteMode;
 use konekt::sink::mongo::operate::MongoTables;
 use konekt::sink::position::PositionStore;
@@ -10,9 +10,9 @@ use mongodb::bson::doc;
 use serde_json::{Value, json};
 
 use crate::contract::bad_records::{REFUSED_UNLESS_FAILED, aside, with_bad};
-use crate::contract::records::{GROUP, Log, Sample, claim};
+use crate::contract::records::{GROUP, Log, Sample};
 use crate::contract::tables::{self, Operated};
-use crate::contract::{Subject, owner, partition};
+use crate::contract::{Subject, owner, partition, write_logs};
 use crate::sink::{Served, checked};
 use crate::stored::COLLECTION;
 use crate::support::konekt::{Finished, Place};
@@ -87,11 +87,7 @@ fn documents_are_counted_shown_and_removed() {
             Log::of(&TopicPartition::new("orders", 3), 0, &samples),
             Log::plain(&TopicPartition::new("payments", 4), 0, 2500),
         ];
-        let mut writer = served.sink.writer().expect("a writer opens");
-        for log in &logs {
-            let epoch = writer.claim(&[claim(&log.partition, Some(0))]).expect("the claim succeeds")[0].owner_epoch;
-            writer.write(&[log.write(epoch)]).remove(0).expect("the batch is written");
-        }
+        write_logs(&served.sink, &logs);
 
         let stats = person.json("messages stats --json");
         assert_eq!(stats["by_status"], json!({"SUCCESS": 2502, "TOMBSTONE": 1}), "{collection:?}");

@@ -59,28 +59,12 @@ impl Place {
 
     /// `konekt sink sqlite` of `topics` into [`database`](Self::database).
     pub fn sink(&self, kafka: &RealKafka, topics: &str, group: &str) -> Konekt {
-        let address = kafka.address();
-        self.konekt(&["sink", "sqlite", "--db", "out.db"]).arguments(&[
-            "--bootstrap-servers",
-            &address,
-            "--topics",
-            topics,
-            "--group-id",
-            group,
-        ])
+        self.konekt(&["sink", "sqlite", "--db", "out.db"]).reading(kafka, topics, group)
     }
 
     /// `konekt consume --format json --until-end` of `topics`.
     pub fn consume(&self, kafka: &RealKafka, topics: &str, group: &str) -> Konekt {
-        let address = kafka.address();
-        self.konekt(&["consume", "--format", "json", "--until-end"]).arguments(&[
-            "--bootstrap-servers",
-            &address,
-            "--topics",
-            topics,
-            "--group-id",
-            group,
-        ])
+        self.konekt(&["consume", "--format", "json", "--until-end"]).reading(kafka, topics, group)
     }
 }
 
@@ -96,6 +80,10 @@ impl Konekt {
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);
         self
+    }
+
+    fn reading(self, kafka: &RealKafka, topics: &str, group: &str) -> Self {
+        self.arguments(&["--bootstrap-servers", &kafka.address(), "--topics", topics, "--group-id", group])
     }
 
     /// An environment variable.

@@ -279,7 +279,7 @@ pub fn logins(client: &Client) {
     ] {
         let unusable = sink(&right.replace(from, to), |_| {}).check().expect_err("the login is refused");
         println!("{unusable}");
-        assert!(!unusable.driver_missing && matches!(unusable.error.class, ErrorClass::Auth | ErrorClass::Schema));
+        assert!(!unusable.driver_missing && unusable.error.class.needs_person());
         expect_says(&unusable.error, unusable.error.class, parts);
         assert!(!unusable.error.message.contains("hush"), "{unusable}");
     }

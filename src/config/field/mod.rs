@@ -1,8 +1,9 @@
 //! Every setting, once, as data.
 //!
 //! From [`fields`] come the command line's flags and help (`cli::parser`), the keys of konekt.toml and the environment
-//! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints (`table.rs`)
-//! and the tables of the documentation (`cli::reference`). Names are those of the original Python system where it had the setting.
+//! variables ([`super::layers`]), the checks ([`super::Settings`]), what `konekt config` prints (`table.rs`) and the
+//! tables of the documentation (`cli::reference`). Names are those of the original Python system where it had the
+//! setting.
 
 mod admin;
 mod bench;

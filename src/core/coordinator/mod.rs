@@ -4,12 +4,16 @@
 //! batches, never single records, and it does nothing itself: `engine::event_loop` performs its [`Action`]s, and tells
 //! it what happened as the next [`Event`]. It has no clock and no thread, so the simulator and the tests run it as is.
 //!
+//! - `events` — what goes in and what comes out
 //! - `starting` — assigned, claimed, started again, revoked, lost
 //! - `working` — fetched, dispatched, answered for
+//! - `pausing` — paused and resumed by a person
 //! - `ending` — commits, stops, and knowing when all is done
 //! - `reporting` — what is told about all this
 
 mod ending;
+mod events;
+mod pausing;
 mod reporting;
 mod starting;
 #[cfg(test)]
@@ -20,16 +24,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::assignment::{Assignment, Claim, Claimed};
+pub use self::events::{Action, Arrival, Event, LaneReport, Orders, Told};
 use super::backoff::Chance;
-use super::batcher::{Amount, Backlog, BatchLimits};
-use super::breaker::{BadShare, Breaker};
+use super::batcher::{Backlog, BatchLimits};
+use super::breaker::Breaker;
 use super::histogram::Rate;
 use super::partition::{LaneId, Partition, Stage};
 use super::record::TopicPartition;
 use super::statistics::PutAside;
-use super::tally::{PhaseTimes, Tally};
-use super::verdict::{Failure, Patience};
+use super::tally::Tally;
+use super::verdict::Patience;
 
 /// Where to start a partition that has no position yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -62,194 +66,6 @@ pub struct Rules {
     pub max_messages: Option<u64>,
     /// How often the logs' beginnings and ends are asked for.
     pub survey_interval: Duration,
-}
-
-/// A chunk that arrived, without its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    pub run: u64,
-    pub first: i64,
-    pub next: i64,
-    pub records_max: usize,
-    pub bytes: usize,
-    pub log_end: i64,
-}
-
-/// How the next batch of a lane is to be written.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Orders {
-    pub rows_max: usize,
-    /// Which attempt this is; 1 is the first.
-    pub attempt: u32,
-    /// When the oldest record of a first attempt arrived.
-    pub waiting_since: Option<Duration>,
-    /// Whether a failure without a class counts as a bad record by now.
-    pub unclassified: bool,
-    /// What was put aside before…
-    pub share: BadShare,
-    /// …and the most in a hundred that may be.
-    pub percent_max: u32,
-}
-
-impl Orders {
-    /// How many of a batch of `count` records may be put aside.
-    pub fn bad_max(&self, count: usize) -> usize {
-        self.share.allowance(count, self.percent_max)
-    }
-}
-
-/// What a worker did with one lane. Every dispatched lane is reported exactly once.
-#[derive(Clone, Debug)]
-pub struct LaneReport {
-    pub lane: LaneId,
-    /// Everything below is done; the position it had before, when nothing is.
-    pub through: i64,
-    /// Chunks taken out of the lane's channel.
-    pub chunks: usize,
-    /// Records decoded, and records of the log that are none for us.
-    pub decoded: u64,
-    pub skipped: u64,
-    /// What is decoded and not yet written.
-    pub waiting_records: usize,
-    pub waiting_bytes: usize,
-    /// At most so much is left of the chunk that was taken and not decoded to its end.
-    pub open: Amount,
-    /// Whether the position is behind what was taken, be it only markers.
-    pub owes_position: bool,
-    /// Records in the batch that was tried; 0 when only the position moved.
-    pub attempted: u64,
-    pub written: u64,
-    pub repeated: u64,
-    pub dead_lettered: u64,
-    pub written_bytes: u64,
-    pub took: Duration,
-    pub told: Box<Told>,
-    pub failure: Option<Failure>,
-    /// The lane's bytes cannot be decoded, or its worker died: it is of no use any more.
-    pub ruined: bool,
-}
-
-/// What is told about a lane's work and decides nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Told {
-    /// What its time went into.
-    pub phases: PhaseTimes,
-    /// Bytes that its decoded records were inflated to.
-    pub inflated_bytes: usize,
-    /// The times of the last record done with and of the first one that is not, in milliseconds since the epoch.
-    pub written_unix_ms: Option<i64>,
-    pub waiting_unix_ms: Option<i64>,
-    /// Some of the records that were put aside: their offsets and what was wrong.
-    pub letters: Vec<(i64, String)>,
-}
-
-impl LaneReport {
-    /// Records that are done with, one way or the other.
-    pub fn handled(&self) -> u64 {
-        self.written + self.dead_lettered
-    }
-}
-
-/// Everything that can happen.
-#[derive(Debug)]
-pub enum Event {
-    Assigned(Vec<Assignment>),
-    /// All that is ours after the last rebalance has been assigned or has failed.
-    Settled,
-    /// Where the group stands in every partition, also in those of other members.
-    Surveyed(Vec<Assignment>),
-    Revoked(Vec<TopicPartition>),
-    Lost(Vec<TopicPartition>),
-    Claimed {
-        runs: Vec<u64>,
-        result: Result<Vec<Claimed>, Failure>,
-    },
-    Fetched(Arrival),
-    OutOfRange {
-        run: u64,
-        requested: i64,
-        log_start: i64,
-        log_end: i64,
-    },
-    PartitionFailed {
-        partition: TopicPartition,
-        message: String,
-    },
-    Worked(LaneReport),
-    Committed {
-        positions: Vec<(TopicPartition, i64)>,
-        error: Option<String>,
-    },
-    Pause(TopicPartition),
-    Resume(TopicPartition),
-    /// What became of [`Action::NotePause`].
-    PauseNoted {
-        partition: TopicPartition,
-        paused: bool,
-        error: Option<String>,
-    },
-    Stop,
-    /// Time has passed.
-    Tick,
-}
-
-/// Everything the coordinator can want.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// A worker claims these positions.
-    Claim {
-        runs: Vec<u64>,
-        claims: Vec<Claim>,
-    },
-    /// Lanes are made for a run.
-    Open {
-        run: u64,
-        partition: TopicPartition,
-        lanes: usize,
-        position: i64,
-        claimed: Option<(i64, i64)>,
-    },
-    /// The lanes of a run are dropped, those at work when they come back.
-    Close {
-        run: u64,
-    },
-    /// The source fetches from here on.
-    Fetch {
-        partition: TopicPartition,
-        run: u64,
-        offset: i64,
-    },
-    StopFetching(Vec<TopicPartition>),
-    /// The chunk that was just reported goes into the lanes of its run.
-    Enqueue {
-        run: u64,
-    },
-    /// The lane goes to the workers.
-    Dispatch {
-        lane: LaneId,
-        orders: Orders,
-    },
-    /// A worker notes with the position that a person paused or resumed the partition.
-    NotePause {
-        partition: TopicPartition,
-        paused: bool,
-    },
-    Commit(Vec<(TopicPartition, i64)>),
-    /// The source finds out where the whole group stands.
-    Survey,
-    /// Partitions go back to the group.
-    Release {
-        partitions: Vec<TopicPartition>,
-        positions: Vec<(TopicPartition, i64)>,
-    },
-    /// The source commits, leaves and ends; then the run is over.
-    Finish {
-        positions: Vec<(TopicPartition, i64)>,
-    },
-    OnAssign(Vec<TopicPartition>),
-    OnRevoke(Vec<TopicPartition>),
-    /// A line for the log.
-    Note(log::Level, String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -482,61 +298,6 @@ impl Coordinator {
     fn give_back(&mut self, reserved: u64) {
         if let Some(allowance) = &mut self.allowance {
             *allowance += reserved;
-        }
-    }
-
-    /// A partition's circuit, wherever the partition is.
-    fn breaker(&mut self, name: &TopicPartition) -> &mut Breaker {
-        match self.partitions.get_mut(name) {
-            Some(partition) => &mut partition.breaker,
-            None => self.breakers.entry(name.clone()).or_default(),
-        }
-    }
-
-    fn pause(&mut self, name: TopicPartition) {
-        self.breaker(&name).pause();
-        self.note(log::Level::Info, format!("{name}: paused by the operator"));
-        self.park_when_idle(&name);
-        self.note_pause(name, true);
-    }
-
-    fn resume(&mut self, name: &TopicPartition) {
-        self.breaker(name).resume();
-        self.note(log::Level::Info, format!("{name}: resumed by the operator"));
-        self.note_pause(name.clone(), false);
-        let Some(partition) = self.partitions.get(name) else {
-            return;
-        };
-        let (run, lanes) = (partition.run, partition.lanes.len());
-        self.begin_run(run);
-        for index in 0..lanes {
-            self.consider(LaneId { run, index });
-        }
-    }
-
-    fn note_pause(&mut self, partition: TopicPartition, paused: bool) {
-        if self.rules.transactional && self.noting.insert(partition.clone()) {
-            self.out.push(Action::NotePause { partition, paused });
-        }
-    }
-
-    fn pause_noted(&mut self, name: &TopicPartition, paused: bool, error: Option<String>) {
-        let wanted = self.breaker(name).paused_by_operator();
-        if let Some(error) = error {
-            let what = if wanted { "paused" } else { "resumed" };
-            self.unnoted.insert(name.clone());
-            return self.note(
-                log::Level::Warn,
-                format!("{name}: the next owner would not know that it is {what}; it is noted again soon: {error}"),
-            );
-        }
-        self.noting.remove(name);
-        if wanted != paused {
-            // The person changed their mind meanwhile.
-            self.note_pause(name.clone(), wanted);
-        }
-        if let Some(run) = self.partitions.get(name).map(|partition| partition.run) {
-            self.begin_run(run);
         }
     }
 }

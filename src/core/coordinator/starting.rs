@@ -2,12 +2,12 @@
 
 use log::Level;
 
-use super::{Action, Claim, Claimed, Coordinator, Failure, Handover, OffsetReset, Stage, Survey, Timer};
-use crate::core::assignment::Assignment;
+use super::{Action, Coordinator, Handover, OffsetReset, Stage, Survey, Timer};
+use crate::core::assignment::{Assignment, Claim, Claimed};
 use crate::core::partition::{LaneState, Partition};
 use crate::core::record::TopicPartition;
 use crate::core::tracker::Tracker;
-use crate::core::verdict::{ErrorClass, verdict};
+use crate::core::verdict::{Failure, verdict};
 
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
@@ -135,10 +135,8 @@ impl Coordinator {
         let attempts = partition.start_attempts;
         let name = partition.assignment.partition.clone();
         // A claim is no write: what only a person mends is asked ever more slowly, the rest as a lane's failures are.
-        let openings = match failure.class {
-            ErrorClass::Auth | ErrorClass::Schema => attempts - 1,
-            _ => attempts.saturating_sub(patience.error_threshold),
-        };
+        let openings =
+            if failure.class.needs_person() { attempts - 1 } else { attempts.saturating_sub(patience.error_threshold) };
         let after = verdict(failure.class, attempts, openings, &patience, &mut chance).after();
         self.chance = chance;
         self.tally.retried();

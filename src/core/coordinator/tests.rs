@@ -1,8 +1,10 @@
 //! The coordinator on its own: events in, actions out.
 
 use super::*;
+use crate::core::assignment::{Assignment, Claimed};
+use crate::core::batcher::Amount;
 use crate::core::statistics::Statistics;
-use crate::core::verdict::ErrorClass;
+use crate::core::verdict::{ErrorClass, Failure};
 
 const SECOND: Duration = Duration::from_secs(1);
 

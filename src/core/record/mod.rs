@@ -67,6 +67,13 @@ pub struct Record<'a> {
     pub headers: Headers<'a>,
 }
 
+impl Record<'_> {
+    /// Its time, if it carries one, in milliseconds since the epoch.
+    pub(crate) fn time_ms(&self) -> Option<i64> {
+        (self.timestamp_ms >= 0).then_some(self.timestamp_ms)
+    }
+}
+
 /// A run of records of one partition as its source handed it over.
 pub trait Encoded: Send + Sync {
     /// Begins to decode the records at or after `from`; those below are not seen.
@@ -164,6 +171,11 @@ impl OwnedRecord {
             value: record.value.map(<[u8]>::to_vec),
             headers: record.headers.iter().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect(),
         }
+    }
+
+    /// Its time, if it carries one, in milliseconds since the epoch.
+    pub(crate) fn time_ms(&self) -> Option<i64> {
+        (self.timestamp_ms >= 0).then_some(self.timestamp_ms)
     }
 
     /// The headers, borrowed.

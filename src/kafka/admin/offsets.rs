@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{ask_coordinator, check};
 use crate::core::record::TopicPartition;
-use crate::kafka::cluster::{Cluster, topic_name};
+use crate::kafka::cluster::Cluster;
+use crate::kafka::committer::topics_to_commit;
 use crate::kafka::error::Error;
 
 /// From this version on one request may ask for several groups (KIP-709).
@@ -70,22 +70,10 @@ fn read_offsets(answer: OffsetFetchResponse) -> (i16, Vec<(TopicPartition, i16, 
 /// [`Error::Broker`] with `UNKNOWN_MEMBER_ID` when the group has members; the first partition's error otherwise. The
 /// partitions before it are set then.
 pub fn set_offsets(cluster: &Cluster, group: &str, offsets: &BTreeMap<TopicPartition, i64>) -> Result<(), Error> {
-    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-    for (partition, offset) in offsets {
-        let commit = OffsetCommitRequestPartition::default()
-            .with_partition_index(partition.partition)
-            .with_committed_offset(*offset)
-            .with_committed_leader_epoch(-1)
-            .with_committed_metadata(Some(StrBytes::new()));
-        topics.entry(&partition.topic).or_default().push(commit);
-    }
-    let topic = |(name, partitions)| {
-        OffsetCommitRequestTopic::default().with_name(topic_name(name)).with_partitions(partitions)
-    };
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(StrBytes::from_string(group.into())))
         .with_generation_id_or_member_epoch(-1)
-        .with_topics(topics.into_iter().map(topic).collect());
+        .with_topics(topics_to_commit(offsets));
     ask_coordinator(cluster, group, |connection| {
         let answer = connection.call(&request)?;
         for topic in &answer.topics {

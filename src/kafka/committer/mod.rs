@@ -343,24 +343,12 @@ impl Committer {
     }
 
     fn commit_request(&self, credentials: &Credentials) -> OffsetCommitRequest {
-        let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
-        for (partition, next) in &self.pending {
-            let commit = OffsetCommitRequestPartition::default()
-                .with_partition_index(partition.partition)
-                .with_committed_offset(*next)
-                .with_committed_leader_epoch(-1)
-                .with_committed_metadata(Some(StrBytes::default()));
-            topics.entry(&partition.topic).or_default().push(commit);
-        }
-        let topic = |(name, partitions)| {
-            OffsetCommitRequestTopic::default().with_name(topic_name(name)).with_partitions(partitions)
-        };
         OffsetCommitRequest::default()
             .with_group_id(GroupId(StrBytes::from_string(self.group_id.to_string())))
             .with_generation_id_or_member_epoch(credentials.generation)
             .with_member_id(StrBytes::from_string(credentials.member_id.clone()))
             .with_group_instance_id(self.instance.as_deref().map(|instance| StrBytes::from_string(instance.to_owned())))
-            .with_topics(topics.into_iter().map(topic).collect())
+            .with_topics(topics_to_commit(&self.pending))
     }
 
     /// One request was in flight with all that is pending, so an answer is for the positions that are pending still.
@@ -400,6 +388,23 @@ impl Committer {
         // What the answer does not mention is tried again as well.
         if self.pending.is_empty() { self.commit_retry.worked() } else { self.commit_retry.failed(TryAgain::Later) }
     }
+}
+
+/// Offsets as an OffsetCommit request has them, without leader epochs and metadata.
+pub(super) fn topics_to_commit(offsets: &BTreeMap<TopicPartition, i64>) -> Vec<OffsetCommitRequestTopic> {
+    let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+    for (partition, next) in offsets {
+        let commit = OffsetCommitRequestPartition::default()
+            .with_partition_index(partition.partition)
+            .with_committed_offset(*next)
+            .with_committed_leader_epoch(-1)
+            .with_committed_metadata(Some(StrBytes::default()));
+        topics.entry(&partition.topic).or_default().push(commit);
+    }
+    let topic = |(name, partitions)| {
+        OffsetCommitRequestTopic::default().with_name(topic_name(name)).with_partitions(partitions)
+    };
+    topics.into_iter().map(topic).collect()
 }
 
 #[derive(Debug, PartialEq)]

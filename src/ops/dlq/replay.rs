@@ -145,7 +145,7 @@ impl Resender {
             key: record.key.as_deref(),
             value: record.value.as_deref(),
             headers: &headers,
-            timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
+            timestamp_ms: record.time_ms(),
             ..NewRecord::default()
         };
         let sent = self.producer.send(&record.partition.topic, &again);

@@ -69,7 +69,7 @@ impl TopicLetters {
                 key: record.key,
                 value: record.value,
                 headers: &headers,
-                timestamp_ms: (record.timestamp_ms >= 0).then_some(record.timestamp_ms),
+                timestamp_ms: record.time_ms(),
                 ..NewRecord::default()
             };
             producer.send(&self.topic, &copy)?;

@@ -2,8 +2,8 @@
 //!
 //! A text that is a JSON object or array becomes a document or an array, extended JSON with the types it names
 //! ([`crate::mongo::json::read`]); any other text is a string, and bytes that are no text are binary data. In
-//! [`Insert`](super::WriteMode::Insert) mode the document has the fields of the message table (docs/reference.md), with `_id` for
-//! `id`; a null value is null there, and `message_headers` is a document as that table's JSON. In
+//! [`Insert`](super::WriteMode::Insert) mode the document has the fields of the message table (docs/reference.md), with
+//! `_id` for `id`; a null value is null there, and `message_headers` is a document as that table's JSON. In
 //! [`Upsert`](super::WriteMode::Upsert) mode it is the value itself, with the key as `_id`, and in
 //! [`Document`](super::WriteMode::Document) mode the value itself with its own `_id` or, without one, the record's id; a
 //! value that is no object stands in the field `value`.

@@ -188,7 +188,7 @@ impl Reading {
                 continue;
             }
             let reserved = Charge::reserved(&self.options.memory, bytes);
-            let taken = self.fetch(&asks).and_then(|responses| self.take(&asks, &responses));
+            let taken = self.fetch(&asks).map(|responses| self.take(&asks, &responses));
             drop(reserved);
             wait = match taken {
                 Ok(()) if self.stale => self.refresh(),
@@ -296,7 +296,7 @@ impl Reading {
     }
 
     /// Hands on what the answers hold, and finds out what they leave open.
-    fn take(&mut self, asks: &[Ask], responses: &[Response]) -> Result<(), CrateError> {
+    fn take(&mut self, asks: &[Ask], responses: &[Response]) {
         let mut seen = BTreeSet::new();
         let mut open = BTreeMap::new();
         self.quiet = true;
@@ -316,7 +316,6 @@ impl Reading {
         if !open.is_empty() {
             self.look(&open);
         }
-        Ok(())
     }
 
     fn take_data(&mut self, partition: &TopicPartition, data: &Data<'_>, open: &mut BTreeMap<TopicPartition, i64>) {

@@ -1,9 +1,10 @@
 //! Values as a driver takes them: single ones, PostgreSQL's array literals, and columns of bind buffers.
 //!
 //! Buffers are as wide as the longest value of the rows at hand, never as the column. SQL Server gets UTF-16
-//! (`SQL_C_WCHAR`), declared NVARCHAR(255) for names and as [`Plan::wide`](super::plan::Plan) says for the rest. Ids and the status are ASCII and bound narrow, so that an index on a
-//! VARCHAR column is used. All other databases get UTF-8.
+//! (`SQL_C_WCHAR`), declared NVARCHAR(255) for names and as [`Plan::wide`](super::plan::Plan) says for the rest. Ids and
+//! the status are ASCII and bound narrow, so that an index on a VARCHAR column is used. All other databases get UTF-8.
 
+use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 
 use odbc_api::buffers::{BoxColumnBuffer, BufferDesc};
@@ -123,10 +124,13 @@ fn moment(unix_ms: i64) -> WithDataType<Timestamp> {
 /// the statement takes for `SUCCESS`. Last come the first and the last id.
 pub fn bound_arrays<'a>(head: &'a Head, rows: &Rows) -> Bound<'a> {
     let mut arrays: [Array; 6] = std::array::from_fn(|_| Array::default());
-    let mut id = Uuid::encode_buffer();
+    let (mut id, mut offset) = (Uuid::encode_buffer(), String::new());
     for row in rows.iter() {
         arrays[0].push(Some(row.id.hyphenated().encode_lower(&mut id)));
-        arrays[1].push(Some(&row.offset.to_string()));
+        offset.clear();
+        // A String takes whatever is written to it.
+        let _ = write!(offset, "{}", row.offset);
+        arrays[1].push(Some(&offset));
         for (array, text) in arrays[2..5].iter_mut().zip(row.texts) {
             array.push(text);
         }

@@ -167,7 +167,8 @@ impl Trier<'_> {
             let used = used.iter().try_for_each(|statement| session.execute(statement, Vec::new()).map(drop));
             let used = used.and_then(|()| session.columns(&read).map(drop));
             // Some databases commit with every CREATE, so a rollback alone would leave the table.
-            used.and(session.execute(&remove, Vec::new()).map(drop))
+            let removed = session.execute(&remove, Vec::new()).map(drop);
+            used.and(removed)
         });
     }
 }

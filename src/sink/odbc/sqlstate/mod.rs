@@ -1,10 +1,10 @@
 //! What databases say, as a class: the table of SQLSTATEs and native codes, with what each means and what to do.
 //!
 //! Every sink over ODBC asks [`classify`] about the first diagnostic of a failed call, and so does MongoDB's; `konekt
-//! errors` prints the table. One file per database holds its rows. A SQLSTATE is five characters whose first two are its class; a native
-//! code is the database's own number. SQL Server puts most things under one SQLSTATE, so there the native code decides;
-//! PostgreSQL has telling SQLSTATEs, but its driver reports every failed connection as 08001, so there the words
-//! decide; MySQL and MariaDB are known by native code, and so is SQLite, whose driver says HY000 of everything.
+//! errors` prints the table. One file per database holds its rows. A SQLSTATE is five characters whose first two are its
+//! class; a native code is the database's own number. SQL Server puts most things under one SQLSTATE, so there the native
+//! code decides; PostgreSQL has telling SQLSTATEs, but its driver reports every failed connection as 08001, so there the
+//! words decide; MySQL and MariaDB are known by native code, and so is SQLite, whose driver says HY000 of everything.
 //!
 //! What stays retried for ever and what may end as a dead letter follows from the class (`core::verdict`). Where a code
 //! can mean both, the row takes the class that keeps records: a needless pause costs time, a needless dead letter
