@@ -38,9 +38,9 @@ fn share(kafka: &RealKafka, client: Client, protocol: &str, strategy: &str) {
         let arguments = ["--client", client.name(), "--group-protocol", protocol];
         let run = place.sink(kafka, &topic, &topic).arguments(&arguments);
         match protocol {
-            "classic" => run
-                .arguments(&["--partition-assignment-strategy", strategy, "--heartbeat-interval-ms", "500"])
-                .start(),
+            "classic" => {
+                run.arguments(&["--partition-assignment-strategy", strategy, "--heartbeat-interval-ms", "500"]).start()
+            }
             _ => run.start(),
         }
     };
