@@ -415,9 +415,10 @@ impl Coordinator {
         self.phase == Phase::Finished
     }
 
-    /// Whether anything is held by workers.
+    /// Whether anything is held by workers, a person's pause that is being noted included.
     pub fn busy(&self) -> bool {
-        !self.limbo.is_empty() || self.partitions.values().any(Partition::busy)
+        let is_noting = self.noting.len() > self.unnoted.len();
+        is_noting || !self.limbo.is_empty() || self.partitions.values().any(Partition::busy)
     }
 
     /// Partitions that stand still for good, and why.
@@ -495,6 +496,7 @@ impl Coordinator {
 
     fn pause(&mut self, name: TopicPartition) {
         self.breaker(&name).pause();
+        self.overrule(&name);
         self.note(log::Level::Info, format!("{name}: paused by the operator"));
         self.park_when_idle(&name);
         self.note_pause(name, true);
@@ -502,6 +504,7 @@ impl Coordinator {
 
     fn resume(&mut self, name: &TopicPartition) {
         self.breaker(name).resume();
+        self.overrule(name);
         self.note(log::Level::Info, format!("{name}: resumed by the operator"));
         self.note_pause(name.clone(), false);
         let Some(partition) = self.partitions.get(name) else {
@@ -511,6 +514,12 @@ impl Coordinator {
         self.begin_run(run);
         for index in 0..lanes {
             self.consider(LaneId { run, index });
+        }
+    }
+
+    fn overrule(&mut self, name: &TopicPartition) {
+        if let Some(partition) = self.partitions.get_mut(name) {
+            partition.overruled = partition.claiming;
         }
     }
 

@@ -65,6 +65,7 @@ impl Coordinator {
             let start = partition.resume_at.or_else(|| start_of(&partition.assignment, reset));
             if transactional {
                 partition.claiming = true;
+                partition.overruled = false;
                 claiming.push(run);
                 claims.push(Claim {
                     partition: partition.assignment.partition.clone(),
@@ -108,7 +109,7 @@ impl Coordinator {
         partition.start_attempts = 0;
         partition.failure = None;
         partition.had_position = row.existed;
-        if row.paused {
+        if row.paused && !partition.overruled {
             partition.breaker.pause();
         }
         if partition.stage != Stage::Starting || partition.breaker.paused_by_operator() {

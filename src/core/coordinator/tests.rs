@@ -311,6 +311,36 @@ fn the_last_word_about_a_pause_is_the_one_that_is_noted() {
 }
 
 #[test]
+fn what_a_person_says_while_the_row_is_being_read_is_newer_than_the_row() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    assert_eq!(bench.on(Event::Resume(name(0))), [Action::NotePause { partition: name(0), paused: false }]);
+    let paused = || Claimed { paused: true, ..row(Some(60), true) };
+    let actions = bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![paused()]) });
+    assert!(matches!(&actions[..], [Action::Open { .. }, Action::Fetch { .. }]), "{actions:?}");
+    assert_eq!((bench.noted(0, false), bench.standing()), (vec![], None));
+
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    bench.on(Event::Resume(name(0)));
+    bench.noted(0, false);
+    bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![paused()]) });
+    assert_eq!(bench.standing(), None, "though the note was faster than the row");
+}
+
+#[test]
+fn a_stop_waits_until_a_pause_is_noted_but_not_for_a_database_that_is_away() {
+    let finishes = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Finish { .. }));
+    for error in [None, Some("away".to_owned())] {
+        let mut bench = Bench::new(rules());
+        bench.started(1, 5);
+        bench.on(Event::Pause(name(0)));
+        assert!(!finishes(&bench.on(Event::Stop)), "the next start would not know of the pause");
+        assert!(finishes(&bench.on(Event::PauseNoted { partition: name(0), paused: true, error })));
+    }
+}
+
+#[test]
 fn a_pause_that_could_not_be_noted_is_noted_again() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
