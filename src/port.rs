@@ -2,6 +2,7 @@
 //! can take, a [`Clock`], and the [`MemoryBudget`] that everyone draws from. Adapters implement these traits; the engine knows nothing else of them.
 #![warn(missing_docs)]
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -393,46 +394,65 @@ pub trait DeadLetters: Send + Sync {
 /// Fetching waits for room ([`reserve`](Self::reserve)). Decoding does not, since waiting for what only it can free
 /// would never end: it [`charge`](Self::charge)s, and fetching then waits the longer. So what is held can pass the
 /// limit by what is decoded and not written yet: what a batch inflates to, for each lane.
+///
+/// Who waits is served in the order of asking: while many that want little take whatever comes back, one that wants much
+/// would never get it.
 pub struct MemoryBudget {
     limit: usize,
-    used: Mutex<usize>,
+    state: Mutex<Held>,
     freed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    bytes: usize,
+    /// Who waits for room, the first to be served first.
+    waiting: VecDeque<u64>,
+    next_number: u64,
 }
 
 impl MemoryBudget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: Mutex::new(0), freed: Condvar::new() })
+        Arc::new(Self { limit, state: Mutex::default(), freed: Condvar::new() })
     }
 
     /// Takes `bytes` once there is room, or all is free: a record larger than the limit must get through too.
     /// Returns false, having taken nothing, when that did not happen within `wait`.
     pub fn reserve(&self, bytes: usize, wait: Duration) -> bool {
-        let mut used = self.used.lock();
-        let full = |used: &mut usize| *used > 0 && used.saturating_add(bytes) > self.limit;
-        if self.freed.wait_while_for(&mut used, full, wait).timed_out() && full(&mut used) {
-            return false;
+        let mut held = self.state.lock();
+        let number = held.next_number;
+        held.next_number += 1;
+        held.waiting.push_back(number);
+        let has_room = |held: &Held| held.bytes == 0 || held.bytes.saturating_add(bytes) <= self.limit;
+        let is_served = |held: &Held| held.waiting.front() == Some(&number) && has_room(held);
+        self.freed.wait_while_for(&mut held, |held| !is_served(held), wait);
+        let served = is_served(&held);
+        held.waiting.retain(|waiting| *waiting != number);
+        if served {
+            held.bytes += bytes;
         }
-        *used += bytes;
-        true
+        // It is the next one's turn.
+        self.freed.notify_all();
+        served
     }
 
     /// Takes `bytes` at once.
     pub fn charge(&self, bytes: usize) {
-        *self.used.lock() += bytes;
+        self.state.lock().bytes += bytes;
     }
 
     /// Gives `bytes` back.
     pub fn release(&self, bytes: usize) {
-        let mut used = self.used.lock();
-        debug_assert!(*used >= bytes, "released {bytes} of {used} bytes");
-        *used = used.saturating_sub(bytes);
+        let mut held = self.state.lock();
+        debug_assert!(held.bytes >= bytes, "released {bytes} of {} bytes", held.bytes);
+        held.bytes = held.bytes.saturating_sub(bytes);
         self.freed.notify_all();
     }
 
     /// Bytes held now.
     pub fn used(&self) -> usize {
-        *self.used.lock()
+        self.state.lock().bytes
     }
 
     /// The limit.
@@ -456,6 +476,25 @@ mod tests {
         budget.charge(30);
         assert!(!budget.reserve(1, now));
         assert_eq!(budget.used(), 130);
+    }
+
+    #[test]
+    fn who_wants_much_is_not_passed_over_for_those_who_want_little() {
+        let budget = MemoryBudget::new(100);
+        assert!((0..9).all(|_| budget.reserve(10, Duration::ZERO)));
+        std::thread::scope(|scope| {
+            let much = scope.spawn(|| budget.reserve(60, Duration::from_secs(60)));
+            // As nine readers do whose records are written: what one gives back it asks for again.
+            let until = crate::door::now() + Duration::from_secs(10);
+            while !much.is_finished() && crate::door::now() < until {
+                if budget.used() >= 10 {
+                    budget.release(10);
+                    budget.reserve(10, Duration::from_millis(1));
+                }
+            }
+            assert!(much.is_finished(), "it never got its turn");
+            assert!(much.join().unwrap());
+        });
     }
 
     #[test]
