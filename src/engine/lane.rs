@@ -27,6 +27,9 @@ pub(super) struct Lane {
     open: Option<OpenChunk>,
     /// What is wrong with the open chunk, behind the records held.
     damage: Option<DecodeError>,
+    /// A batch of so many records failed. It is tried again as it was: where its commit was not answered, only the position
+    /// that it makes tells whether it is written.
+    tried: Option<usize>,
     /// Per decoded chunk: after how many of the records held it ends, and the offset behind it.
     ends: VecDeque<(usize, i64)>,
     /// Everything below is written.
@@ -89,6 +92,7 @@ impl Lane {
             records: RecordBuffer::default(),
             open: None,
             damage: None,
+            tried: None,
             ends: VecDeque::new(),
             through: seed.position,
             claimed: seed.claimed,
@@ -99,12 +103,13 @@ impl Lane {
         }
     }
 
-    /// Decodes as much of the chunks as a batch of `rows_max` rows and `bytes_max` bytes needs, or all there is.
+    /// Decodes as much of the chunks as a batch of `rows_max` rows and `bytes_max` bytes needs, or all there is. Nothing
+    /// where a batch is to be tried again.
     ///
     /// # Errors
     /// When a chunk's bytes are not what they should be and everything before them is written.
     pub fn fill(&mut self, rows_max: usize, bytes_max: usize, filled: &mut Filled) -> Result<(), DecodeError> {
-        while self.records.len() < rows_max && self.records.bytes() < bytes_max {
+        while self.tried.is_none() && self.records.len() < rows_max && self.records.bytes() < bytes_max {
             if let Some(damage) = &self.damage {
                 return if self.records.is_empty() { Err(damage.clone()) } else { Ok(()) };
             }
@@ -156,7 +161,7 @@ impl Lane {
 
     /// How many of the records held make up the next batch.
     pub fn cut(&self, rows_max: usize, bytes_max: usize) -> usize {
-        self.records.cut(rows_max, bytes_max)
+        self.records.cut(self.tried.map_or(rows_max, |tried| tried.min(rows_max)), bytes_max)
     }
 
     /// The first `count` records as a write that moves the position behind them.
@@ -188,8 +193,14 @@ impl Lane {
         count > 0 || self.claimed.is_some_and(|(_, position)| position != self.position_behind(0))
     }
 
+    /// A batch of the first `count` records failed.
+    pub fn failed(&mut self, count: usize) {
+        self.tried = Some(count);
+    }
+
     /// The first `count` records are written, or put aside.
     pub fn wrote(&mut self, count: usize) {
+        self.tried = None;
         if let Some(last) = count.checked_sub(1) {
             self.written_unix_ms = Some(self.records.get(last).timestamp_ms).filter(|time| *time >= 0);
         }
@@ -302,6 +313,10 @@ mod tests {
 
     /// `batches` compressed batches of 100 records of 1,000 zeros each, as one fetched chunk.
     fn inflating(partition: &TopicPartition, batches: i64) -> SharedChunk {
+        Arc::new(chunk_of(partition, batches))
+    }
+
+    fn chunk_of(partition: &TopicPartition, batches: i64) -> Chunk {
         let mut bytes = Vec::new();
         for batch in 0..batches {
             let mut builder = RecordBatchBuilder::default();
@@ -314,7 +329,7 @@ mod tests {
         let (bytes, isolation) = (bytes.into(), Isolation::ReadCommitted);
         let records = Arc::new(FetchedRecords { bytes, aborted: Vec::new(), isolation, held: None });
         let partition = partition.clone();
-        Arc::new(Chunk { partition, run: 1, first: 0, next, records_max, log_end: next, records })
+        Chunk { partition, run: 1, first: 0, next, records_max, log_end: next, records }
     }
 
     /// A lane and the way into it.
@@ -356,6 +371,29 @@ mod tests {
         };
         let (partition, records) = (partition.clone(), Arc::new(records));
         Arc::new(Chunk { partition, run: 1, first: 0, next: 30, records_max: 30, log_end: 30, records })
+    }
+
+    #[test]
+    fn a_batch_that_failed_is_tried_again_as_it_was_whatever_came_meanwhile() {
+        let partition = TopicPartition::new("t", 0);
+        let (mut lane, chunks) = lane_of(&partition, &MemoryBudget::new(usize::MAX));
+        lane.claimed = Some((1, 0));
+        let write = |lane: &mut Lane| {
+            lane.fill(1000, usize::MAX, &mut Filled::default()).unwrap();
+            let count = lane.cut(1000, usize::MAX);
+            (count, lane.write(count).position.map(|position| position.next))
+        };
+        chunks.send(inflating(&partition, 1)).unwrap();
+        assert_eq!(write(&mut lane), (100, Some(100)));
+        lane.failed(100);
+        chunks.send(Arc::new(Chunk { first: 100, ..chunk_of(&partition, 2) })).unwrap();
+        assert_eq!(
+            write(&mut lane),
+            (100, Some(100)),
+            "with a larger one nobody could tell whether the first is written"
+        );
+        lane.wrote(100);
+        assert_eq!(write(&mut lane), (100, Some(200)));
     }
 
     #[test]
