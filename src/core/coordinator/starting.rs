@@ -193,6 +193,9 @@ impl Coordinator {
         let Some(partition) = self.by_run(run) else {
             return;
         };
+        if partition.stage != Stage::Running {
+            return;
+        }
         let name = partition.assignment.partition.clone();
         partition.assignment.log_start = log_start;
         partition.assignment.log_end = log_end;
@@ -319,6 +322,8 @@ impl Coordinator {
         for name in &names {
             self.forget(name);
         }
+        // The source has stopped them, but may have been told to start them since.
+        self.out.push(Action::StopFetching(names.clone()));
         for handover in &mut self.handovers {
             handover.partitions.retain(|name| !names.contains(name));
         }

@@ -239,6 +239,34 @@ fn a_revoked_partition_finishes_what_is_in_flight_and_commits_before_it_is_let_g
 }
 
 #[test]
+fn a_partition_that_was_started_while_it_was_lost_is_not_fetched_on() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    // The source has reported the loss and stopped the partition by itself; then it hears of this start.
+    let actions = bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![row(Some(5), true)]) });
+    assert!(matches!(actions.last(), Some(Action::Fetch { .. })), "{actions:?}");
+    let actions = bench.on(Event::Lost(vec![name(0)]));
+    assert!(actions.contains(&Action::StopFetching(vec![name(0)])), "{actions:?}");
+}
+
+#[test]
+fn a_partition_on_its_way_out_is_not_started_anew_where_its_log_begins() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned((0..2).map(|partition| assignment(partition, None)).collect()));
+    bench.on(Event::Claimed { runs: vec![1, 2], result: Ok(vec![row(Some(5), false), row(Some(5), false)]) });
+    bench.fetch(1, 5, 30);
+    assert_eq!(bench.on(Event::Revoked(vec![name(0), name(1)])), [Action::StopFetching(vec![name(0), name(1)])]);
+    assert_eq!(bench.on(Event::OutOfRange { run: 2, requested: 5, log_start: 50, log_end: 100 }), []);
+}
+
+#[test]
+fn commits_without_a_pause_do_not_stop_the_world() {
+    let mut bench = Bench::new(Rules { commit_interval: Duration::ZERO, ..rules() });
+    bench.on(Event::Tick);
+    assert!(bench.coordinator.deadline().is_some_and(|at| at > bench.now));
+}
+
+#[test]
 fn a_revocation_does_not_wait_for_ever() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
