@@ -12,7 +12,7 @@ use crate::core::record::{Encoded, MessageBatch, Record, TopicPartition};
 use crate::core::statistics::PoolStatistics;
 use crate::core::tally::PhaseTimes;
 use crate::core::verdict::{ErrorClass, ErrorCode};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub use crate::core::assignment::{Assignment, Claim, Claimed};
 
@@ -411,6 +411,58 @@ struct Held {
     next_number: u64,
 }
 
+impl Held {
+    fn enter(&mut self) -> u64 {
+        self.next_number += 1;
+        self.waiting.push_back(self.next_number);
+        self.next_number
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.waiting.retain(|waiting| *waiting != number);
+    }
+}
+
+/// A place in the queue for a budget's room. It is kept from one wait to the next, for who has to look at other things in
+/// between; so it holds up all others who wait until it is served, left or dropped.
+pub struct MemoryTurn {
+    budget: Arc<MemoryBudget>,
+    number: Option<u64>,
+}
+
+impl MemoryTurn {
+    /// Nobody who waits yet.
+    pub fn new(budget: Arc<MemoryBudget>) -> Self {
+        Self { budget, number: None }
+    }
+
+    /// As [`MemoryBudget::reserve`]. Who got nothing keeps its place.
+    pub fn reserve(&mut self, bytes: usize, wait: Duration) -> bool {
+        let mut held = self.budget.state.lock();
+        let number = *self.number.get_or_insert_with(|| held.enter());
+        let served = self.budget.serve(&mut held, number, bytes, wait);
+        drop(held);
+        if served {
+            self.leave();
+        }
+        served
+    }
+
+    /// Wants no room any more.
+    pub fn leave(&mut self) {
+        if let Some(number) = self.number.take() {
+            self.budget.state.lock().leave(number);
+            self.budget.freed.notify_all();
+        }
+    }
+}
+
+impl Drop for MemoryTurn {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 impl MemoryBudget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
@@ -421,19 +473,22 @@ impl MemoryBudget {
     /// Returns false, having taken nothing, when that did not happen within `wait`.
     pub fn reserve(&self, bytes: usize, wait: Duration) -> bool {
         let mut held = self.state.lock();
-        let number = held.next_number;
-        held.next_number += 1;
-        held.waiting.push_back(number);
+        let number = held.enter();
+        let served = self.serve(&mut held, number, bytes, wait);
+        held.leave(number);
+        self.freed.notify_all();
+        served
+    }
+
+    /// Whether it was the turn of `number` within `wait`, and there was room; then it has it.
+    fn serve(&self, held: &mut MutexGuard<'_, Held>, number: u64, bytes: usize, wait: Duration) -> bool {
         let has_room = |held: &Held| held.bytes == 0 || held.bytes.saturating_add(bytes) <= self.limit;
         let is_served = |held: &Held| held.waiting.front() == Some(&number) && has_room(held);
-        self.freed.wait_while_for(&mut held, |held| !is_served(held), wait);
-        let served = is_served(&held);
-        held.waiting.retain(|waiting| *waiting != number);
+        self.freed.wait_while_for(held, |held| !is_served(held), wait);
+        let served = is_served(held);
         if served {
             held.bytes += bytes;
         }
-        // It is the next one's turn.
-        self.freed.notify_all();
         served
     }
 
@@ -482,19 +537,21 @@ mod tests {
     fn who_wants_much_is_not_passed_over_for_those_who_want_little() {
         let budget = MemoryBudget::new(100);
         assert!((0..9).all(|_| budget.reserve(10, Duration::ZERO)));
-        std::thread::scope(|scope| {
-            let much = scope.spawn(|| budget.reserve(60, Duration::from_secs(60)));
-            // As nine readers do whose records are written: what one gives back it asks for again.
-            let until = crate::door::now() + Duration::from_secs(10);
-            while !much.is_finished() && crate::door::now() < until {
-                if budget.used() >= 10 {
-                    budget.release(10);
-                    budget.reserve(10, Duration::from_millis(1));
-                }
-            }
-            assert!(much.is_finished(), "it never got its turn");
-            assert!(much.join().unwrap());
-        });
+        let mut much = MemoryTurn::new(Arc::clone(&budget));
+        // Nine readers whose records are written: what one gives back it asks for again. And one that looks in between.
+        for _ in 0..5 {
+            assert!(!much.reserve(60, Duration::ZERO));
+            budget.release(10);
+            assert!(!budget.reserve(10, Duration::ZERO), "it would never get its turn");
+        }
+        assert!(much.reserve(60, Duration::ZERO));
+        assert_eq!(budget.used(), 100);
+        budget.release(10);
+        assert!(budget.reserve(10, Duration::ZERO), "then it is the others' turn");
+        assert!(!much.reserve(60, Duration::ZERO));
+        budget.release(10);
+        much.leave();
+        assert!(budget.reserve(10, Duration::ZERO), "who left holds nobody up");
     }
 
     #[test]
