@@ -3,6 +3,7 @@
 //! engine knows nothing else of them.
 #![warn(missing_docs)]
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::core::record::{Encoded, MessageBatch, Record, TopicPartition};
 use crate::core::statistics::PoolStatistics;
 use crate::core::tally::PhaseTimes;
 use crate::core::verdict::{ErrorClass, ErrorCode};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 pub use crate::core::assignment::{Assignment, Claim, Claimed};
 
@@ -394,46 +395,120 @@ pub trait DeadLetters: Send + Sync {
 /// Fetching waits for room ([`reserve`](Self::reserve)). Decoding does not, since waiting for what only it can free
 /// would never end: it [`charge`](Self::charge)s, and fetching then waits the longer. So what is held can pass the
 /// limit by what is decoded and not written yet: what a batch inflates to, for each lane.
+///
+/// Who waits is served in the order of asking: while many that want little take whatever comes back, one that wants much
+/// would never get it.
 pub struct MemoryBudget {
     limit: usize,
-    used: Mutex<usize>,
+    state: Mutex<Held>,
     freed: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    bytes: usize,
+    /// Who waits for room, the first to be served first.
+    waiting: VecDeque<u64>,
+    next_number: u64,
+}
+
+impl Held {
+    fn enter(&mut self) -> u64 {
+        self.next_number += 1;
+        self.waiting.push_back(self.next_number);
+        self.next_number
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.waiting.retain(|waiting| *waiting != number);
+    }
+}
+
+/// A place in the queue for a budget's room. It is kept from one wait to the next, for who has to look at other things in
+/// between; so it holds up all others who wait until it is served, left or dropped.
+pub struct MemoryTurn {
+    budget: Arc<MemoryBudget>,
+    number: Option<u64>,
+}
+
+impl MemoryTurn {
+    /// Nobody who waits yet.
+    pub fn new(budget: Arc<MemoryBudget>) -> Self {
+        Self { budget, number: None }
+    }
+
+    /// As [`MemoryBudget::reserve`]. Who got nothing keeps its place.
+    pub fn reserve(&mut self, bytes: usize, wait: Duration) -> bool {
+        let mut held = self.budget.state.lock();
+        let number = *self.number.get_or_insert_with(|| held.enter());
+        let served = self.budget.serve(&mut held, number, bytes, wait);
+        drop(held);
+        if served {
+            self.leave();
+        }
+        served
+    }
+
+    /// Wants no room any more.
+    pub fn leave(&mut self) {
+        if let Some(number) = self.number.take() {
+            self.budget.state.lock().leave(number);
+            self.budget.freed.notify_all();
+        }
+    }
+}
+
+impl Drop for MemoryTurn {
+    fn drop(&mut self) {
+        self.leave();
+    }
 }
 
 impl MemoryBudget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: Mutex::new(0), freed: Condvar::new() })
+        Arc::new(Self { limit, state: Mutex::default(), freed: Condvar::new() })
     }
 
     /// Takes `bytes` once there is room, or all is free: a record larger than the limit must get through too.
     /// Returns false, having taken nothing, when that did not happen within `wait`.
     pub fn reserve(&self, bytes: usize, wait: Duration) -> bool {
-        let mut used = self.used.lock();
-        let full = |used: &mut usize| *used > 0 && used.saturating_add(bytes) > self.limit;
-        if self.freed.wait_while_for(&mut used, full, wait).timed_out() && full(&mut used) {
-            return false;
+        let mut held = self.state.lock();
+        let number = held.enter();
+        let served = self.serve(&mut held, number, bytes, wait);
+        held.leave(number);
+        self.freed.notify_all();
+        served
+    }
+
+    /// Whether it was the turn of `number` within `wait`, and there was room; then it has it.
+    fn serve(&self, held: &mut MutexGuard<'_, Held>, number: u64, bytes: usize, wait: Duration) -> bool {
+        let has_room = |held: &Held| held.bytes == 0 || held.bytes.saturating_add(bytes) <= self.limit;
+        let is_served = |held: &Held| held.waiting.front() == Some(&number) && has_room(held);
+        self.freed.wait_while_for(held, |held| !is_served(held), wait);
+        let served = is_served(held);
+        if served {
+            held.bytes += bytes;
         }
-        *used += bytes;
-        true
+        served
     }
 
     /// Takes `bytes` at once.
     pub fn charge(&self, bytes: usize) {
-        *self.used.lock() += bytes;
+        self.state.lock().bytes += bytes;
     }
 
     /// Gives `bytes` back.
     pub fn release(&self, bytes: usize) {
-        let mut used = self.used.lock();
-        debug_assert!(*used >= bytes, "released {bytes} of {used} bytes");
-        *used = used.saturating_sub(bytes);
+        let mut held = self.state.lock();
+        debug_assert!(held.bytes >= bytes, "released {bytes} of {} bytes", held.bytes);
+        held.bytes = held.bytes.saturating_sub(bytes);
         self.freed.notify_all();
     }
 
     /// Bytes held now.
     pub fn used(&self) -> usize {
-        *self.used.lock()
+        self.state.lock().bytes
     }
 
     /// The limit.
@@ -457,6 +532,27 @@ mod tests {
         budget.charge(30);
         assert!(!budget.reserve(1, now));
         assert_eq!(budget.used(), 130);
+    }
+
+    #[test]
+    fn who_wants_much_is_not_passed_over_for_those_who_want_little() {
+        let budget = MemoryBudget::new(100);
+        assert!((0..9).all(|_| budget.reserve(10, Duration::ZERO)));
+        let mut much = MemoryTurn::new(Arc::clone(&budget));
+        // Nine readers whose records are written: what one gives back it asks for again. And one that looks in between.
+        for _ in 0..5 {
+            assert!(!much.reserve(60, Duration::ZERO));
+            budget.release(10);
+            assert!(!budget.reserve(10, Duration::ZERO), "it would never get its turn");
+        }
+        assert!(much.reserve(60, Duration::ZERO));
+        assert_eq!(budget.used(), 100);
+        budget.release(10);
+        assert!(budget.reserve(10, Duration::ZERO), "then it is the others' turn");
+        assert!(!much.reserve(60, Duration::ZERO));
+        budget.release(10);
+        much.leave();
+        assert!(budget.reserve(10, Duration::ZERO), "who left holds nobody up");
     }
 
     #[test]

@@ -120,8 +120,10 @@ pub(super) struct Partition {
     pub attempts: Vec<Attempts>,
     /// Whether it was started since it was assigned, so that its tracker means something.
     pub started: bool,
-    /// A claim is with a worker.
+    /// A claim is with a worker…
     pub claiming: bool,
+    /// …and a person has paused or resumed since: what its row says of that is older.
+    pub overruled: bool,
     /// Failed starts in a row.
     pub start_attempts: u32,
     /// Times in a row that fetched bytes were of no use.
@@ -182,6 +184,7 @@ impl Partition {
             attempts: Vec::new(),
             started: false,
             claiming: false,
+            overruled: false,
             start_attempts: 0,
             ruins: 0,
             resume_at: None,

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Select, Sender, unbounded};
+use crossbeam::channel::{Receiver, Select, Sender, TryRecvError, unbounded};
 use log::Level;
 
 use super::channels::{Command, Control, Job, Outcome, Report, SharedChunk};
@@ -69,6 +69,8 @@ pub(super) struct EventLoop {
     /// Set when the source was told to close: when waiting for it ends.
     close_by: Option<Duration>,
     closed: bool,
+    /// The poller is gone without having closed the source.
+    source_is_dead: bool,
     statistics_at: Duration,
     /// When the next sign of life is due, and the next look at the workers.
     alive_at: Duration,
@@ -103,6 +105,7 @@ impl EventLoop {
             abandoned: false,
             close_by: None,
             closed: false,
+            source_is_dead: false,
             statistics_at,
             alive_at: Duration::ZERO,
             look_at: Duration::ZERO,
@@ -130,7 +133,7 @@ impl EventLoop {
 
     /// Whether the run has ended.
     pub fn over(&self) -> bool {
-        let late = self.close_by.is_some_and(|by| self.clock.elapsed() >= by);
+        let late = self.close_by.is_some_and(|by| self.source_is_dead || self.clock.elapsed() >= by);
         self.abandoned || self.closed || late
     }
 
@@ -152,7 +155,11 @@ impl EventLoop {
         for _ in 0..REPORTS_PER_TURN {
             match self.lines.reports.try_recv() {
                 Ok(report) => self.report(report),
-                Err(_) => break,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.source_died();
+                    break;
+                }
             }
         }
         self.handle(Event::Tick);
@@ -171,7 +178,9 @@ impl EventLoop {
         let mut select = Select::new();
         select.recv(&lines.control);
         select.recv(&lines.bell);
-        select.recv(&lines.reports);
+        if !self.source_is_dead {
+            select.recv(&lines.reports);
+        }
         if select.ready_timeout(wait).is_ok() {
             // The bell only says "look"; whatever it rang for is in the channels.
             let _ = lines.bell.try_recv();
@@ -227,6 +236,14 @@ impl EventLoop {
                     self.say(Level::Warn, format!("while leaving: {error}"));
                 }
             }
+        }
+    }
+
+    /// The poller sends a last report unless it panicked. What is in flight is finished; nobody is there to commit.
+    fn source_died(&mut self) {
+        if !self.closed && !std::mem::replace(&mut self.source_is_dead, true) {
+            let message = "thread konekt-poll died of a panic; this is a defect, please report it".to_owned();
+            self.source_event(SourceEvent::Failed(SourceError { message, unavailable: false }));
         }
     }
 

@@ -29,7 +29,10 @@ impl Held {
                         error = refusal;
                         Ok(())
                     }
-                    Err(failure) => Err(failure),
+                    Err(failure) => {
+                        self.lane.failed(count);
+                        Err(failure)
+                    }
                     Ok(written) => {
                         self.answered(count, Ok(written));
                         search.accepted(count);

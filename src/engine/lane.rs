@@ -25,6 +25,11 @@ pub(super) struct Lane {
     chunks: Receiver<SharedChunk>,
     records: RecordBuffer,
     open: Option<OpenChunk>,
+    /// What is wrong with the open chunk, behind the records held.
+    damage: Option<DecodeError>,
+    /// A batch of so many records failed. It is tried again as it was: where its commit was not answered, only the position
+    /// that it makes tells whether it is written.
+    tried: Option<usize>,
     /// Per decoded chunk: after how many of the records held it ends, and the offset behind it.
     ends: VecDeque<(usize, i64)>,
     /// Everything below is written.
@@ -86,6 +91,8 @@ impl Lane {
             chunks,
             records: RecordBuffer::default(),
             open: None,
+            damage: None,
+            tried: None,
             ends: VecDeque::new(),
             through: seed.position,
             claimed: seed.claimed,
@@ -96,12 +103,16 @@ impl Lane {
         }
     }
 
-    /// Decodes as much of the chunks as a batch of `rows_max` rows and `bytes_max` bytes needs, or all there is.
+    /// Decodes as much of the chunks as a batch of `rows_max` rows and `bytes_max` bytes needs, or all there is. Nothing
+    /// where a batch is to be tried again.
     ///
     /// # Errors
-    /// When a chunk's bytes are not what they should be; what was decoded before stays.
+    /// When a chunk's bytes are not what they should be and everything before them is written.
     pub fn fill(&mut self, rows_max: usize, bytes_max: usize, filled: &mut Filled) -> Result<(), DecodeError> {
-        while self.records.len() < rows_max && self.records.bytes() < bytes_max {
+        while self.tried.is_none() && self.records.len() < rows_max && self.records.bytes() < bytes_max {
+            if let Some(damage) = &self.damage {
+                return if self.records.is_empty() { Err(damage.clone()) } else { Ok(()) };
+            }
             let mut open = match self.open.take() {
                 Some(open) => open,
                 None => match self.chunks.try_recv() {
@@ -115,8 +126,16 @@ impl Lane {
             let before = self.records.len();
             match open.decoder.decode(&mut self.records) {
                 Some(piece) => {
-                    let decoded = self.take_share(before, piece?, filled);
-                    open.records_left = open.records_left.saturating_sub(decoded);
+                    match piece {
+                        Ok(skipped) => {
+                            let decoded = self.take_share(before, skipped, filled);
+                            open.records_left = open.records_left.saturating_sub(decoded);
+                        }
+                        Err(damage) => {
+                            self.records.retain_from(before, |_| false);
+                            self.damage = Some(damage);
+                        }
+                    }
                     self.open = Some(open);
                 }
                 None => self.ends.push_back((self.records.len(), open.next)),
@@ -142,7 +161,7 @@ impl Lane {
 
     /// How many of the records held make up the next batch.
     pub fn cut(&self, rows_max: usize, bytes_max: usize) -> usize {
-        self.records.cut(rows_max, bytes_max)
+        self.records.cut(self.tried.map_or(rows_max, |tried| tried.min(rows_max)), bytes_max)
     }
 
     /// The first `count` records as a write that moves the position behind them.
@@ -174,8 +193,14 @@ impl Lane {
         count > 0 || self.claimed.is_some_and(|(_, position)| position != self.position_behind(0))
     }
 
+    /// A batch of the first `count` records failed.
+    pub fn failed(&mut self, count: usize) {
+        self.tried = Some(count);
+    }
+
     /// The first `count` records are written, or put aside.
     pub fn wrote(&mut self, count: usize) {
+        self.tried = None;
         if let Some(last) = count.checked_sub(1) {
             self.written_unix_ms = self.records.get(last).time_ms();
         }
@@ -277,16 +302,21 @@ fn share_of(record: &Record<'_>, shares: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam::channel::unbounded;
+    use crossbeam::channel::{Sender, unbounded};
 
     use super::*;
     use crate::kafka::offsets::Isolation;
+    use crate::kafka::wire::batch::HEADER_BYTES;
     use crate::kafka::wire::compression::Codec;
     use crate::kafka::wire::record_batch::{FetchedRecords, RecordBatchBuilder};
     use crate::port::Chunk;
 
     /// `batches` compressed batches of 100 records of 1,000 zeros each, as one fetched chunk.
     fn inflating(partition: &TopicPartition, batches: i64) -> SharedChunk {
+        Arc::new(chunk_of(partition, batches))
+    }
+
+    fn chunk_of(partition: &TopicPartition, batches: i64) -> Chunk {
         let mut bytes = Vec::new();
         for batch in 0..batches {
             let mut builder = RecordBatchBuilder::default();
@@ -299,24 +329,95 @@ mod tests {
         let (bytes, isolation) = (bytes.into(), Isolation::ReadCommitted);
         let records = Arc::new(FetchedRecords { bytes, aborted: Vec::new(), isolation, held: None });
         let partition = partition.clone();
-        Arc::new(Chunk { partition, run: 1, first: 0, next, records_max, log_end: next, records })
+        Chunk { partition, run: 1, first: 0, next, records_max, log_end: next, records }
+    }
+
+    /// A lane and the way into it.
+    fn lane_of(partition: &TopicPartition, memory: &Arc<MemoryBudget>) -> (Lane, Sender<SharedChunk>) {
+        let seed = LaneSeed {
+            id: LaneId { run: 1, index: 0 },
+            partition: partition.clone(),
+            ids: RecordIds::new("g", partition),
+            shares: 1,
+            position: 0,
+            claimed: None,
+            memory: Arc::clone(memory),
+        };
+        let (chunks, receiver) = unbounded();
+        (Lane::new(seed, receiver), chunks)
+    }
+
+    /// Three batches of 10 records, in the second of which the sixth record lies about its length, its checksum being right.
+    fn damaged(partition: &TopicPartition) -> SharedChunk {
+        let mut bytes = Vec::new();
+        for batch in 0..3 {
+            let mut builder = RecordBatchBuilder::default();
+            (0..10).for_each(|_| builder.append(None, Some(&[7; 20]), &[], 0));
+            let mut encoded = builder.finish(Codec::None).unwrap().to_vec();
+            encoded[..8].copy_from_slice(&(batch * 10_i64).to_be_bytes());
+            if batch == 1 {
+                let record = (encoded.len() - HEADER_BYTES) / 10;
+                encoded[HEADER_BYTES + 5 * record] = 0x7e;
+                let checksum = crc32c::crc32c(&encoded[21..]);
+                encoded[17..21].copy_from_slice(&checksum.to_be_bytes());
+            }
+            bytes.extend(encoded);
+        }
+        let records = FetchedRecords {
+            bytes: bytes.into(),
+            aborted: Vec::new(),
+            isolation: Isolation::ReadCommitted,
+            held: None,
+        };
+        let (partition, records) = (partition.clone(), Arc::new(records));
+        Arc::new(Chunk { partition, run: 1, first: 0, next: 30, records_max: 30, log_end: 30, records })
+    }
+
+    #[test]
+    fn a_batch_that_failed_is_tried_again_as_it_was_whatever_came_meanwhile() {
+        let partition = TopicPartition::new("t", 0);
+        let (mut lane, chunks) = lane_of(&partition, &MemoryBudget::new(usize::MAX));
+        lane.claimed = Some((1, 0));
+        let write = |lane: &mut Lane| {
+            lane.fill(1000, usize::MAX, &mut Filled::default()).unwrap();
+            let count = lane.cut(1000, usize::MAX);
+            (count, lane.write(count).position.map(|position| position.next))
+        };
+        chunks.send(inflating(&partition, 1)).unwrap();
+        assert_eq!(write(&mut lane), (100, Some(100)));
+        lane.failed(100);
+        chunks.send(Arc::new(Chunk { first: 100, ..chunk_of(&partition, 2) })).unwrap();
+        assert_eq!(
+            write(&mut lane),
+            (100, Some(100)),
+            "with a larger one nobody could tell whether the first is written"
+        );
+        lane.wrote(100);
+        assert_eq!(write(&mut lane), (100, Some(200)));
+    }
+
+    #[test]
+    fn what_stands_before_a_damaged_batch_is_written_and_nothing_of_it_or_behind_it() {
+        let partition = TopicPartition::new("t", 0);
+        let (mut lane, chunks) = lane_of(&partition, &MemoryBudget::new(usize::MAX));
+        chunks.send(damaged(&partition)).unwrap();
+        let mut filled = Filled::default();
+        lane.fill(1000, usize::MAX, &mut filled).expect("there is something to write");
+        assert_eq!((lane.waiting_records(), filled.decoded), (10, 10));
+        lane.fill(1000, usize::MAX, &mut Filled::default()).expect("and still, when it could not be written");
+        lane.wrote(10);
+        assert_eq!((lane.through(), lane.owes_position()), (10, true));
+        for _ in 0..2 {
+            let error = lane.fill(1000, usize::MAX, &mut Filled::default()).expect_err("then the damage shows");
+            assert_eq!((error.base_offset, lane.waiting_records()), (10, 0), "{error}");
+        }
     }
 
     #[test]
     fn of_a_chunk_that_inflates_only_what_a_batch_needs_is_held() {
         let partition = TopicPartition::new("t", 0);
         let memory = MemoryBudget::new(usize::MAX);
-        let seed = LaneSeed {
-            id: LaneId { run: 1, index: 0 },
-            partition: partition.clone(),
-            ids: RecordIds::new("g", &partition),
-            shares: 1,
-            position: 0,
-            claimed: None,
-            memory: Arc::clone(&memory),
-        };
-        let (chunks, receiver) = unbounded();
-        let mut lane = Lane::new(seed, receiver);
+        let (mut lane, chunks) = lane_of(&partition, &memory);
         chunks.send(inflating(&partition, 50)).unwrap();
         for batch in 1..=25 {
             lane.fill(200, usize::MAX, &mut Filled::default()).unwrap();

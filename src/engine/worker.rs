@@ -345,7 +345,10 @@ impl Held {
                 self.written.dead_lettered += dead_lettered;
                 self.lane.wrote(count);
             }
-            Err(error) => self.failure = Some(error),
+            Err(error) => {
+                self.lane.failed(count);
+                self.failure = Some(error);
+            }
         }
     }
 

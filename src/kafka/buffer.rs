@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::connection::{Frame, FrameSource};
-use crate::port::MemoryBudget;
+use crate::port::{MemoryBudget, MemoryTurn};
 
 /// A claimed length makes us allocate at most this before bytes have come, or what was reserved if that is more.
 const FRAME_BYTES_AT_ONCE: usize = 1 << 20;
@@ -31,9 +31,14 @@ impl BufferPool {
         Arc::new(Self { idle: Mutex::default(), idle_bytes_max, budget })
     }
 
-    /// Sets `bytes` of the budget aside, waiting up to `wait` for room.
-    pub fn reserve(self: &Arc<Self>, bytes: usize, wait: Duration) -> Option<Reservation> {
-        self.budget.reserve(bytes, wait).then(|| Reservation { pool: Arc::clone(self), bytes })
+    /// A place in the queue for room in the budget.
+    pub fn turn(&self) -> MemoryTurn {
+        MemoryTurn::new(Arc::clone(&self.budget))
+    }
+
+    /// Sets `bytes` of the budget aside, waiting up to `wait` for its turn and room.
+    pub fn reserve(self: &Arc<Self>, turn: &mut MemoryTurn, bytes: usize, wait: Duration) -> Option<Reservation> {
+        turn.reserve(bytes, wait).then(|| Reservation { pool: Arc::clone(self), bytes })
     }
 
     /// The smallest vector that fits without being far too large, or a new one.
@@ -152,7 +157,7 @@ mod tests {
     fn a_frame_keeps_what_it_takes_until_its_last_slice_is_gone() {
         let budget = MemoryBudget::new(10_000);
         let pool = BufferPool::new(Arc::clone(&budget), 10_000);
-        let mut reservation = pool.reserve(8_000, Duration::ZERO).unwrap();
+        let mut reservation = pool.reserve(&mut pool.turn(), 8_000, Duration::ZERO).unwrap();
         let bytes = frame(&mut reservation, 1_000);
         drop(reservation);
         assert_eq!(budget.used(), 1_000);
@@ -168,7 +173,7 @@ mod tests {
     fn an_answer_larger_than_reserved_is_charged_too() {
         let budget = MemoryBudget::new(1_000);
         let pool = BufferPool::new(Arc::clone(&budget), 0);
-        let mut reservation = pool.reserve(500, Duration::ZERO).unwrap();
+        let mut reservation = pool.reserve(&mut pool.turn(), 500, Duration::ZERO).unwrap();
         let bytes = frame(&mut reservation, 5_000);
         assert!(budget.used() >= 5_000);
         drop((bytes, reservation));
@@ -181,7 +186,7 @@ mod tests {
         let pool = BufferPool::new(budget, 100_000);
         for (length, reused) in [(40_000, false), (30_000, true), (100, false), (100, true), (50_000, false)] {
             let before: Vec<*const u8> = pool.idle.lock().iter().map(|buffer| buffer.as_ptr()).collect();
-            let bytes = frame(&mut pool.reserve(length, Duration::ZERO).unwrap(), length);
+            let bytes = frame(&mut pool.reserve(&mut pool.turn(), length, Duration::ZERO).unwrap(), length);
             assert_eq!(before.contains(&bytes.as_ptr()), reused, "frame of {length} bytes");
         }
         assert!(pool.idle.lock().iter().map(Vec::capacity).sum::<usize>() <= 100_000);
@@ -191,9 +196,9 @@ mod tests {
     fn an_unused_reservation_returns() {
         let budget = MemoryBudget::new(100);
         let pool = BufferPool::new(Arc::clone(&budget), 0);
-        drop(pool.reserve(100, Duration::ZERO));
+        drop(pool.reserve(&mut pool.turn(), 100, Duration::ZERO));
         assert_eq!(budget.used(), 0);
-        let _held = pool.reserve(100, Duration::ZERO);
-        assert!(pool.reserve(1, Duration::ZERO).is_none());
+        let _held = pool.reserve(&mut pool.turn(), 100, Duration::ZERO);
+        assert!(pool.reserve(&mut pool.turn(), 1, Duration::ZERO).is_none());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::ListOffsetsRequest;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -73,7 +74,20 @@ impl Cluster {
         queries: &[(TopicPartition, OffsetAt)],
         isolation: Isolation,
     ) -> Result<Vec<OffsetFound>, Error> {
-        let deadline = door::now() + self.options().request_timeout;
+        self.list_offsets_within(self.options().request_timeout, queries, isolation)
+    }
+
+    /// As [`list_offsets`](Self::list_offsets), but nobody is asked anew once `patience` is over.
+    ///
+    /// # Errors
+    /// As [`list_offsets`](Self::list_offsets).
+    pub fn list_offsets_within(
+        &self,
+        patience: Duration,
+        queries: &[(TopicPartition, OffsetAt)],
+        isolation: Isolation,
+    ) -> Result<Vec<OffsetFound>, Error> {
+        let deadline = door::now() + patience;
         let topics: Vec<Arc<str>> = queries.iter().map(|(partition, _)| partition.topic.clone()).collect();
         let mut search = Search { cluster: self, queries, isolation, found: vec![None; queries.len()] };
         let known = topics.iter().all(|topic| self.metadata().topics.contains_key(topic));
@@ -244,7 +258,6 @@ mod tests {
     use kafka_protocol::messages::ApiKey;
     use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     /// One broker that leads partitions 0 to 2 of `t`. Partition 1 has moved away at the first question and is back at
     /// the second; partition 2 may not be read. The offset found is made of what was asked.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::keeps_no_position;
 use crate::core::verdict::ErrorClass;
 use crate::kafka::cluster::{Cluster, TopicsWanted};
-use crate::kafka::error::Error;
+use crate::kafka::error::{Code, Error};
 use crate::kafka::producer::{NewRecord, Producer, ProducerOptions};
 use crate::port::{Claim, Claimed, Sink, SinkError, SinkTraits, Write, Writer, Written};
 
@@ -102,7 +102,39 @@ impl KafkaWriter {
     }
 
     fn refused(&self, error: &Error, offset: Option<i64>) -> SinkError {
-        let class = if error.is_retriable() { ErrorClass::Transient } else { ErrorClass::Data };
-        SinkError { offset, ..SinkError::new(class, format!("the topic {}: {error}", self.topic)) }
+        SinkError { offset, ..SinkError::new(class_of(error), format!("the topic {}: {error}", self.topic)) }
+    }
+}
+
+/// What is refused to us, or cannot be had of this cluster, is no record's fault.
+fn class_of(error: &Error) -> ErrorClass {
+    let denied = [Code::TOPIC_AUTHORIZATION_FAILED, Code::CLUSTER_AUTHORIZATION_FAILED];
+    match error {
+        error if error.is_retriable() => ErrorClass::Transient,
+        Error::Broker { code, .. } if denied.contains(code) => ErrorClass::Auth,
+        Error::Broker { code: Code::INVALID_TOPIC_EXCEPTION, .. } | Error::Unsupported { .. } => ErrorClass::Schema,
+        _ => ErrorClass::Data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_blamed_for_what_is_its_own_fault_alone() {
+        for (code, class) in [
+            (Code::NOT_ENOUGH_REPLICAS, ErrorClass::Transient),
+            (Code::TOPIC_AUTHORIZATION_FAILED, ErrorClass::Auth),
+            (Code::CLUSTER_AUTHORIZATION_FAILED, ErrorClass::Auth),
+            (Code::INVALID_TOPIC_EXCEPTION, ErrorClass::Schema),
+            (Code::MESSAGE_TOO_LARGE, ErrorClass::Data),
+            (Code::INVALID_RECORD, ErrorClass::Data),
+        ] {
+            let (address, subject) = ("a:1".to_owned(), "t/0".to_owned());
+            let error = Error::Broker { address, api: "Produce", subject, code, message: None };
+            assert_eq!(class_of(&error), class, "{error}");
+        }
+        assert_eq!(class_of(&Error::Invalid("larger than brokers take".into())), ErrorClass::Data);
     }
 }

@@ -1,14 +1,18 @@
-//! On real threads: a worker dies with a lane in its hands, another takes its place, and nothing is lost.
+//! On real threads: a worker dies with a lane in its hands, another takes its place, and nothing is lost; the thread that
+//! reads dies, and the run ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use konekt::TopicPartition;
 use konekt::core::verdict::ErrorClass;
-use konekt::door::SystemClock;
+use konekt::door::{SystemClock, spawn};
 use konekt::engine::{Callbacks, DeadLetterPlaces, Engine};
-use konekt::port::{DeadLetters, Letter, MemoryBudget, SinkError};
+use konekt::port::{DeadLetters, Letter, MemoryBudget, SinkError, Source, SourceError, SourceEvent, Waker};
+use konekt::sink::handler::HandlerSink;
 use konekt::testkit::{
     Cluster, Database, DatabaseSink, Entry, Faults, Journal, LetterBox, Manner, MemberSource, PartitionLog,
     VirtualClock,
@@ -60,4 +64,47 @@ fn a_worker_that_dies_is_replaced_and_counted() {
     let (bad, good): (Vec<i64>, Vec<i64>) = (0..200).partition(|offset| faults.is_bad(&name, *offset));
     assert!(!bad.is_empty(), "there are bad records");
     assert_eq!((rows, put_aside), (good, bad.into_iter().collect()));
+}
+
+/// A source that takes its thread down.
+struct DeadlySource;
+
+impl Source for DeadlySource {
+    fn poll(&mut self, _wait: Duration, _events: &mut Vec<SourceEvent>) {
+        panic!("planted: the thread that reads dies");
+    }
+
+    fn start(&mut self, _partition: &TopicPartition, _run: u64, _offset: i64) {}
+
+    fn stop(&mut self, _partitions: &[TopicPartition]) {}
+
+    fn commit(&mut self, _positions: Vec<(TopicPartition, i64)>) {}
+
+    fn survey(&mut self) {}
+
+    fn release(&mut self, _partitions: Vec<TopicPartition>, _positions: Vec<(TopicPartition, i64)>) {}
+
+    fn close(&mut self, _positions: Vec<(TopicPartition, i64)>, _deadline: Duration) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        Arc::new(|| {})
+    }
+}
+
+#[test]
+fn a_run_ends_when_the_thread_that_reads_dies() {
+    let scenario = Scenario { until_end: false, max_messages: None, exactly_once: false, ..Scenario::drawn(1) };
+    let config = scenario.engine(DeadLetterPlaces::default(), MemoryBudget::new(1 << 20));
+    let (sink, clock) = (Arc::new(HandlerSink::new(|_| Ok(()))), Arc::new(SystemClock::start()));
+    let engine = Engine::start(config, Box::new(DeadlySource), sink, clock, Callbacks::default());
+    let (ended, end) = mpsc::channel();
+    let waiting = spawn("waiting", move || {
+        let _ = ended.send(engine.join().map(drop).map_err(|error| error.message));
+    });
+    let result = end.recv_timeout(Duration::from_secs(5)).expect("a run without its source is no run");
+    let error = result.expect_err("it failed");
+    assert!(error.contains("konekt-poll"), "{error}");
+    waiting.join().unwrap();
 }

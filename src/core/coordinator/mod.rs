@@ -231,9 +231,10 @@ impl Coordinator {
         self.phase == Phase::Finished
     }
 
-    /// Whether anything is held by workers.
+    /// Whether anything is held by workers, a person's pause that is being noted included.
     pub fn busy(&self) -> bool {
-        !self.limbo.is_empty() || self.partitions.values().any(Partition::busy)
+        let is_noting = self.noting.len() > self.unnoted.len();
+        is_noting || !self.limbo.is_empty() || self.partitions.values().any(Partition::busy)
     }
 
     /// Partitions that stand still for good, and why.

@@ -18,6 +18,7 @@ impl Coordinator {
 
     pub(super) fn pause(&mut self, name: TopicPartition) {
         self.breaker(&name).pause();
+        self.overrule(&name);
         self.note(Level::Info, format!("{name}: paused by the operator"));
         self.park_when_idle(&name);
         self.note_pause(name, true);
@@ -25,6 +26,7 @@ impl Coordinator {
 
     pub(super) fn resume(&mut self, name: &TopicPartition) {
         self.breaker(name).resume();
+        self.overrule(name);
         self.note(Level::Info, format!("{name}: resumed by the operator"));
         self.note_pause(name.clone(), false);
         let Some(partition) = self.partitions.get(name) else {
@@ -34,6 +36,13 @@ impl Coordinator {
         self.begin_run(run);
         for index in 0..lanes {
             self.consider(LaneId { run, index });
+        }
+    }
+
+    /// Where the row is being read, what it says of a pause is older.
+    fn overrule(&mut self, name: &TopicPartition) {
+        if let Some(partition) = self.partitions.get_mut(name) {
+            partition.overruled = partition.claiming;
         }
     }
 

@@ -65,6 +65,7 @@ impl Coordinator {
             let start = partition.resume_at.or_else(|| start_of(&partition.assignment, reset));
             if transactional {
                 partition.claiming = true;
+                partition.overruled = false;
                 claiming.push(run);
                 claims.push(Claim {
                     partition: partition.assignment.partition.clone(),
@@ -108,7 +109,7 @@ impl Coordinator {
         partition.start_attempts = 0;
         partition.failure = None;
         partition.had_position = row.existed;
-        if row.paused {
+        if row.paused && !partition.overruled {
             partition.breaker.pause();
         }
         if partition.stage != Stage::Starting || partition.breaker.paused_by_operator() {
@@ -190,6 +191,9 @@ impl Coordinator {
         let Some(partition) = self.by_run(run) else {
             return;
         };
+        if partition.stage != Stage::Running {
+            return;
+        }
         let name = partition.assignment.partition.clone();
         partition.assignment.log_start = log_start;
         partition.assignment.log_end = log_end;
@@ -316,6 +320,8 @@ impl Coordinator {
         for name in &names {
             self.forget(name);
         }
+        // The source has stopped them, but may have been told to start them since.
+        self.out.push(Action::StopFetching(names.clone()));
         for handover in &mut self.handovers {
             handover.partitions.retain(|name| !names.contains(name));
         }

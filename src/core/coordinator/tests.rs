@@ -241,6 +241,34 @@ fn a_revoked_partition_finishes_what_is_in_flight_and_commits_before_it_is_let_g
 }
 
 #[test]
+fn a_partition_that_was_started_while_it_was_lost_is_not_fetched_on() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    // The source has reported the loss and stopped the partition by itself; then it hears of this start.
+    let actions = bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![row(Some(5), true)]) });
+    assert!(matches!(actions.last(), Some(Action::Fetch { .. })), "{actions:?}");
+    let actions = bench.on(Event::Lost(vec![name(0)]));
+    assert!(actions.contains(&Action::StopFetching(vec![name(0)])), "{actions:?}");
+}
+
+#[test]
+fn a_partition_on_its_way_out_is_not_started_anew_where_its_log_begins() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned((0..2).map(|partition| assignment(partition, None)).collect()));
+    bench.on(Event::Claimed { runs: vec![1, 2], result: Ok(vec![row(Some(5), false), row(Some(5), false)]) });
+    bench.fetch(1, 5, 30);
+    assert_eq!(bench.on(Event::Revoked(vec![name(0), name(1)])), [Action::StopFetching(vec![name(0), name(1)])]);
+    assert_eq!(bench.on(Event::OutOfRange { run: 2, requested: 5, log_start: 50, log_end: 100 }), []);
+}
+
+#[test]
+fn commits_without_a_pause_do_not_stop_the_world() {
+    let mut bench = Bench::new(Rules { commit_interval: Duration::ZERO, ..rules() });
+    bench.on(Event::Tick);
+    assert!(bench.coordinator.deadline().is_some_and(|at| at > bench.now));
+}
+
+#[test]
 fn a_revocation_does_not_wait_for_ever() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
@@ -310,6 +338,36 @@ fn the_last_word_about_a_pause_is_the_one_that_is_noted() {
     assert!(!noting(bench.on(Event::Resume(name(0)))), "one note at a time");
     assert_eq!(bench.noted(0, true), [Action::NotePause { partition: name(0), paused: false }]);
     assert!(matches!(&bench.noted(0, false)[..], [Action::Claim { .. }]));
+}
+
+#[test]
+fn what_a_person_says_while_the_row_is_being_read_is_newer_than_the_row() {
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    assert_eq!(bench.on(Event::Resume(name(0))), [Action::NotePause { partition: name(0), paused: false }]);
+    let paused = || Claimed { paused: true, ..row(Some(60), true) };
+    let actions = bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![paused()]) });
+    assert!(matches!(&actions[..], [Action::Open { .. }, Action::Fetch { .. }]), "{actions:?}");
+    assert_eq!((bench.noted(0, false), bench.standing()), (vec![], None));
+
+    let mut bench = Bench::new(rules());
+    bench.on(Event::Assigned(vec![assignment(0, None)]));
+    bench.on(Event::Resume(name(0)));
+    bench.noted(0, false);
+    bench.on(Event::Claimed { runs: vec![1], result: Ok(vec![paused()]) });
+    assert_eq!(bench.standing(), None, "though the note was faster than the row");
+}
+
+#[test]
+fn a_stop_waits_until_a_pause_is_noted_but_not_for_a_database_that_is_away() {
+    let finishes = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Finish { .. }));
+    for error in [None, Some("away".to_owned())] {
+        let mut bench = Bench::new(rules());
+        bench.started(1, 5);
+        bench.on(Event::Pause(name(0)));
+        assert!(!finishes(&bench.on(Event::Stop)), "the next start would not know of the pause");
+        assert!(finishes(&bench.on(Event::PauseNoted { partition: name(0), paused: true, error })));
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -19,7 +20,11 @@ use crate::kafka::consumer::{AssignedPartition, Event, tell};
 use crate::kafka::error::{Code, Error};
 use crate::kafka::group::Credentials;
 use crate::kafka::keeper;
-use crate::kafka::offsets::OffsetAt;
+use crate::kafka::offsets::{OffsetAt, OffsetFound};
+
+/// Leaders that move are followed for so long; what is not found by then is looked up again, after what was to be committed
+/// meanwhile.
+const LOOK_UP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was found out about one assignment.
 #[derive(Default)]
@@ -65,15 +70,19 @@ impl Committer {
     fn look_up(&mut self, partitions: &[TopicPartition]) -> Result<Described, Error> {
         let committed = self.fetch_committed(partitions)?;
         let (led, leaderless) = self.by_leadership(partitions)?;
-        let queries = |at| led.iter().map(|partition| (partition.clone(), at)).collect::<Vec<_>>();
-        let starts = self.cluster.list_offsets(&queries(OffsetAt::Earliest), self.isolation)?;
-        let ends = self.cluster.list_offsets(&queries(OffsetAt::Latest), self.isolation)?;
+        let starts = self.find(&led, OffsetAt::Earliest)?;
+        // Who did not answer the first question is not waited for again.
+        let answered = starts.iter().filter(|(_, start)| start.is_ok()).map(|(partition, _)| partition.clone());
+        let mut ends: BTreeMap<_, _> =
+            self.find(&answered.collect::<Vec<_>>(), OffsetAt::Latest)?.into_iter().collect();
         let metadata = self.cluster.metadata();
-        let described = starts.into_iter().zip(ends).map(|((partition, start), (_, end))| {
+        let described = starts.into_iter().map(|(partition, start)| {
             let topic_id = metadata.topics.get(&partition.topic).map(|topic| topic.id).filter(|id| !id.is_nil());
             let committed = committed.get(&partition).copied();
             let result = start.and_then(|log_start| {
-                Ok(AssignedPartition { partition: partition.clone(), committed, log_start, log_end: end?, topic_id })
+                let unanswered = || Err(Error::NoLeader { subject: partition.to_string() });
+                let log_end = ends.remove(&partition).unwrap_or_else(unanswered)?;
+                Ok(AssignedPartition { partition: partition.clone(), committed, log_start, log_end, topic_id })
             });
             (partition, result)
         });
@@ -82,6 +91,11 @@ impl Committer {
             (partition, Err(Error::NoLeader { subject }))
         });
         Ok(described.chain(without).collect())
+    }
+
+    fn find(&self, partitions: &[TopicPartition], at: OffsetAt) -> Result<Vec<OffsetFound>, Error> {
+        let queries: Vec<_> = partitions.iter().map(|partition| (partition.clone(), at)).collect();
+        self.cluster.list_offsets_within(LOOK_UP_PATIENCE, &queries, self.isolation)
     }
 
     /// Partitions with and without a leader. Asking where the latter end would wait for one, and all others with it.

@@ -6,6 +6,7 @@
 //!   position of a partition that is not ours any more is refused here already.
 //! - A release is answered to the keeper when the positions that came with it are committed, or hopeless.
 //! - An assigned partition is described before the application hears of it (`describe.rs`).
+//! - Surveys come last, and of several that wait only the newest is made: a leader that cannot be reached makes them slow.
 //!
 //! Source: API key 8 (OffsetCommit).
 
@@ -136,6 +137,7 @@ pub struct Committer {
     releases: Vec<Release>,
     describing: BTreeMap<TopicPartition, u64>,
     describe_retry: Retry,
+    surveying: Option<Vec<TopicPartition>>,
     closing: Option<Closing>,
     last_error: Option<Error>,
 }
@@ -165,6 +167,7 @@ impl Committer {
             releases: Vec::new(),
             describing: BTreeMap::new(),
             describe_retry: Retry::new(),
+            surveying: None,
             closing: None,
             last_error: None,
         }
@@ -183,6 +186,9 @@ impl Committer {
             }
             if !self.describing.is_empty() && door::now() >= self.describe_retry.at {
                 self.describe();
+            }
+            if let Some(partitions) = self.surveying.take() {
+                self.survey(&partitions);
             }
         }
     }
@@ -226,11 +232,12 @@ impl Committer {
                 self.describing.extend(partitions.into_iter().map(|partition| (partition, round)));
                 self.describe_retry.worked();
             }
-            Command::Survey(partitions) => self.survey(&partitions),
+            Command::Survey(partitions) => self.surveying = Some(partitions),
             Command::Forget(partitions) => self.forget(&partitions),
             Command::Close { positions, until, answer } => {
                 self.pending.extend(positions);
                 self.describing.clear();
+                self.surveying = None;
                 self.closing = Some(Closing { until, answer });
                 self.commit_retry.worked();
             }
@@ -444,7 +451,83 @@ fn not_ours() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam::channel::unbounded;
+    use kafka_protocol::messages::ApiKey;
+    use kafka_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
+    use kafka_protocol::messages::list_offsets_request::ListOffsetsRequest;
+    use kafka_protocol::messages::list_offsets_response::{
+        ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
+    };
+    use kafka_protocol::messages::offset_commit_response::{
+        OffsetCommitResponse, OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+    };
+    use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponse;
+
     use super::*;
+    use crate::kafka::consumer::TopicSelection;
+    use crate::kafka::scripted::{Answer, Call, ScriptedBroker, one_broker};
+
+    const APIS: [(ApiKey, i16); 5] = [
+        (ApiKey::Metadata, 12),
+        (ApiKey::FindCoordinator, 4),
+        (ApiKey::OffsetFetch, 7),
+        (ApiKey::ListOffsets, 7),
+        (ApiKey::OffsetCommit, 8),
+    ];
+
+    /// A broker that takes its time to say where logs begin and end.
+    fn slow(call: &Call, port: i32) -> Answer {
+        match call.key {
+            ApiKey::Metadata => call.answer(one_broker(port, "t", 1)),
+            ApiKey::FindCoordinator => {
+                let host = StrBytes::from_static_str("127.0.0.1");
+                let found = Coordinator::default().with_node_id(1.into()).with_host(host).with_port(port);
+                call.answer(FindCoordinatorResponse::default().with_coordinators(vec![found]))
+            }
+            ApiKey::OffsetFetch => call.answer(OffsetFetchResponse::default()),
+            ApiKey::ListOffsets => {
+                door::sleep(Duration::from_millis(200));
+                let request: ListOffsetsRequest = call.read();
+                let topic = ListOffsetsTopicResponse::default().with_name(request.topics[0].name.clone());
+                let topic = topic.with_partitions(vec![ListOffsetsPartitionResponse::default().with_offset(7)]);
+                call.answer(ListOffsetsResponse::default().with_topics(vec![topic]))
+            }
+            ApiKey::OffsetCommit => {
+                let topic = OffsetCommitResponseTopic::default().with_name(topic_name("t"));
+                let topic = topic.with_partitions(vec![OffsetCommitResponsePartition::default()]);
+                call.answer(OffsetCommitResponse::default().with_topics(vec![topic]))
+            }
+            _ => Answer::HangUp,
+        }
+    }
+
+    #[test]
+    fn questions_that_are_slow_to_answer_do_not_pile_up_in_front_of_commits() {
+        let broker = ScriptedBroker::start(&APIS, slow);
+        let partition = TopicPartition::new("t", 0);
+        let options = ConsumerOptions::new(vec![broker.address.clone()], "g", TopicSelection::names(["t"]));
+        let cluster = Cluster::connect(&options.bootstrap, options.connection()).unwrap();
+        let (commands, orders) = unbounded();
+        let (keeper, _kept) = unbounded();
+        let (events, reported) = unbounded();
+        let owned = BTreeSet::from([partition.clone()]);
+        let membership = Arc::new(Mutex::new(Membership { owned, ..Membership::default() }));
+        let committer = Committer::new(cluster, orders, keeper, Reporter::new(events), membership, &options);
+        (0..40).for_each(|_| commands.send(Command::Survey(vec![partition.clone()])).unwrap());
+        commands.send(Command::Commit(vec![(partition, 7)])).unwrap();
+        let thread = door::spawn("konekt-commit", move || committer.run());
+        let until = door::now() + Duration::from_secs(5);
+        let mut seen = (0, 0);
+        while seen.0 == 0 || seen.1 == 0 {
+            match reported.recv_deadline(until).expect("both are answered soon") {
+                Event::Surveyed(_) => seen.0 += 1,
+                Event::Committed { result: Ok(()), .. } => seen.1 += 1,
+                _ => panic!("nothing else was asked for"),
+            }
+        }
+        commands.send(Command::Stop).unwrap();
+        thread.join().unwrap();
+    }
 
     #[test]
     fn what_follows_each_answer_to_a_commit() {

@@ -87,7 +87,7 @@ impl Repeats {
 }
 
 impl Reporter {
-    pub(super) fn new(events: Sender<Event>) -> Self {
+    pub(in crate::kafka) fn new(events: Sender<Event>) -> Self {
         Self { events, told: Arc::default() }
     }
 

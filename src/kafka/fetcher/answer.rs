@@ -109,7 +109,7 @@ impl Fetcher {
                 return None;
             }
         };
-        let Survey { next_offset, last_epoch, records_max, batches, cut_off_bytes } = surveyed;
+        let Survey { next_offset, last_epoch, records_max, batches, bytes, cut_off_bytes } = surveyed;
         if next_offset <= first {
             self.ask_for_more(partition, batches, cut_off_bytes);
             return None;
@@ -132,7 +132,7 @@ impl Fetcher {
             records_max,
             log_end,
             records: FetchedRecords {
-                bytes: records,
+                bytes: records.slice(..bytes),
                 aborted: aborted.collect(),
                 isolation: self.options.isolation,
                 held: Some(Box::new(active.target.credit.take())),

@@ -41,6 +41,7 @@ use super::interrupt::Interrupt;
 use super::router::{self, Cause, Returned};
 use crate::core::record::TopicPartition;
 use crate::door;
+use crate::port::MemoryTurn;
 
 /// The longest poll while a partition waits for credit, which it may get at any moment.
 const WAIT_WHILE_STARVED: Duration = Duration::from_millis(10);
@@ -128,6 +129,8 @@ pub struct Fetcher {
     reporter: Reporter,
     interrupt: Interrupt,
     pool: Arc<BufferPool>,
+    /// Its place among those who wait for memory.
+    room: MemoryTurn,
     wake: Wake,
     woken: Receiver<()>,
     connection: Option<Connection>,
@@ -164,6 +167,7 @@ impl Fetcher {
             router,
             reporter,
             interrupt,
+            room: pool.turn(),
             pool,
             wake,
             woken,
@@ -244,16 +248,19 @@ impl Fetcher {
     /// Sends the next request, if there is anything to ask for and memory for the answer within `wait`.
     fn ask(&mut self, wait: Duration) -> Result<Asked, Idle> {
         if self.throttled_until.is_some_and(|until| door::now() < until) {
+            self.room.leave();
             return Err(Idle::Throttled);
         }
         self.throttled_until = None;
         self.return_to_leaders();
         let appetite = self.appetite();
         if appetite.eligible == 0 {
+            self.room.leave();
             return Err(Idle::NothingToAsk);
         }
         let bytes_max = appetite.wanted_bytes.min(self.options.fetch_max_bytes.max(appetite.largest_bytes));
-        let reservation = self.pool.reserve(bytes_max + ANSWER_OVERHEAD_BYTES, wait).ok_or(Idle::NoMemory)?;
+        let reservation = self.pool.reserve(&mut self.room, bytes_max + ANSWER_OVERHEAD_BYTES, wait);
+        let reservation = reservation.ok_or(Idle::NoMemory)?;
         let wait = self.poll_time(appetite.eligible);
         match self.send(bytes_max, wait) {
             Ok(in_flight) => {

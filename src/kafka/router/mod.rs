@@ -212,6 +212,7 @@ impl Router {
             offset,
             last_epoch: -1,
             leader_epoch: -1,
+            outdated_since: None,
             replica: None,
             topic_id: metadata.topics.get(&partition.topic).map_or(Uuid::nil(), |topic| topic.id),
             credit: credit.unwrap_or_else(|| Credit::new(self.options.credit_chunks)),
@@ -385,10 +386,10 @@ impl Router {
         let Some(route) = self.routes.get_mut(partition) else { return };
         match find(metadata, partition, route.topic_id) {
             // From a broker that has not heard yet of what another one has said.
-            Whereabouts::Leader { epoch, .. } if epoch < route.leader_epoch => route.wait(false),
+            Whereabouts::Leader { epoch, .. } if route.is_outdated(epoch, door::now()) => route.wait(false),
             Whereabouts::Leader { node, epoch, topic_id } => {
                 route.topic_id = topic_id;
-                route.leader_epoch = epoch;
+                (route.leader_epoch, route.outdated_since) = (epoch, None);
                 route.replica.take_if(|(replica, _)| !metadata.brokers.contains_key(replica));
                 let node = route.replica.map_or(node, |(replica, _)| replica);
                 let now = door::now();

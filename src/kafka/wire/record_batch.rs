@@ -26,23 +26,31 @@ pub struct Survey {
     pub last_epoch: i32,
     /// The most records that can be in it at or after the offset asked for.
     pub records_max: usize,
-    /// Complete batches.
+    /// Complete batches, and their bytes.
     pub batches: usize,
+    pub bytes: usize,
     /// How long the cut-off last batch would be. When there is no complete batch before it, the next fetch must ask for
     /// as much.
     pub cut_off_bytes: Option<usize>,
 }
 
-/// Reads the headers of the batches in `bytes`, which were fetched from the offset `from`. Checks no CRC.
+/// Reads the headers of the batches in `bytes`, which were fetched from the offset `from`, up to one that makes no sense.
+/// Checks no CRC.
 ///
 /// # Errors
-/// When a header makes no sense.
+/// When a header makes no sense and nothing that was asked for stands before it.
 pub fn survey(bytes: &[u8], from: i64) -> Result<Survey, DecodeError> {
-    let mut survey = Survey { next_offset: from, last_epoch: -1, records_max: 0, batches: 0, cut_off_bytes: None };
+    let mut survey =
+        Survey { next_offset: from, last_epoch: -1, records_max: 0, batches: 0, bytes: 0, cut_off_bytes: None };
     let mut batches = Batches::new(bytes);
     for batch in batches.by_ref() {
-        let header = batch?.header;
+        let Batch { header, position, bytes } = match batch {
+            Ok(batch) => batch,
+            Err(_) if survey.next_offset > from => break,
+            Err(error) => return Err(error),
+        };
         survey.batches += 1;
+        survey.bytes = position + bytes.len();
         if header.next_offset() > from {
             survey.next_offset = header.next_offset();
             survey.last_epoch = header.leader_epoch;

@@ -17,13 +17,15 @@ pub mod health;
 mod history;
 pub mod metrics;
 
-use std::io::Cursor;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io::{self, Cursor};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::json;
+use socket2::{SockRef, TcpKeepalive};
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use self::guard::Guard;
@@ -70,6 +72,10 @@ pub struct HttpServer {
 }
 
 const ANSWERING_THREADS: usize = 2;
+/// A client that takes nothing of its answer for so long is given up: it holds up a thread that answers.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+/// A client that says nothing for so long is asked whether it is still there: each has a thread that listens to it.
+const CLIENT_SILENCE: Duration = Duration::from_secs(60);
 const PAGE: &str = include_str!("page.html");
 
 impl Listening {
@@ -78,11 +84,17 @@ impl Listening {
     /// # Errors
     /// What stands in the way, with what to do.
     pub fn open(options: &HttpOptions) -> Result<Self, String> {
+        Self::open_with(options, CLIENT_PATIENCE)
+    }
+
+    fn open_with(options: &HttpOptions, patience: Duration) -> Result<Self, String> {
         let HttpOptions { address, token } = options;
         let failed = |error: &dyn std::fmt::Display| format!("--http {address}: cannot listen there: {error}");
         let found = address.to_socket_addrs().map_err(|error| failed(&error))?.next();
         let found = found.ok_or_else(|| failed(&"the name has no address"))?;
-        let server = Server::http(found).map_err(|error| failed(&error))?;
+        let listener = TcpListener::bind(found).map_err(|error| failed(&error))?;
+        give_up_clients_after(patience, &listener).map_err(|error| failed(&error))?;
+        let server = Server::from_listener(listener, None).map_err(|error| failed(&error))?;
         let address = server.server_addr().to_ip().unwrap_or(found);
         let guard = Guard::new(address.ip().is_loopback(), token.clone());
         Ok(Self { server, address, guard })
@@ -118,6 +130,17 @@ impl Listening {
         }
         HttpServer { server, closing: Some(closing), threads }
     }
+}
+
+/// Holds for the connections that are accepted.
+fn give_up_clients_after(patience: Duration, listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(CLIENT_SILENCE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(patience))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = patience; // others have nothing like it
+    Ok(())
 }
 
 impl Drop for HttpServer {
@@ -275,7 +298,39 @@ fn header(name: &str, value: &str) -> Header {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
     use super::*;
+
+    struct Idle;
+
+    impl Run for Idle {
+        fn statistics(&self) -> Statistics {
+            Statistics::default()
+        }
+
+        fn pause(&self, _partition: &TopicPartition) {}
+
+        fn resume(&self, _partition: &TopicPartition) {}
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_client_that_reads_nothing_does_not_keep_the_others_from_their_answers() {
+        let options = HttpOptions { address: "127.0.0.1:0".to_owned(), token: None };
+        let listening = Listening::open_with(&options, Duration::from_millis(500)).unwrap();
+        let address = listening.address();
+        let _server = listening.serve(Arc::new(Idle), Arc::new(Heart::default()));
+        let mut greedy = TcpStream::connect(address).unwrap();
+        greedy.write_all(&b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000)).unwrap();
+        let mut probe = TcpStream::connect(address).unwrap();
+        probe.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        probe.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        let read = probe.read_to_string(&mut answer);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{read:?} {answer}");
+    }
 
     #[test]
     fn only_a_partition_and_one_of_two_words_steer() {

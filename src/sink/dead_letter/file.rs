@@ -5,18 +5,25 @@
 //! (fsync), whole or not at all: what a full disk lets through is cut off again, and a line that a crash tore is ended
 //! before the next one begins. The file is opened anew each time, so it may be moved away at any moment.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::Marks;
 use crate::core::record::Record;
 use crate::core::verdict::ErrorClass;
+use crate::door;
 use crate::port::{Clock, DeadLetters, Letter, SinkError};
 use crate::sink::json;
+
+/// Whoever holds the file's lock for longer is frozen. A database's transaction may be open meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at the lock: there is no portable way to wait for it and for a time-out.
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Appends letters to a file, which is made when absent; its directory is not.
 pub struct FileLetters {
@@ -75,13 +82,33 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Appends whole lines for good, under the file's lock, which ends with the file.
+/// Takes the file's lock, which ends with the file.
+fn lock(file: &File, patience: Duration) -> io::Result<()> {
+    let until = door::now() + patience;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if door::now() < until => door::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => {
+                let words = format!("another process has held its lock for {} s", patience.as_secs_f32());
+                return Err(io::Error::new(ErrorKind::TimedOut, words));
+            }
+        }
+    }
+}
+
+/// Appends whole lines for good.
 ///
 /// # Errors
 /// When nothing of it was appended.
 pub fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+    append_within(path, lines, PATIENCE)
+}
+
+fn append_within(path: &Path, lines: &[u8], patience: Duration) -> io::Result<()> {
     let mut file = open(path)?;
-    file.lock()?;
+    lock(&file, patience)?;
     let length = file.seek(SeekFrom::End(0))?;
     let torn = length > 0 && {
         file.seek(SeekFrom::End(-1))?;
@@ -117,6 +144,19 @@ mod tests {
         let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
         assert_eq!(whole.count(), 4 * (9 + 8 * 2 + 8 * 3));
         assert_eq!(text.lines().next(), Some("{\"torn"));
+    }
+
+    #[test]
+    fn a_lock_that_a_frozen_process_holds_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("letters.jsonl");
+        let held = open(&path).unwrap();
+        held.lock().unwrap();
+        let error = append_within(&path, b"{}\n", Duration::from_millis(50)).unwrap_err();
+        assert!(error.kind() == ErrorKind::TimedOut && error.to_string().contains("lock"), "{error}");
+        drop(held);
+        append(&path, b"{}\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
     }
 
     #[test]

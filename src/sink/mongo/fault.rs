@@ -5,7 +5,7 @@ use mongodb::error::{Error, RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR};
 use crate::core::verdict::{ErrorClass, ErrorCode};
 use crate::mongo::error::Said;
 use crate::port::SinkError;
-use crate::sink::odbc::sqlstate::{System, classify};
+use crate::sink::odbc::sqlstate::{System, classify, without_values};
 
 /// A failure of the driver while doing `what`.
 pub fn sink_error(name: &str, what: &str, error: &Error) -> SinkError {
@@ -29,7 +29,8 @@ pub fn said_error(name: &str, what: &str, said: &Said) -> SinkError {
         None => (ErrorClass::Unclassified, "max_retries bounds what is tried"),
     };
     let code = said.code.map(|native| ErrorCode { sqlstate: String::new(), native });
-    SinkError { code, ..SinkError::new(class, format!("{name}: cannot {what}: {}; {cure}", said.text())) }
+    let told = Said { words: without_values(&said.words), ..said.clone() }.text();
+    SinkError { code, ..SinkError::new(class, format!("{name}: cannot {what}: {told}; {cure}")) }
 }
 
 #[cfg(test)]

@@ -411,3 +411,14 @@ fn transactions_of_a_real_broker_are_read() {
     assert_eq!(read, [(2, "committed-2"), (3, "plain"), (5, "committed-1"), (6, "committed-2"), (11, "plain")]);
     assert_eq!(survey(bytes, 0).unwrap().next_offset, 12);
 }
+
+#[test]
+fn what_stands_before_a_header_that_makes_no_sense_is_read_first() {
+    let (first, second) = (plain(0, &["a", "b"]), plain(2, &["c"]));
+    let mut bytes = [&first[..], &second].concat();
+    bytes[first.len() + 16] = 1;
+    let before = survey(&bytes, 0).unwrap();
+    assert_eq!((before.next_offset, before.batches, before.bytes), (2, 1, first.len()));
+    assert!(survey(&bytes, 2).unwrap_err().what.contains("magic: 1"));
+    assert_eq!(offsets(bytes[..before.bytes].to_vec(), 0), [0, 1]);
+}

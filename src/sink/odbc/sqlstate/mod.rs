@@ -16,6 +16,9 @@ mod postgres;
 mod sqlite;
 mod sqlserver;
 mod standard;
+mod values;
+
+pub use self::values::without_values;
 
 use std::fmt;
 
