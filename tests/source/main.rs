@@ -274,6 +274,36 @@ fn a_topic_that_is_made_anew_is_not_read_on() {
 }
 
 #[test]
+fn a_position_in_a_deleted_topic_is_not_committed_to_the_one_made_anew() {
+    let broker = start_broker(1);
+    fill(&broker, 1, 10);
+    let mut application = Application::join(&broker, |_| {});
+    application.commits = true;
+    let turn_until = |application: &mut Application, what, is_so: &dyn Fn(&Application) -> bool| {
+        let mut turn = patience(what);
+        while !is_so(application) {
+            turn();
+            application.turn();
+        }
+    };
+    turn_until(&mut application, "ten are committed", &|_| broker.committed("g", "t", 0) == Some(10));
+    broker.delete_topic("t").unwrap();
+    assert_eq!(broker.committed("g", "t", 0), None, "Kafka forgets offsets with the topic");
+    let refused = |event: &SourceEvent| matches!(event, SourceEvent::Committed { positions, result: Err(_) } if !positions.is_empty());
+    turn_until(&mut application, "a commit is refused", &|application| application.others.iter().any(refused));
+    broker.create_topic("t", 1).unwrap();
+    fill(&broker, 1, 20);
+    let failed = |event: &SourceEvent| matches!(event, SourceEvent::PartitionFailed { .. });
+    turn_until(&mut application, "the partition fails", &|application| application.others.iter().any(failed));
+    application.others.clear();
+    turn_until(&mut application, "a commit is refused", &|application| application.others.iter().any(refused));
+    let words = format!("{:?}", application.others);
+    assert!(words.contains("deleted and made anew"), "{words}");
+    application.close();
+    assert_eq!(broker.committed("g", "t", 0), None, "nobody would read the first ten of the new topic");
+}
+
+#[test]
 fn given_partitions_are_read_without_a_group_and_committed_all_the_same() {
     let broker = start_broker(PARTITIONS);
     fill(&broker, PARTITIONS, RECORDS);

@@ -50,16 +50,19 @@ impl Coordinator {
 
     pub(super) fn committed(&mut self, positions: Vec<(TopicPartition, i64)>, error: Option<String>) {
         let Some(error) = error else { return };
+        let mut again = 0;
         for (name, position) in &positions {
-            if let Some(partition) = self.partitions.get_mut(name)
-                && partition.committed == Some(*position)
-            {
+            let Some(partition) = self.partitions.get_mut(name) else { continue };
+            // What stands still has nothing new to tell, and what was refused once would be refused for ever.
+            if partition.committed == Some(*position) && !matches!(partition.stage, Stage::Stuck(_)) {
                 partition.committed = None;
+                again += 1;
             }
         }
+        let follows = if again > 0 { ", they are sent again" } else { "" };
         self.note(
             Level::Warn,
-            format!("Kafka did not take the offsets of {} partitions, they are sent again: {error}", positions.len()),
+            format!("Kafka did not take the offsets of {} partitions{follows}: {error}", positions.len()),
         );
     }
 

@@ -515,6 +515,29 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
 }
 
 #[test]
+fn a_commit_that_is_refused_is_sent_again_but_not_for_what_stands_still() {
+    let mut bench = Bench::new(rules());
+    bench.started(2, 10);
+    let sent = vec![(name(0), 10), (name(1), 10)];
+    let commits = |bench: &mut Bench| -> Vec<Vec<(TopicPartition, i64)>> {
+        let actions = bench.after(rules().commit_interval);
+        actions
+            .into_iter()
+            .filter_map(|it| if let Action::Commit(positions) = it { Some(positions) } else { None })
+            .collect()
+    };
+    let refused = |bench: &mut Bench, positions| {
+        bench.on(Event::Committed { positions, error: Some("the topic was deleted".to_owned()) });
+    };
+    assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
+    refused(&mut bench, sent.clone());
+    assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
+    bench.on(Event::PartitionFailed { partition: name(1), message: "deleted and made anew".to_owned() });
+    refused(&mut bench, sent);
+    assert_eq!(commits(&mut bench), [[(name(0), 10)]]);
+}
+
+#[test]
 fn an_operators_pause_lets_the_batch_in_flight_finish_and_resumes_behind_it() {
     let mut bench = Bench::new(Rules { transactional: false, ..rules() });
     bench.on(Event::Assigned(vec![assignment(0, Some(5))]));

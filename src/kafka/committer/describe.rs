@@ -106,7 +106,11 @@ impl Committer {
                 result => {
                     let Some(round) = self.describing.remove(&partition) else { continue };
                     match result {
-                        Ok(assigned) => found.entry(round).or_default().described.push(assigned),
+                        Ok(assigned) => {
+                            self.topic_ids.remove(&partition);
+                            self.topic_ids.extend(assigned.topic_id.map(|id| (partition, id)));
+                            found.entry(round).or_default().described.push(assigned);
+                        }
                         Err(error) => found.entry(round).or_default().failed.push((partition, error)),
                     }
                 }

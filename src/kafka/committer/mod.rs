@@ -4,12 +4,15 @@
 //! - Commits are merged, the latest position of a partition wins, and one request is in flight at a time. What the
 //!   group refuses during a rebalance is tried again in the next generation, if the partition is still ours then; a
 //!   position of a partition that is not ours any more is refused here already.
+//! - A position is committed to the topic that it was read from, not to one that was made anew under its name
+//!   (`origin.rs`).
 //! - A release is answered to the keeper when the positions that came with it are committed, or hopeless.
 //! - An assigned partition is described before the application hears of it (`describe.rs`).
 //!
 //! Source: API key 8 (OffsetCommit).
 
 mod describe;
+mod origin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +23,7 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::{GroupId, OffsetCommitRequest};
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
@@ -132,6 +136,10 @@ pub struct Committer {
     /// Whether something was answered over it.
     connection_worked: bool,
     pending: BTreeMap<TopicPartition, i64>,
+    /// Of each assigned partition, the id of its topic.
+    topic_ids: BTreeMap<TopicPartition, Uuid>,
+    /// Topics that a commit did not find.
+    doubted: BTreeSet<Arc<str>>,
     commit_retry: Retry,
     releases: Vec<Release>,
     describing: BTreeMap<TopicPartition, u64>,
@@ -161,6 +169,8 @@ impl Committer {
             connection: None,
             connection_worked: false,
             pending: BTreeMap::new(),
+            topic_ids: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             commit_retry: Retry::new(),
             releases: Vec::new(),
             describing: BTreeMap::new(),
@@ -315,6 +325,11 @@ impl Committer {
         let gone: Vec<TopicPartition> =
             self.pending.keys().filter(|of| !membership.owned.contains(of)).cloned().collect();
         self.refuse(&gone, not_ours());
+        if let Err(error) = self.refuse_strangers() {
+            let again = self.failed(error);
+            self.commit_retry.failed(again);
+            return;
+        }
         if self.pending.is_empty() {
             return;
         }
@@ -372,7 +387,12 @@ impl Committer {
             match after_commit(code) {
                 AfterCommit::Done => done.extend(self.pending.remove_entry(&partition)),
                 AfterCommit::Again => again = Some(code),
-                AfterCommit::Refused => refused.entry(code).or_default().push(partition),
+                AfterCommit::Refused => {
+                    if code == Code::UNKNOWN_TOPIC_OR_PARTITION {
+                        self.doubted.insert(partition.topic.clone());
+                    }
+                    refused.entry(code).or_default().push(partition);
+                }
             }
         }
         let subject = format!("group {}", self.group_id);
