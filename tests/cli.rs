@@ -177,6 +177,14 @@ fn something_that_is_no_kafka_is_code_3() {
 }
 
 #[test]
+fn a_run_to_the_ends_of_what_is_not_there_does_not_wait_for_ever() {
+    let broker = konekt::broker::Broker::start(konekt::broker::BrokerOptions::default()).expect("a broker");
+    let address = broker.address();
+    let arguments = ["consume", "--topics", "/none-.*/", "--until-end", "--bootstrap-servers", &address];
+    konekt(&arguments).expect(1, &["no topic of the cluster matches the pattern"]);
+}
+
+#[test]
 fn the_broker_says_when_its_address_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
