@@ -79,6 +79,22 @@ fn wrong_usage_is_code_2_with_a_suggestion_and_nothing_on_stdout() {
 }
 
 #[test]
+fn what_only_the_command_line_can_say_goes_by_its_flag() {
+    for (arguments, expected) in [
+        (
+            &["admin", "topic", "create", "t", "--partitions", "0"][..],
+            "\n  --partitions: \"0\" is not a whole number from 1",
+        ),
+        (&["admin", "topic", "create", "a b"], "\n  ADMIN_TOPIC: \"a b\" is no topic name"),
+        (&["data", "generate", "songs"], "\n  DATA_KIND: \"songs\" is not one of orders, users, wiki"),
+        (&["load", "x.jsonl", "--to", "sqlit"], "\n  --to: \"sqlit\" is not one of"),
+        (&["produce"], "\n  --topic: is missing: give --topic\n"),
+    ] {
+        konekt(arguments).expect(2, &[expected]);
+    }
+}
+
+#[test]
 fn all_faults_of_all_sources_come_together() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("konekt.toml"), "max_worker = 4\nbatch_timeout_ms = -1\n").unwrap();
@@ -174,6 +190,16 @@ fn something_that_is_no_kafka_is_code_3() {
     let address = web_server();
     konekt(&["consume", "--topics", "a", "--bootstrap-servers", &address, "--connect-timeout-ms", "500"])
         .expect(3, &[&address]);
+}
+
+#[test]
+fn a_misspelt_variable_is_named_beside_the_fault_that_it_causes() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |environment: &[(&str, &str)]| konekt_in(directory.path(), environment, &["consume"]);
+    let meant = "did you mean KAFKA_TOPICS?";
+    run(&[("KAFKA_TOPCIS", "orders")]).expect(2, &["topics: is missing", "KAFKA_TOPCIS in the environment", meant]);
+    std::fs::write(directory.path().join(".env"), "KAFKA_TOPCIS=orders\n").unwrap();
+    run(&[]).expect(2, &["topics: is missing", "KAFKA_TOPCIS in .env", meant]);
 }
 
 #[test]
