@@ -224,6 +224,8 @@ fn the_demo_goes_on_where_its_last_run_ended() {
     first.expect(0, &["is not there yet", "rows written   2,000", "rows in all    2,000", "konekt sink sqlite"]);
     let second = konekt_in(directory.path(), &[], &["demo", "--records", "30"]);
     second.expect(0, &["holds 2,000 rows; going on", "rows written   30", "rows in all    2,030"]);
+    let positions = konekt_in(directory.path(), &[], &["positions", "show", "--db", "konekt-demo.db"]);
+    positions.expect(1, &["no position of the group konekt, but of", "name one with --group-id"]);
 }
 
 #[test]
