@@ -211,6 +211,29 @@ fn a_run_to_the_ends_of_what_is_not_there_does_not_wait_for_ever() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_found_by_check_and_ends_a_run_before_it_begins() {
+    let options = konekt::broker::BrokerOptions {
+        topics: vec![konekt::broker::TopicSpec::new("a", 1)],
+        ..konekt::broker::BrokerOptions::default()
+    };
+    let broker = konekt::broker::Broker::start(options).expect("a broker");
+    let (address, directory) = (broker.address(), tempfile::tempdir().unwrap());
+    let run = |command: &[&str], letters: &str, pulse: &str| {
+        let rest = ["--topics", "a", "--db", "x.db", "--bootstrap-servers", &address, "--dead-letter-file", letters];
+        konekt_in(directory.path(), &[], &[command, &rest, &["--heartbeat-file", pulse]].concat())
+    };
+    run(&["check"], "letters", "pulse").expect(
+        0,
+        &["files           ✓ dead_letter_file letters can be written", "✓ heartbeat_file pulse can be written"],
+    );
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+    let bad = run(&["check"], "absent/letters", ".").expect(2, &["✗ dead_letter_file absent/letters: No such file"]);
+    bad.expect(2, &["make its directory", "✗ heartbeat_file .: is a directory; name a file in it"]);
+    run(&["sink", "sqlite"], "absent/letters", "pulse")
+        .expect(2, &["appended to absent/letters", "make its directory"]);
+}
+
+#[test]
 fn the_broker_says_when_its_address_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

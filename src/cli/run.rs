@@ -180,7 +180,11 @@ pub fn conclude(result: Result<Summary, ConsumerError>) -> Result<(), Failure> {
 
 /// A run that did not begin or failed.
 pub fn failure(error: ConsumerError) -> Failure {
-    let exit = if error.is_unavailable() { Exit::Unavailable } else { Exit::Failed };
+    let exit = match &error {
+        ConsumerError::DeadLetters(_) => Exit::Usage,
+        _ if error.is_unavailable() => Exit::Unavailable,
+        _ => Exit::Failed,
+    };
     Failure::new(exit, error)
 }
 
