@@ -161,5 +161,14 @@ impl Coordinator {
         }
         self.out.push(Action::Finish { positions });
         self.phase = Phase::Finished;
+        self.release_the_rest();
+    }
+
+    /// What nobody works on is in flight no more: the next run reads it again. What a worker still has stays as it is.
+    fn release_the_rest(&mut self) {
+        for lane in self.partitions.values_mut().flat_map(|partition| &mut partition.lanes).filter(|lane| !lane.busy) {
+            let decoded = std::mem::take(&mut lane.backlog).decoded_records();
+            self.tally.released(decoded as u64);
+        }
     }
 }

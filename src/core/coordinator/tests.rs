@@ -515,6 +515,19 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
 }
 
 #[test]
+fn what_a_run_leaves_undone_at_its_end_is_released() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    bench.on(Event::Stop);
+    bench.on(Event::Worked(LaneReport { waiting_records: 15, decoded: 25, ..done(1, 15, 10) }));
+    assert!(bench.coordinator.finished());
+    let statistics = bench.statistics(0);
+    assert_eq!((statistics.records_in_flight, statistics.records_released), (0, 15));
+    assert_eq!((statistics.records_read, statistics.records_unaccounted), (25, 0));
+}
+
+#[test]
 fn a_commit_that_is_refused_is_sent_again_but_not_for_what_stands_still() {
     let mut bench = Bench::new(rules());
     bench.started(2, 10);
