@@ -72,6 +72,7 @@ fn wrong_usage_is_code_2_with_a_suggestion_and_nothing_on_stdout() {
         (&["sink"], "sqlite"),
         (&[], "Usage"),
         (&["completions", "tcsh"], "zsh"),
+        (&["--config", "k.toml", "consume"], "Flags stand behind the command"),
     ] {
         let ended = konekt(arguments).expect(2, &[text]);
         assert_eq!(ended.stdout, "", "{arguments:?}");
@@ -249,6 +250,11 @@ fn the_demo_goes_on_where_its_last_run_ended() {
     second.expect(0, &["holds 2,000 rows; going on", "rows written   30", "rows in all    2,030"]);
     let positions = konekt_in(directory.path(), &[], &["positions", "show", "--db", "konekt-demo.db"]);
     positions.expect(1, &["no position of the group konekt, but of", "name one with --group-id"]);
+}
+
+#[test]
+fn a_demo_that_cannot_write_its_file_says_so_and_ends() {
+    konekt(&["demo", "--records", "10", "--db", "absent/demo.db"]).expect(2, &["absent", "mkdir -p"]);
 }
 
 #[test]

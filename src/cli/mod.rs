@@ -68,6 +68,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn shape(error: &clap::Error) -> Result<(), Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit::put(&error.to_string()),
+        ErrorKind::UnknownArgument if error.to_string().contains("Usage: konekt <COMMAND>") => {
+            let hint = "Flags stand behind the command: konekt COMMAND --config FILE -v";
+            Err(Failure::new(Exit::Usage, format!("{}\n\n{hint}", error.to_string().trim_end())))
+        }
         _ => Err(Failure::new(Exit::Usage, error.to_string().trim_end())),
     }
 }

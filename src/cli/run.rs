@@ -213,7 +213,7 @@ pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> 
 
 /// Opens a database once before the run. What only a person can mend (a missing directory, no permission, other columns)
 /// ends it here; what may pass (a lock, a full disk) is left to the engine's patience.
-fn check_usable(sink: &dyn Sink) -> Result<(), Failure> {
+pub(super) fn check_usable(sink: &dyn Sink) -> Result<(), Failure> {
     match sink.writer() {
         Err(error) if matches!(error.class, ErrorClass::Auth | ErrorClass::Schema) => {
             Err(Failure::new(Exit::Usage, error))
