@@ -359,12 +359,14 @@ impl Committer {
 
     fn commit_request(&self, credentials: &Credentials) -> OffsetCommitRequest {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+        let cluster = self.cluster.id();
         for (partition, next) in &self.pending {
+            let note = origin::note(cluster.as_deref(), self.topic_ids.get(partition).copied());
             let commit = OffsetCommitRequestPartition::default()
                 .with_partition_index(partition.partition)
                 .with_committed_offset(*next)
                 .with_committed_leader_epoch(-1)
-                .with_committed_metadata(Some(StrBytes::default()));
+                .with_committed_metadata(Some(StrBytes::from_string(note)));
             topics.entry(&partition.topic).or_default().push(commit);
         }
         let topic = |(name, partitions)| {

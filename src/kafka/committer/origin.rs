@@ -2,6 +2,8 @@
 //!
 //! Kafka forgets a group's offsets together with the topic, and takes them by name. A position of the old topic that is
 //! committed once a new one has its name would be a position in the new one, and nobody would read the records before it.
+//! So what is known to be of another topic is not committed; and since a topic may be made anew at any moment, each offset
+//! is committed with a note of where it was read, which whoever starts from it compares.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +14,9 @@ use super::Committer;
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::{Metadata, TopicsWanted};
 use crate::kafka::error::{Code, Error};
+
+/// What a note begins with.
+const NOTE: &str = "konekt:read-from";
 
 #[derive(Debug, PartialEq)]
 enum Origin {
@@ -30,6 +35,23 @@ fn origin(metadata: &Metadata, partition: &TopicPartition, assigned: Option<Uuid
         Some(topic) if topic.error.is_ok() && !topic.id.is_nil() && topic.id != assigned => Origin::Anew,
         _ => Origin::Same,
     }
+}
+
+/// The note that is committed with an offset (OffsetCommit's `committed_metadata`).
+pub(super) fn note(cluster: Option<&str>, topic_id: Option<Uuid>) -> String {
+    match (cluster, topic_id) {
+        (Some(cluster), Some(topic_id)) => format!("{NOTE} {cluster} {topic_id}"),
+        _ => String::new(),
+    }
+}
+
+/// Whether the note says that its offset was read from another topic of this cluster. Offsets of other clusters are those
+/// that were translated to this one, and other programs write other notes: both are believed.
+pub(super) fn is_of_another_topic(noted: &str, cluster: Option<&str>, topic_id: Option<Uuid>) -> bool {
+    let mut words = noted.split(' ');
+    let (Some(NOTE), Some(then_in), Some(then)) = (words.next(), words.next(), words.next()) else { return false };
+    let (Ok(then), Some(topic_id)) = (Uuid::parse_str(then), topic_id) else { return false };
+    cluster == Some(then_in) && then != topic_id
 }
 
 impl Committer {
@@ -70,6 +92,25 @@ impl Committer {
 mod tests {
     use super::*;
     use crate::kafka::cluster::Topic;
+
+    #[test]
+    fn a_note_tells_an_offset_of_another_topic() {
+        let (old, new) = (Some(Uuid::from_u128(1)), Some(Uuid::from_u128(2)));
+        let noted = note(Some("here"), old);
+        for (case, noted, cluster, topic_id, expected) in [
+            ("the same", &*noted, Some("here"), old, false),
+            ("made anew", &noted, Some("here"), new, true),
+            ("translated from another cluster", &noted, Some("there"), new, false),
+            ("a broker without ids", &noted, Some("here"), None, false),
+            ("committed by others", "theirs", Some("here"), new, false),
+            ("nothing noted", "", Some("here"), new, false),
+            ("nothing known", &note(None, old), Some("here"), new, false),
+            ("cut off", "konekt:read-from here", Some("here"), new, false),
+            ("no id", "konekt:read-from here there", Some("here"), new, false),
+        ] {
+            assert_eq!(is_of_another_topic(noted, cluster, topic_id), expected, "{case}");
+        }
+    }
 
     #[test]
     fn a_topic_of_another_id_is_another_topic() {
