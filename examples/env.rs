@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         &Surroundings {
             directory: Path::new("."),
             environment: &environment,
+            variables: std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
             file: None,
             flags,
             properties: Vec::new(),

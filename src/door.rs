@@ -38,6 +38,11 @@ pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// The names of all environment variables, but for those that are no Unicode.
+pub fn env_names() -> Vec<String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect()
+}
+
 /// This program, to be started once more with the same arguments and in the same surroundings.
 ///
 /// # Errors

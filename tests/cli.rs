@@ -72,9 +72,26 @@ fn wrong_usage_is_code_2_with_a_suggestion_and_nothing_on_stdout() {
         (&["sink"], "sqlite"),
         (&[], "Usage"),
         (&["completions", "tcsh"], "zsh"),
+        (&["--config", "k.toml", "consume"], "Flags stand behind the command"),
     ] {
         let ended = konekt(arguments).expect(2, &[text]);
         assert_eq!(ended.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_only_the_command_line_can_say_goes_by_its_flag() {
+    for (arguments, expected) in [
+        (
+            &["admin", "topic", "create", "t", "--partitions", "0"][..],
+            "\n  --partitions: \"0\" is not a whole number from 1",
+        ),
+        (&["admin", "topic", "create", "a b"], "\n  ADMIN_TOPIC: \"a b\" is no topic name"),
+        (&["data", "generate", "songs"], "\n  DATA_KIND: \"songs\" is not one of orders, users, wiki"),
+        (&["load", "x.jsonl", "--to", "sqlit"], "\n  --to: \"sqlit\" is not one of"),
+        (&["produce"], "\n  --topic: is missing: give --topic\n"),
+    ] {
+        konekt(arguments).expect(2, &[expected]);
     }
 }
 
@@ -177,6 +194,47 @@ fn something_that_is_no_kafka_is_code_3() {
 }
 
 #[test]
+fn a_misspelt_variable_is_named_beside_the_fault_that_it_causes() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |environment: &[(&str, &str)]| konekt_in(directory.path(), environment, &["consume"]);
+    let meant = "did you mean KAFKA_TOPICS?";
+    run(&[("KAFKA_TOPCIS", "orders")]).expect(2, &["topics: is missing", "KAFKA_TOPCIS in the environment", meant]);
+    std::fs::write(directory.path().join(".env"), "KAFKA_TOPCIS=orders\n").unwrap();
+    run(&[]).expect(2, &["topics: is missing", "KAFKA_TOPCIS in .env", meant]);
+}
+
+#[test]
+fn a_run_to_the_ends_of_what_is_not_there_does_not_wait_for_ever() {
+    let broker = konekt::broker::Broker::start(konekt::broker::BrokerOptions::default()).expect("a broker");
+    let address = broker.address();
+    let arguments = ["consume", "--topics", "/none-.*/", "--until-end", "--bootstrap-servers", &address];
+    konekt(&arguments).expect(1, &["no topic of the cluster matches the pattern"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_found_by_check_and_ends_a_run_before_it_begins() {
+    let options = konekt::broker::BrokerOptions {
+        topics: vec![konekt::broker::TopicSpec::new("a", 1)],
+        ..konekt::broker::BrokerOptions::default()
+    };
+    let broker = konekt::broker::Broker::start(options).expect("a broker");
+    let (address, directory) = (broker.address(), tempfile::tempdir().unwrap());
+    let run = |command: &[&str], letters: &str, pulse: &str| {
+        let rest = ["--topics", "a", "--db", "x.db", "--bootstrap-servers", &address, "--dead-letter-file", letters];
+        konekt_in(directory.path(), &[], &[command, &rest, &["--heartbeat-file", pulse]].concat())
+    };
+    run(&["check"], "letters", "pulse").expect(
+        0,
+        &["files           ✓ dead_letter_file letters can be written", "✓ heartbeat_file pulse can be written"],
+    );
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+    let bad = run(&["check"], "absent/letters", ".").expect(2, &["✗ dead_letter_file absent/letters: No such file"]);
+    bad.expect(2, &["make its directory", "✗ heartbeat_file .: is a directory; name a file in it"]);
+    run(&["sink", "sqlite"], "absent/letters", "pulse")
+        .expect(2, &["appended to absent/letters", "make its directory"]);
+}
+
+#[test]
 fn the_broker_says_when_its_address_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -190,6 +248,13 @@ fn the_demo_goes_on_where_its_last_run_ended() {
     first.expect(0, &["is not there yet", "rows written   2,000", "rows in all    2,000", "konekt sink sqlite"]);
     let second = konekt_in(directory.path(), &[], &["demo", "--records", "30"]);
     second.expect(0, &["holds 2,000 rows; going on", "rows written   30", "rows in all    2,030"]);
+    let positions = konekt_in(directory.path(), &[], &["positions", "show", "--db", "konekt-demo.db"]);
+    positions.expect(1, &["no position of the group konekt, but of", "name one with --group-id"]);
+}
+
+#[test]
+fn a_demo_that_cannot_write_its_file_says_so_and_ends() {
+    konekt(&["demo", "--records", "10", "--db", "absent/demo.db"]).expect(2, &["absent", "mkdir -p"]);
 }
 
 #[test]

@@ -218,7 +218,11 @@ fn a_partition_is_paused_and_resumed_by_whoever_may() {
     assert_eq!(ask(scene.port, "GET", pause, &[]).expect("an answer").status, 404, "reading changes nothing");
     assert_eq!(scene.state(1), "running");
 
-    assert_eq!(scene.post(pause, &[&format!("Origin: http://127.0.0.1:{}", scene.port)]), 202);
+    let nobodys = ask(scene.port, "POST", "/partitions/orders/99/pause", &[]).expect("an answer");
+    assert_eq!((nobodys.status, &nobodys.json()["ours"]), (202, &false.into()), "{}", nobodys.body);
+    let ours = ask(scene.port, "POST", pause, &[&format!("Origin: http://127.0.0.1:{}", scene.port)]);
+    let ours = ours.expect("an answer");
+    assert_eq!((ours.status, &ours.json()["ours"]), (202, &true.into()), "{}", ours.body);
     wait::until("it is paused", SOON, || (scene.state(1) == "paused").then_some(()));
     assert_eq!(scene.state(0), "running", "the others do not notice");
     let metrics = parse(&get(scene.port, "/metrics").body);

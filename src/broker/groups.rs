@@ -79,6 +79,13 @@ impl Groups {
         self.state.lock().by_id.iter().map(|(group_id, group)| look(group_id, group)).collect()
     }
 
+    /// Forgets what all groups have committed for a topic that was deleted.
+    pub fn forget_topic(&self, topic: &str) {
+        for group in self.state.lock().by_id.values_mut() {
+            group.offsets.retain(|(of, _), _| of != topic);
+        }
+    }
+
     /// Deletes a group that has no members.
     pub fn delete(&self, group_id: &str) -> Result<(), ResponseError> {
         let mut state = self.state.lock();

@@ -205,6 +205,7 @@ impl Broker {
     /// There is no such topic.
     pub fn delete_topic(&self, name: &str) -> Result<(), BrokerError> {
         self.shared.topics.delete(name)?;
+        self.shared.groups.forget_topic(name);
         Ok(())
     }
 

@@ -1,6 +1,10 @@
 //! `konekt check`: brokers, topics, group, database and table are tried before a run. Nothing is written.
 //!
-//! `--json` prints one object: `ok`, and for `kafka` and `database` a list of `what` and `fault` (null when all is well).
+//! `--json` prints one object: `ok`, and for `kafka`, `database` and `files` a list of `what` and `fault` (null when all is well).
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -16,6 +20,7 @@ struct Found {
     ok: bool,
     kafka: Vec<Finding>,
     database: Vec<Finding>,
+    files: Vec<Finding>,
 }
 
 /// Looks, and tells.
@@ -23,8 +28,10 @@ pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     // Asked before anything else, since it takes the shortest time to mend.
     let (database, database_exit) = database(settings);
     let (kafka, kafka_exit) = kafka(settings);
-    let faults = database.iter().chain(&kafka).filter(|finding| finding.fault.is_some()).count();
-    let found = Found { ok: faults == 0, kafka, database };
+    let files = files(settings);
+    let all = database.iter().chain(&kafka).chain(&files);
+    let faults = all.filter(|finding| finding.fault.is_some()).count();
+    let found = Found { ok: faults == 0, kafka, database, files };
     match resolved.switch("json") {
         true => exit::put_json(&found)?,
         false => exit::put(&page(&found))?,
@@ -77,6 +84,48 @@ fn database(settings: &Settings) -> (Vec<Finding>, Exit) {
     }
 }
 
+/// The files that a run writes beside its database.
+fn files(settings: &Settings) -> Vec<Finding> {
+    let stats_json = settings.stats_json.as_deref().filter(|path| *path != "-").map(Path::new);
+    let named = [
+        ("dead_letter_file", settings.consumer.dead_letter_file.as_deref()),
+        ("heartbeat_file", settings.heartbeat_file.as_deref()),
+        ("stats_json", stats_json),
+    ];
+    let look = |(setting, path): (&str, &Path)| {
+        let what = format!("{setting} {}", path.display());
+        match writable(path) {
+            Ok(()) => Finding::good(format!("{what} can be written")),
+            Err(error) => Finding::bad(what, format!("{error}; {}", cure(&error))),
+        }
+    };
+    named.into_iter().filter_map(|(setting, path)| Some(look((setting, path?)))).collect()
+}
+
+/// Whether a file can be opened or made. Nothing is made under its own name, which a run at work may be about to take.
+fn writable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+        Ok(found) if found.is_file() => OpenOptions::new().append(true).open(path).map(drop),
+        Ok(_) => Ok(()), // to open a pipe would wait for its reader
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let probe = folder.join(format!(".konekt-check-{}", std::process::id()));
+            OpenOptions::new().write(true).create_new(true).open(&probe)?;
+            fs::remove_file(&probe)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "make its directory",
+        ErrorKind::IsADirectory => "name a file in it",
+        _ => "name a file that this user may write",
+    }
+}
+
 fn page(found: &Found) -> String {
     let mut page = Page::default();
     page.line("settings", "✓ all can be read and fit together");
@@ -85,6 +134,7 @@ fn page(found: &Found) -> String {
     if found.database.is_empty() {
         page.line("database", "· none is named: --db, --connection-string or --server");
     }
+    found.files.iter().for_each(|finding| page.finding("files", finding));
     if found.ok {
         page.line("", "all is well; nothing was written");
     }

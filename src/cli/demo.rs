@@ -23,6 +23,9 @@ pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
     signals::listen()?;
     let before = found(database)?;
     let positions = positions(before.as_ref());
+    let sink = SqliteSink::new(SqliteOptions::new(database, GROUP, Arc::new(SystemClock::start())));
+    // The engine would wait for a place that can be written; whoever watches a demonstration had better hear of it.
+    run::check_usable(&sink)?;
     match &before {
         None => exit::say(format_args!("{} is not there yet: it will be made", database.display())),
         Some(report) => exit::say(format_args!(
@@ -46,7 +49,7 @@ pub fn run(resolved: &Resolved, settings: &Settings) -> Result<(), Failure> {
         until_end: true,
         ..settings.consumer.clone()
     };
-    let summary = consume(config, database, kafka.orders - positions.iter().sum::<i64>() as u64)?;
+    let summary = consume(config, sink, kafka.orders - positions.iter().sum::<i64>() as u64)?;
     let after =
         SqliteReport::read(database, DEFAULT_TABLE, ROWS_SHOWN).map_err(|error| Failure::new(Exit::Failed, error))?;
     exit::put(&table(&summary, &after, database))?;
@@ -73,8 +76,7 @@ fn positions(report: Option<&SqliteReport>) -> [i64; PARTITIONS] {
     positions
 }
 
-fn consume(config: ConsumerConfig, database: &Path, expected: u64) -> Result<Summary, Failure> {
-    let sink = SqliteSink::new(SqliteOptions::new(database, GROUP, Arc::new(SystemClock::start())));
+fn consume(config: ConsumerConfig, sink: SqliteSink, expected: u64) -> Result<Summary, Failure> {
     let running = Consumer::builder(config).sink(Arc::new(sink)).start().map_err(run::failure)?;
     run::behind_bar(running, bar("consuming", expected), |_, _| {}).map_err(run::failure)
 }

@@ -49,7 +49,7 @@ pub fn run(parsed: &Parsed) -> Result<(), Failure> {
     for field in QUESTIONS.into_iter().filter_map(Field::named).filter(|field| field.belongs_to(target)) {
         answer(field, target, &mut given)?;
     }
-    let text = template(target, &given).map_err(|faults| Failure::new(Exit::Usage, super::all(&faults)))?;
+    let text = template(target, &given).map_err(|faults| Failure::new(Exit::Usage, super::all(&faults, &[])))?;
     write(&path, &text, force)?;
     exit::say(format_args!("{} is written; next:", path.display()));
     exit::put(&next_steps(&path, parsed.file.is_some(), target))

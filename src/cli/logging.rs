@@ -160,7 +160,7 @@ impl Repeats {
             self.kinds.clear();
         }
         let mut hasher = DefaultHasher::new();
-        message.bytes().filter(|byte| !byte.is_ascii_digit()).for_each(|byte| byte.hash(&mut hasher));
+        without_numbers(message).for_each(|byte| byte.hash(&mut hasher));
         let kind = self.kinds.entry(hasher.finish()).or_insert(Kind { since: now, said: 0, held_back: 0 });
         let before = if now.duration_since(kind.since) >= Self::WINDOW {
             std::mem::replace(kind, Kind { since: now, said: 0, held_back: 0 }).held_back
@@ -180,9 +180,27 @@ impl Repeats {
     }
 }
 
+/// A message but for its numbers and the units right behind them: `in 17.2ms` and `in 1.3s` are the same trouble.
+fn without_numbers(message: &str) -> impl Iterator<Item = u8> + '_ {
+    let mut in_number = false;
+    message.bytes().filter(move |byte| {
+        in_number = byte.is_ascii_digit() || in_number && (byte.is_ascii_alphabetic() || *byte == b'.');
+        !in_number
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_of_any_length_are_of_one_kind() {
+        let kind = |message| String::from_utf8(without_numbers(message).collect()).unwrap();
+        let one = kind("orders/0: attempt 1 failed (transient), tries again in 17.2ms: refused, port 47655");
+        assert_eq!(one, "orders/: attempt  failed (transient), tries again in : refused, port ");
+        assert_eq!(kind("orders/11: attempt 9 failed (transient), tries again in 1.3s: refused, port 47655"), one);
+        assert_ne!(kind("orders/1: attempt 9 failed (auth), tries again in 4s: refused, port 47655"), one);
+    }
 
     #[test]
     fn repeats_are_held_back_and_counted() {

@@ -68,6 +68,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn shape(error: &clap::Error) -> Result<(), Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit::put(&error.to_string()),
+        ErrorKind::UnknownArgument if error.to_string().contains("Usage: konekt <COMMAND>") => {
+            let hint = "Flags stand behind the command: konekt COMMAND --config FILE -v";
+            Err(Failure::new(Exit::Usage, format!("{}\n\n{hint}", error.to_string().trim_end())))
+        }
         _ => Err(Failure::new(Exit::Usage, error.to_string().trim_end())),
     }
 }
@@ -86,6 +90,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         &Surroundings {
             directory: Path::new("."),
             environment: &door::env,
+            variables: door::env_names(),
             file: parsed.file,
             flags: parsed.flags,
             properties: parsed.properties,
@@ -99,7 +104,7 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
         || parsed.command.is_admin()
         || parsed.command.is_bench();
     let calm = i8::from(is_brief && parsed.verbosity == 0 && !resolved.said("log"));
-    let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults)))?;
+    let settings = resolved.settings().map_err(|faults| Failure::new(Exit::Usage, all(faults, &resolved.remarks)))?;
     logging::start(&logging::filter(&settings.log, parsed.verbosity - calm), settings.log_json);
     resolved.remarks.iter().for_each(|remark| log::warn!("{remark}"));
     match parsed.command {
@@ -134,8 +139,10 @@ fn dispatch(parsed: Parsed) -> Result<(), Failure> {
     }
 }
 
-fn all(faults: &[crate::config::Fault]) -> String {
-    let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
+/// The faults, and what is legal but may be their cause.
+fn all(faults: &[crate::config::Fault], remarks: &[String]) -> String {
+    let faulty = faults.iter().map(|fault| format!("  {fault}"));
+    let lines: Vec<String> = faulty.chain(remarks.iter().map(|remark| format!("  {remark}"))).collect();
     format!(
         "{}; nothing was begun\n{}",
         count(faults.len(), "setting is wrong", "settings are wrong"),
@@ -150,7 +157,7 @@ fn count(number: usize, one: &str, more: &str) -> String {
 fn show(resolved: &Resolved) -> Result<(), Failure> {
     exit::put(&resolved.effective())?;
     resolved.remarks.iter().for_each(|remark| exit::say(format_args!("konekt: {remark}")));
-    resolved.settings().map(drop).map_err(|faults| Failure::new(Exit::Usage, all(faults)))
+    resolved.settings().map(drop).map_err(|faults| Failure::new(Exit::Usage, all(faults, &[])))
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {

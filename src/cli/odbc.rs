@@ -27,7 +27,8 @@ pub fn sink(settings: &OdbcSettings, consumer: &ConsumerConfig) -> Result<Arc<dy
     let sink = OdbcSink::new(options(settings, consumer)?).map_err(|unusable| failure(&unusable))?;
     match sink.check() {
         Err(unusable) if failure(&unusable).exit == Exit::Failed => {
-            log::warn!("{unusable}; it is tried again and again");
+            let follows = if unusable.to_string().ends_with("tried again") { "" } else { "; it is tried again" };
+            log::warn!("{unusable}{follows}");
             Ok(Arc::new(sink))
         }
         Err(unusable) => Err(failure(&unusable)),

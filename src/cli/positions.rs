@@ -17,14 +17,10 @@ pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result
         topic: resolved.said("only_topic").then(|| resolved.text("only_topic")),
         partition: resolved.said("only_partition").then(|| resolved.number("only_partition") as i32),
     };
-    let lines = selection.of(store.list().map_err(failure)?);
+    let all = store.list().map_err(failure)?;
+    let lines = selection.of(all.clone());
     if lines.is_empty() {
-        let group = &selection.group;
-        let message = format!(
-            "the database keeps no such position of the group {group}; without any, Kafka's offsets of the group decide, which \
-             konekt admin group reset-offsets changes"
-        );
-        return Err(Failure::new(Exit::Failed, message));
+        return Err(Failure::new(Exit::Failed, selection.nothing(&all)));
     }
     let direction = match command {
         Command::PositionsRewind => Some(Direction::Rewind),

@@ -11,8 +11,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::exit::{self, Exit, Failure};
 pub use crate::core::digits::grouped;
 use crate::core::histogram::Histogram;
-use crate::core::statistics::Statistics;
+use crate::core::statistics::{PartitionStatistics, Statistics};
 use crate::core::tally::Phase;
+
+/// A line has room for this many reasons; `/status` has them all.
+const REASONS_SHOWN_MAX: usize = 4;
 
 /// Where statistics go.
 pub enum Reporter {
@@ -83,11 +86,40 @@ pub fn line(statistics: &Statistics) -> String {
     if statistics.dead_lettered > 0 {
         let _ = write!(line, ", {} dead-lettered", grouped(statistics.dead_lettered));
     }
-    for partition in statistics.standing() {
-        let detail = partition.detail.as_deref().unwrap_or_default();
-        let _ = write!(line, "; {}/{} paused: {detail}", partition.topic, partition.partition);
+    for part in standing(statistics) {
+        let _ = write!(line, "; {part}");
     }
     line
+}
+
+/// What stands still and why; partitions that stand for the same reason together, since a database that is away is
+/// the reason of all.
+fn standing(statistics: &Statistics) -> Vec<String> {
+    let mut reasons: Vec<(&PartitionStatistics, usize)> = Vec::new();
+    for partition in statistics.standing() {
+        let same = |(first, _): &&mut (&PartitionStatistics, usize)| {
+            (first.state, &first.detail) == (partition.state, &partition.detail)
+        };
+        match reasons.iter_mut().find(same) {
+            Some((_, count)) => *count += 1,
+            None => reasons.push((partition, 1)),
+        }
+    }
+    let unsaid: usize = reasons.iter().skip(REASONS_SHOWN_MAX).map(|(_, count)| count).sum();
+    let say = |(first, count): &(&PartitionStatistics, usize)| {
+        let others = match count {
+            1 => String::new(),
+            2 => " and 1 other".into(),
+            _ => format!(" and {} others", count - 1),
+        };
+        let detail = first.detail.as_deref().unwrap_or_default();
+        format!("{}/{}{others} {}: {detail}", first.topic, first.partition, first.state.name())
+    };
+    let mut parts: Vec<String> = reasons.iter().take(REASONS_SHOWN_MAX).map(say).collect();
+    if unsaid > 0 {
+        parts.push(format!("{} more stand still", grouped(unsaid as u64)));
+    }
+    parts
 }
 
 fn lag(statistics: &Statistics) -> String {
@@ -113,8 +145,12 @@ fn table(statistics: &Statistics) -> String {
         ("skipped", format!("{} (markers, aborted)", grouped(statistics.records_skipped))),
         ("accounted for", accounted(statistics)),
         (
-            "failed attempts",
-            format!("{} ({:.2} %)", grouped(statistics.messages_failed), statistics.error_rate_percent),
+            "failed",
+            format!(
+                "{} records, {:.2} % of all attempts",
+                grouped(statistics.messages_failed),
+                statistics.error_rate_percent
+            ),
         ),
         (
             "batches",
@@ -173,15 +209,17 @@ fn mebibytes(bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::statistics::PartitionStatistics;
+    use crate::core::statistics::PartitionState;
 
     #[test]
     fn a_line_says_what_stands_still() {
         let mut statistics = Statistics { records_written: 12_345, lag_records: 7, ..Default::default() };
-        let detail = Some("errors: 10 in a row".to_owned());
-        let standing =
-            PartitionStatistics { topic: "orders".into(), partition: 3, detail, ..PartitionStatistics::default() };
-        statistics.partitions = vec![PartitionStatistics::default(), standing];
+        let standing = |partition, state, detail: &str| {
+            let (topic, detail) = ("orders".into(), Some(detail.to_owned()));
+            PartitionStatistics { topic, partition, state, detail, ..PartitionStatistics::default() }
+        };
+        let paused = standing(3, PartitionState::Paused, "errors: 10 in a row");
+        statistics.partitions = vec![PartitionStatistics::default(), paused];
         assert_eq!(
             line(&statistics),
             "12,345 written, 0/s, 0 failed, lag 7, 0 partitions, 0.0 MiB held; orders/3 paused: errors: 10 in a row"
@@ -189,6 +227,15 @@ mod tests {
         statistics.lag_seconds = Some(2.12);
         statistics.catch_up_seconds = Some(9.0);
         assert!(line(&statistics).contains("lag 7 (2.1 s, gone in 9 s),"), "{}", line(&statistics));
+        let away = |partition| standing(partition, PartitionState::Retrying, "connection refused");
+        statistics.partitions.extend((10..110).map(away));
+        let said = line(&statistics);
+        let same = "held; orders/3 paused: errors: 10 in a row; orders/10 and 99 others retrying: connection refused";
+        assert!(said.ends_with(same), "{said}");
+        let each = |partition: i32| standing(partition, PartitionState::Stuck, &format!("reason {partition}"));
+        statistics.partitions = (0..1_100).map(each).collect();
+        let said = line(&statistics);
+        assert!(said.ends_with("; orders/3 stuck: reason 3; 1,096 more stand still"), "{said}");
     }
 
     #[test]

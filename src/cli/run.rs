@@ -179,7 +179,11 @@ pub fn conclude(result: Result<Summary, ConsumerError>) -> Result<(), Failure> {
 
 /// A run that did not begin or failed.
 pub fn failure(error: ConsumerError) -> Failure {
-    let exit = if error.is_unavailable() { Exit::Unavailable } else { Exit::Failed };
+    let exit = match &error {
+        ConsumerError::DeadLetters(_) => Exit::Usage,
+        _ if error.is_unavailable() => Exit::Unavailable,
+        _ => Exit::Failed,
+    };
     Failure::new(exit, error)
 }
 
@@ -208,7 +212,7 @@ pub(super) fn sink(settings: &Settings, on_closed: Box<dyn FnOnce() + Send>) -> 
 
 /// Opens a database once before the run. What only a person can mend (a missing directory, no permission, other columns)
 /// ends it here; what may pass (a lock, a full disk) is left to the engine's patience.
-fn check_usable(sink: &dyn Sink) -> Result<(), Failure> {
+pub(super) fn check_usable(sink: &dyn Sink) -> Result<(), Failure> {
     match sink.writer() {
         Err(error) if error.class.needs_person() => Err(Failure::new(Exit::Usage, error)),
         _ => Ok(()),

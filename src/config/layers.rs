@@ -33,6 +33,7 @@ pub enum Origin {
         variable: &'static str,
     },
     Flag {
+        /// As the command line names it, `--batch-size`.
         flag: String,
     },
     /// A librdkafka setting, `-X name=value`.
@@ -48,7 +49,7 @@ impl fmt::Display for Origin {
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
             Origin::DotEnv { path, variable } => write!(f, "{variable} in {}", path.display()),
             Origin::Environment { variable } => write!(f, "{variable}"),
-            Origin::Flag { flag } => write!(f, "--{flag}"),
+            Origin::Flag { flag } => f.write_str(flag),
             Origin::Property { name } => write!(f, "-X {name}"),
         }
     }
@@ -95,6 +96,8 @@ pub struct Surroundings<'a> {
     pub directory: &'a Path,
     /// Looks up an environment variable.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The names of all environment variables: one that is nearly a setting's is remarked on.
+    pub variables: Vec<String>,
     /// The file named by `--config`.
     pub file: Option<PathBuf>,
     /// Values given as flags, by setting.
@@ -108,7 +111,9 @@ impl Surroundings<'_> {
     pub(super) fn gather(&self, command: Command, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> Said {
         let flags = self.read_flags(faults);
         let file = self.read_file(faults);
-        let dotenv = self.read_dotenv(faults, remarks);
+        let dotenv = self.read_dotenv(command, faults, remarks);
+        let is_set = |meant: &str| (self.environment)(meant).is_some();
+        remarks.extend(self.variables.iter().filter_map(|name| misspelt(name, "the environment", command, &is_set)));
         let mut values = RawValues::new();
         // Which client it is decides for all commands what librdkafka's settings mean.
         for field in fields().filter(|field| field.belongs_to(command) || field.name == "client") {
@@ -133,7 +138,8 @@ impl Surroundings<'_> {
         let mut said = Said::default();
         for field in fields() {
             if let Some(text) = self.flags.get(field.name) {
-                said.values.insert(field.name, Raw { text: text.clone(), origin: Origin::Flag { flag: field.flag() } });
+                said.values
+                    .insert(field.name, Raw { text: text.clone(), origin: Origin::Flag { flag: field.argument() } });
             }
         }
         for property in &self.properties {
@@ -168,7 +174,7 @@ impl Surroundings<'_> {
         parse_file(&shown, &text, faults)
     }
 
-    fn read_dotenv(&self, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> RawValues {
+    fn read_dotenv(&self, command: Command, faults: &mut Vec<Fault>, remarks: &mut Vec<String>) -> RawValues {
         let path = PathBuf::from(DOTENV_FILE);
         let text = match std::fs::read_to_string(self.directory.join(&path)) {
             Ok(text) => text,
@@ -189,7 +195,8 @@ impl Surroundings<'_> {
                 }
             }
         }
-        remarks.extend(given.keys().filter_map(|name| misspelt(name, &path)));
+        let is_set = |meant: &str| given.contains_key(meant);
+        remarks.extend(given.keys().filter_map(|name| misspelt(name, DOTENV_FILE, command, &is_set)));
         from_dotenv(&given, &path)
     }
 }
@@ -219,14 +226,16 @@ fn from_dotenv(given: &BTreeMap<String, String>, path: &Path) -> RawValues {
     values
 }
 
-/// A variable that looks like ours and is not: worth a remark, but `.env` may serve other programs too.
-fn misspelt(name: &str, path: &Path) -> Option<String> {
-    let mut known = fields().flat_map(|field| field.variables);
-    if known.clone().any(|variable| *variable == name) {
+/// A variable that looks like one of this command's and is not: worth a remark, but the environment and `.env` serve other
+/// programs too, whose name for the same thing may stand beside ours.
+fn misspelt(name: &str, place: &str, command: Command, is_set: &dyn Fn(&str) -> bool) -> Option<String> {
+    if fields().flat_map(|field| field.variables).any(|variable| *variable == name) {
         return None;
     }
-    let meant = known.find(|variable| strsim::damerau_levenshtein(variable, name) <= 2)?;
-    Some(format!("{name} in {} is not a setting; did you mean {meant}?", path.display()))
+    let ours = fields().filter(|field| field.belongs_to(command)).flat_map(|field| field.variables);
+    let near = |variable: &&&str| strsim::damerau_levenshtein(variable, name) <= 2 && !is_set(variable);
+    let meant = ours.clone().find(near)?;
+    Some(format!("{name} in {place} is not a setting; did you mean {meant}?"))
 }
 
 fn default(field: &Field, command: Command) -> Option<Raw> {
@@ -251,7 +260,7 @@ fn parse_file(path: &Path, text_of_file: &str, faults: &mut Vec<Fault>) -> Said 
         let origin = Origin::File { path: path.to_owned(), line };
         let found = fields().find(|field| field.persistent() && field.name == key.get_ref().as_ref());
         match (found, plain_text(value.get_ref())) {
-            (None, _) => faults.push(Fault::of(origin, unknown_key(key.get_ref()))),
+            (None, text) => faults.push(Fault::of(origin, unknown_key(key.get_ref(), text.is_none()))),
             (Some(field), None) => {
                 let type_name = value.get_ref().type_str();
                 faults.push(Fault::of(origin, format!("{} cannot be {type_name}: {}", field.name, field.kind)));
@@ -264,9 +273,7 @@ fn parse_file(path: &Path, text_of_file: &str, faults: &mut Vec<Fault>) -> Said 
         match (name.strip_prefix("kafka.properties."), text) {
             (Some(name), Some(text)) => enter_property(&mut said, name, &text, origin, faults),
             (Some(name), None) => faults.push(Fault::of(origin, format!("{name} is no text, number or switch"))),
-            (None, _) => {
-                faults.push(Fault::of(origin, format!("unknown setting {name}; did you mean [kafka.properties]?")))
-            }
+            (None, _) => faults.push(Fault::of(origin, misplaced(name.strip_prefix("kafka.").unwrap_or(&name)))),
         }
     }
     said
@@ -301,7 +308,21 @@ fn enter_property(said: &mut Said, name: &str, text: &str, origin: Origin, fault
     said.properties.insert(name.to_owned(), Property { text: Secret::new(text.trim()), origin, complaint });
 }
 
-fn unknown_key(key: &str) -> String {
+/// What stands in the table `[kafka]` itself.
+fn misplaced(name: &str) -> String {
+    match fields().find(|field| field.persistent() && field.name == name) {
+        Some(field) => format!("{} stands in no table: write it above the first one", field.name),
+        None => format!("unknown setting kafka.{name}; did you mean [kafka.properties]?"),
+    }
+}
+
+fn unknown_key(key: &str, is_table: bool) -> String {
+    if is_table {
+        return format!("unknown table [{key}]: settings stand in none, but for Kafka's own in [kafka.properties]");
+    }
+    if let Some(field) = fields().find(|field| field.persistent() && field.variables.contains(&key)) {
+        return format!("{key} is the environment's name for it: here it is {}", field.name);
+    }
     if let Some(field) = fields().find(|field| field.name == key) {
         return format!("{key} belongs to one run: give it as the flag --{}", field.flag());
     }

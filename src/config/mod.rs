@@ -276,14 +276,14 @@ impl Reader<'_> {
             let sources = field.variables.iter().map(|variable| format!(", set {variable}")).collect::<String>();
             let file = if field.persistent() { ", or write it into konekt.toml" } else { "" };
             let ways = format!("give --{}{sources}{file}", field.flag());
-            self.faults.push(Fault::of(field.name, format!("is missing: {ways}")));
+            self.faults.push(Fault::of(field.known_as(), format!("is missing: {ways}")));
         }
     }
 
     /// Values that this command has and [`Settings`] does not: one command's own, or another sink's in `konekt config`.
     fn refuse_bad_values_of_the_rest(&mut self) {
         for field in field::fields().filter(|field| !self.raw.contains_key(field.name)) {
-            if !self.faults.iter().any(|fault| fault.place == field.name) {
+            if !self.faults.iter().any(|fault| fault.place == field.known_as()) {
                 self.miss(field);
             }
         }
@@ -365,7 +365,8 @@ impl Reader<'_> {
 fn parse(field: &Field, text: &str) -> Result<Value, String> {
     field.kind.parse(text).map_err(|fault| match field.secret {
         true => format!("{} does not fit: {}", field.name, field.kind),
-        false => format!("{} {fault}", field.name),
+        false if field.persistent() => format!("{} {fault}", field.name),
+        false => fault, // its place is its flag
     })
 }
 

@@ -4,6 +4,7 @@
 //! The one table is [`PROPERTIES`]; [`layers`](super::layers) translates with it before anything is checked. The names
 //! are those of librdkafka's CONFIGURATION.md, and a few of the Java client's that are often brought along.
 
+use super::field::Field;
 use super::suggest;
 
 /// What a property is to us.
@@ -141,6 +142,9 @@ pub(super) fn translate(name: &str, value: &str) -> Result<Option<(&'static str,
         None if only_librdkafka().any(|known| known == name) => Err(format!(
             "{name} is librdkafka's own: the native client has nothing like it, only --client confluent has"
         )),
+        None if Field::named(name).is_some_and(Field::persistent) => {
+            Err(format!("{name} is no name of librdkafka's: write it above [kafka.properties], or give its flag"))
+        }
         None => {
             let known = PROPERTIES.iter().map(|(known, _)| *known).chain(only_librdkafka());
             Err(format!("unknown property {name}{}", suggest(name, known)))
@@ -192,6 +196,7 @@ mod tests {
             ("enable.auto.commit", "true", "! enable.auto.commit is always false with the native client"),
             ("ssl.truststore.password", "hunter2", "! ssl.truststore.password is not known to the native client: set"),
             ("queued.min.messages", "1", "! queued.min.messages is librdkafka's own: the native client"),
+            ("batch_size", "5", "! batch_size is no name of librdkafka's: write it above [kafka.properties], or"),
             ("sasl.pasword", "hunter2", "! unknown property sasl.pasword; did you mean sasl.password?"),
         ] {
             let said = match translate(name, value) {

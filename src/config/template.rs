@@ -96,6 +96,7 @@ mod tests {
         let surroundings = Surroundings {
             directory: Path::new(folder.path()),
             environment: &|_| None,
+            variables: Vec::new(),
             file: None,
             flags: BTreeMap::new(),
             properties: Vec::new(),

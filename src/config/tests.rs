@@ -32,6 +32,7 @@ fn resolved_with_properties(
     let surroundings = Surroundings {
         directory: directory.path(),
         environment: &|name| variables.get(name).map(|text| (*text).to_owned()),
+        variables: variables.keys().map(|name| (*name).to_owned()).collect(),
         file: None,
         flags: flags.iter().map(|(name, text)| (*name, (*text).to_owned())).collect(),
         properties: properties.iter().map(|text| (*text).to_owned()).collect(),
@@ -83,6 +84,7 @@ fn later_sources_win_one_by_one() {
 #[test]
 fn all_faults_come_together_and_each_names_its_source() {
     let toml = ("konekt.toml", "topics = 'orders'\n\nbatch_sise = 1\nmax_workers = { a = 1 }\nuntil_end = true\n");
+    let toml = (toml.0, &*format!("{}KAFKA_TOPICS = 'b'\n[sink]\ntable = 't'\n[kafka]\nmax_retries = 1\n", toml.1));
     let dotenv = (".env", "KAFKA_STATS_INTERVAL_MS=soon\n");
     let environment = [("KAFKA_BOOTSTRAP_SERVERS", "nowhere")];
     let flags = [("memory_limit", "2TiBB"), ("auto_offset_reset", "earlest")];
@@ -91,6 +93,9 @@ fn all_faults_come_together_and_each_names_its_source() {
         "konekt.toml:3: unknown setting batch_sise; did you mean batch_size?",
         "konekt.toml:4: max_workers cannot be table: 1 to 1024",
         "konekt.toml:5: until_end belongs to one run: give it as the flag --until-end",
+        "konekt.toml:6: KAFKA_TOPICS is the environment's name for it: here it is topics",
+        "konekt.toml:7: unknown table [sink]: settings stand in none",
+        "konekt.toml:10: max_retries stands in no table: write it above the first one",
         "KAFKA_STATS_INTERVAL_MS in .env: stats_interval_ms \"soon\" is not a whole number from 100 to 86400000 ms",
         "KAFKA_BOOTSTRAP_SERVERS: bootstrap_servers \"nowhere\" is not an address such as localhost:9092",
         "--memory-limit: memory_limit \"2TiBB\" is not a size",
@@ -98,7 +103,7 @@ fn all_faults_come_together_and_each_names_its_source() {
     ] {
         assert!(all.contains(expected), "{expected}\nis not in\n{all}");
     }
-    assert_eq!(all.lines().count(), 7, "{all}");
+    assert_eq!(all.lines().count(), 10, "{all}");
 }
 
 #[test]
@@ -150,9 +155,12 @@ fn a_program_and_the_command_line_begin_with_the_same_defaults() {
 }
 
 #[test]
-fn a_misspelt_variable_in_dotenv_is_a_remark_and_a_broken_line_hides_its_value() {
+fn a_misspelt_variable_is_a_remark_and_a_broken_line_hides_its_value() {
     let remarks = resolved(Command::Config, &[(".env", "KAFKA_BATCH_SZIE=5\nOTHER=1\n")], &[], &[]).remarks;
     assert_eq!(remarks, ["KAFKA_BATCH_SZIE in .env is not a setting; did you mean KAFKA_BATCH_SIZE?"]);
+    let both = [("KAFKA_TOPIC", "theirs"), ("KAFKA_TOPICS", "ours"), ("KAFKA_GROUP_IDD", "g"), ("MONGO_URI", "theirs")];
+    let remarks = resolved(Command::Consume, &[], &both, &[]).remarks;
+    assert_eq!(remarks, ["KAFKA_GROUP_IDD in the environment is not a setting; did you mean KAFKA_GROUP_ID?"]);
     let all = faults(&resolved(Command::Config, &[(".env", "A=1\nSECRET=hunter2 hunter3\n")], &[], &[]));
     assert!(all.len() == 1 && all[0].starts_with(".env:2: ") && !all[0].contains("hunter"), "{all:?}");
 }

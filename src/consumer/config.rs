@@ -281,6 +281,7 @@ impl ConsumerConfig {
         NativeOptions {
             client_id: self.client_id.clone(),
             group_instance_id: self.group_instance_id.clone(),
+            pattern_waits: !self.until_end,
             rack: self.client_rack.clone(),
             group_protocol: self.group_protocol,
             remote_assignor: self.group_remote_assignor.clone(),

@@ -360,7 +360,7 @@ impl Partition {
         match (&self.failure, self.breaker.paused()) {
             (None, false) => None,
             (None, true) => Some(self.breaker.reasons()),
-            (Some(failure), false) => Some(format!("retrying: {failure}")),
+            (Some(failure), false) => Some(failure.clone()),
             (Some(failure), true) => Some(format!("{}: {failure}", self.breaker.reasons())),
         }
     }

@@ -52,7 +52,7 @@ pub enum Error {
     NoBroker { tried: Vec<(String, String)> },
 
     /// The partition has no leader at the moment, or does not exist.
-    #[error("{subject} has no leader known to the cluster; it may be electing one, or the partition does not exist")]
+    #[error("{subject} has no leader known to the cluster; it may be electing one, or the topic was deleted")]
     NoLeader { subject: String },
 
     /// The connection was closed from our side.

@@ -93,7 +93,9 @@ impl Topics {
     /// Why the subscription is not complete, with names that look alike.
     pub fn complaint(&self, metadata: &Metadata) -> Error {
         let Some(missing) = self.names.iter().find(|name| !self.counts.contains_key(*name)) else {
-            return Error::Invalid("no topic matches the pattern yet; waiting for one".into());
+            return Error::Invalid(
+                "no topic of the cluster matches the pattern: create one, or correct the pattern".into(),
+            );
         };
         let code = metadata.topics.get(missing).map_or(Code::UNKNOWN_TOPIC_OR_PARTITION, |topic| topic.error);
         if code != Code::UNKNOWN_TOPIC_OR_PARTITION && !code.is_ok() {

@@ -7,6 +7,8 @@
 //! Records that are read again after a rewind find their rows there already (same ids) and change nothing: to have them
 //! written anew, remove those rows first.
 
+use std::collections::BTreeSet;
+
 use crate::core::civil::unix_ms_of;
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::Cluster;
@@ -14,6 +16,9 @@ use crate::kafka::error::Error;
 use crate::kafka::offsets::{Isolation, OffsetAt};
 use crate::port::SinkError;
 use crate::sink::position::{PositionLine, PositionStore};
+
+/// So many groups are named to somebody who named another one.
+const GROUPS_SHOWN_MAX: usize = 8;
 
 /// Which positions are meant.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +39,26 @@ impl Selection {
                 && self.partition.is_none_or(|partition| partition == line.partition)
         };
         lines.into_iter().filter(meant).collect()
+    }
+
+    /// Why nothing is meant, for people: what there is instead.
+    pub fn nothing(&self, lines: &[PositionLine]) -> String {
+        let group = &self.group;
+        let groups: BTreeSet<&str> = lines.iter().map(|line| line.consumer_group.as_str()).collect();
+        let unread =
+            "without any, Kafka's offsets of the group decide, which `konekt admin group reset-offsets` changes";
+        if groups.is_empty() {
+            return format!("the database keeps no such position, nor any other; {unread}");
+        }
+        if groups.contains(group.as_str()) {
+            return format!("the database keeps no such position of the group {group}; {unread}");
+        }
+        let shown: Vec<&str> = groups.iter().take(GROUPS_SHOWN_MAX).copied().collect();
+        let more = if groups.len() > shown.len() { ", …" } else { "" };
+        format!(
+            "the database keeps no position of the group {group}, but of {}{more}: name one with --group-id; {unread}",
+            shown.join(", ")
+        )
     }
 }
 
@@ -171,6 +196,21 @@ mod tests {
         {
             let selection = Selection { group: "g".to_owned(), topic: topic.map(str::to_owned), partition };
             assert_eq!(selection.of(lines()).len(), expected, "{selection:?}");
+        }
+    }
+
+    #[test]
+    fn who_finds_nothing_hears_what_there_is() {
+        let many: Vec<PositionLine> = (0..9).map(|number| line(&format!("g{number}"), "a", 0, 1)).collect();
+        for (lines, expected) in [
+            (&[][..], "no such position, nor any other;"),
+            (&[line("konekt", "a", 0, 1)], "no such position of the group konekt;"),
+            (&[line("billing", "a", 0, 1), line("billing", "a", 1, 1)], "but of billing: name one with --group-id;"),
+            (&many, "but of g0, g1, g2, g3, g4, g5, g6, g7, …: name one"),
+        ] {
+            let selection = Selection { group: "konekt".to_owned(), ..Selection::default() };
+            let said = selection.nothing(lines);
+            assert!(said.contains(expected) && said.contains("reset-offsets"), "{said}");
         }
     }
 

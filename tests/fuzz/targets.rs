@@ -255,8 +255,14 @@ fn resolve(
     flags: Vec<(&'static str, String)>,
     properties: Vec<String>,
 ) {
-    let surroundings =
-        Surroundings { directory, environment, file: None, flags: flags.into_iter().collect(), properties };
+    let surroundings = Surroundings {
+        directory,
+        environment,
+        variables: Vec::new(),
+        file: None,
+        flags: flags.into_iter().collect(),
+        properties,
+    };
     let resolved = config::resolve(COMMANDS[command % COMMANDS.len()].command, &surroundings);
     resolved.faults.iter().for_each(|fault| assert!(!fault.to_string().is_empty()));
     drop(resolved.effective());

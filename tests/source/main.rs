@@ -6,8 +6,13 @@ mod application;
 use std::time::{Duration, Instant};
 
 use application::{Application, all_read, fill, patience, read_all, start_broker};
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use konekt::TopicPartition;
 use konekt::broker::{Action, ApiKey, Broker, BrokerOptions, Fault, TopicSpec};
+use konekt::kafka::cluster::Cluster;
+use konekt::kafka::connection::{Connection, ConnectionOptions};
 use konekt::port::{MemoryBudget, Source, SourceEvent};
 use konekt::source::native::{Assignor, GroupProtocol, NativeOptions, NativeSource, TopicSelection};
 
@@ -271,6 +276,76 @@ fn a_topic_that_is_made_anew_is_not_read_on() {
     let words = format!("{:?}", application.others);
     assert!(words.contains("was deleted and made anew"), "{words}");
     application.close();
+}
+
+#[test]
+fn a_position_in_a_deleted_topic_is_not_committed_to_the_one_made_anew() {
+    let broker = start_broker(1);
+    fill(&broker, 1, 10);
+    let mut application = Application::join(&broker, |_| {});
+    application.commits = true;
+    let turn_until = |application: &mut Application, what, is_so: &dyn Fn(&Application) -> bool| {
+        let mut turn = patience(what);
+        while !is_so(application) {
+            turn();
+            application.turn();
+        }
+    };
+    turn_until(&mut application, "ten are committed", &|_| broker.committed("g", "t", 0) == Some(10));
+    broker.delete_topic("t").unwrap();
+    assert_eq!(broker.committed("g", "t", 0), None, "Kafka forgets offsets with the topic");
+    let refused = |event: &SourceEvent| matches!(event, SourceEvent::Committed { positions, result: Err(_) } if !positions.is_empty());
+    turn_until(&mut application, "a commit is refused", &|application| application.others.iter().any(refused));
+    broker.create_topic("t", 1).unwrap();
+    fill(&broker, 1, 20);
+    let failed = |event: &SourceEvent| matches!(event, SourceEvent::PartitionFailed { .. });
+    turn_until(&mut application, "the partition fails", &|application| application.others.iter().any(failed));
+    application.others.clear();
+    turn_until(&mut application, "a commit is refused", &|application| application.others.iter().any(refused));
+    let words = format!("{:?}", application.others);
+    assert!(words.contains("deleted and made anew"), "{words}");
+    application.close();
+    assert_eq!(broker.committed("g", "t", 0), None, "nobody would read the first ten of the new topic");
+}
+
+/// Commits an offset of `t` 0 for the group `g`, with a note, as a member that was a moment late would have.
+fn commit(broker: &Broker, offset: i64, note: &str) {
+    let partition = OffsetCommitRequestPartition::default()
+        .with_committed_offset(offset)
+        .with_committed_metadata(Some(StrBytes::from_string(note.to_owned())));
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str("t")))
+        .with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("g")))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let mut connection = Connection::open(&broker.address(), &ConnectionOptions::default()).unwrap();
+    let answer = connection.call(&request).unwrap();
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+}
+
+#[test]
+fn a_committed_offset_that_was_read_from_a_deleted_topic_does_not_count() {
+    let broker = start_broker(1);
+    fill(&broker, 1, 20);
+    let cluster = Cluster::connect(&[broker.address()], ConnectionOptions::default()).unwrap();
+    let (here, old) = (cluster.id().unwrap(), "00000000-0000-0000-0000-000000000001");
+    for (note, expected) in [
+        (format!("konekt:read-from {here} {old}"), None),
+        (format!("konekt:read-from elsewhere {old}"), Some(10)),
+        ("another program's".to_owned(), Some(10)),
+    ] {
+        commit(&broker, 10, &note);
+        let mut application = Application::join(&broker, |_| {});
+        let mut turn = patience("the partition is assigned");
+        while application.assigned.is_empty() {
+            turn();
+            application.turn();
+        }
+        assert_eq!(application.assigned[0].committed, expected, "{note}");
+        application.close();
+    }
 }
 
 #[test]

@@ -86,7 +86,10 @@ fn delete_topic(context: &Context, asked: DeleteTopicState) -> DeletableTopicRes
     };
     let Some(name) = name else { return result.with_error_code(ResponseError::UnknownTopicId.code()) };
     match topics.delete(&name) {
-        Ok(topic) => result.with_name(Some(text(&name).into())).with_topic_id(topic.id),
+        Ok(topic) => {
+            context.shared.groups.forget_topic(&name);
+            result.with_name(Some(text(&name).into())).with_topic_id(topic.id)
+        }
         Err(error) => result.with_error_code(error.code()).with_error_message(Some(text(&error.to_string()))),
     }
 }

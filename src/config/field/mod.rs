@@ -89,6 +89,16 @@ impl Field {
         self.flag.map_or_else(|| self.name.replace('_', "-"), str::to_owned)
     }
 
+    /// How the command line names it: `--batch-size`, or what help calls an argument without a flag.
+    pub fn argument(&self) -> String {
+        if self.positional { self.name.to_uppercase() } else { format!("--{}", self.flag()) }
+    }
+
+    /// What a person knows it by: who can give it on the command line alone has never seen its name.
+    pub fn known_as(&self) -> String {
+        if self.persistent() { self.name.to_owned() } else { self.argument() }
+    }
+
     /// Whether konekt.toml and the environment may set it.
     pub fn persistent(&self) -> bool {
         !self.variables.is_empty()

@@ -52,16 +52,19 @@ impl Coordinator {
 
     pub(super) fn committed(&mut self, positions: Vec<(TopicPartition, i64)>, error: Option<String>) {
         let Some(error) = error else { return };
+        let mut again = 0;
         for (name, position) in &positions {
-            if let Some(partition) = self.partitions.get_mut(name)
-                && partition.committed == Some(*position)
-            {
+            let Some(partition) = self.partitions.get_mut(name) else { continue };
+            // What stands still has nothing new to tell, and what was refused once would be refused for ever.
+            if partition.committed == Some(*position) && !matches!(partition.stage, Stage::Stuck(_)) {
                 partition.committed = None;
+                again += 1;
             }
         }
+        let follows = if again > 0 { ", they are sent again" } else { "" };
         self.note(
             Level::Warn,
-            format!("Kafka did not take the offsets of {} partitions, they are sent again: {error}", positions.len()),
+            format!("Kafka did not take the offsets of {} partitions{follows}: {error}", positions.len()),
         );
     }
 
@@ -160,5 +163,14 @@ impl Coordinator {
         }
         self.out.push(Action::Finish { positions });
         self.phase = Phase::Finished;
+        self.release_the_rest();
+    }
+
+    /// What nobody works on is in flight no more: the next run reads it again. What a worker still has stays as it is.
+    fn release_the_rest(&mut self) {
+        for lane in self.partitions.values_mut().flat_map(|partition| &mut partition.lanes).filter(|lane| !lane.busy) {
+            let decoded = std::mem::take(&mut lane.backlog).decoded_records();
+            self.tally.released(decoded as u64);
+        }
     }
 }

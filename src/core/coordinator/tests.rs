@@ -575,6 +575,42 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
 }
 
 #[test]
+fn what_a_run_leaves_undone_at_its_end_is_released() {
+    let mut bench = Bench::new(rules());
+    bench.started(1, 5);
+    bench.fetch(1, 5, 30);
+    bench.on(Event::Stop);
+    bench.on(Event::Worked(LaneReport { waiting_records: 15, decoded: 25, ..done(1, 15, 10) }));
+    assert!(bench.coordinator.finished());
+    let statistics = bench.statistics(0);
+    assert_eq!((statistics.records_in_flight, statistics.records_released), (0, 15));
+    assert_eq!((statistics.records_read, statistics.records_unaccounted), (25, 0));
+}
+
+#[test]
+fn a_commit_that_is_refused_is_sent_again_but_not_for_what_stands_still() {
+    let mut bench = Bench::new(rules());
+    bench.started(2, 10);
+    let sent = vec![(name(0), 10), (name(1), 10)];
+    let commits = |bench: &mut Bench| -> Vec<Vec<(TopicPartition, i64)>> {
+        let actions = bench.after(rules().commit_interval);
+        actions
+            .into_iter()
+            .filter_map(|it| if let Action::Commit(positions) = it { Some(positions) } else { None })
+            .collect()
+    };
+    let refused = |bench: &mut Bench, positions| {
+        bench.on(Event::Committed { positions, error: Some("the topic was deleted".to_owned()) });
+    };
+    assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
+    refused(&mut bench, sent.clone());
+    assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
+    bench.on(Event::PartitionFailed { partition: name(1), message: "deleted and made anew".to_owned() });
+    refused(&mut bench, sent);
+    assert_eq!(commits(&mut bench), [[(name(0), 10)]]);
+}
+
+#[test]
 fn an_operators_pause_lets_the_batch_in_flight_finish_and_resumes_behind_it() {
     let mut bench = Bench::new(Rules { transactional: false, ..rules() });
     bench.on(Event::Assigned(vec![assignment(0, Some(5))]));

@@ -73,7 +73,7 @@ pub fn set_offsets(cluster: &Cluster, group: &str, offsets: &BTreeMap<TopicParti
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(StrBytes::from_string(group.into())))
         .with_generation_id_or_member_epoch(-1)
-        .with_topics(topics_to_commit(offsets));
+        .with_topics(topics_to_commit(offsets, |_| String::new()));
     ask_coordinator(cluster, group, |connection| {
         let answer = connection.call(&request)?;
         for topic in &answer.topics {

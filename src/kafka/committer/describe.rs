@@ -13,6 +13,7 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::origin::is_of_another_topic;
 use super::{Committer, TryAgain, is_about_membership};
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::{TopicsWanted, topic_name};
@@ -78,7 +79,13 @@ impl Committer {
         let metadata = self.cluster.metadata();
         let described = starts.into_iter().map(|(partition, start)| {
             let topic_id = metadata.topics.get(&partition.topic).map(|topic| topic.id).filter(|id| !id.is_nil());
-            let committed = committed.get(&partition).copied();
+            let committed = committed.get(&partition).and_then(|(offset, note)| {
+                let is_strange = is_of_another_topic(note, metadata.cluster_id.as_deref(), topic_id);
+                if is_strange {
+                    log::warn!("{partition}: the group's offset {offset} was read from a topic that was deleted; it does not count");
+                }
+                (!is_strange).then_some(*offset)
+            });
             let result = start.and_then(|log_start| {
                 let unanswered = || Err(Error::NoLeader { subject: partition.to_string() });
                 let log_end = ends.remove(&partition).unwrap_or_else(unanswered)?;
@@ -120,7 +127,11 @@ impl Committer {
                 result => {
                     let Some(round) = self.describing.remove(&partition) else { continue };
                     match result {
-                        Ok(assigned) => found.entry(round).or_default().described.push(assigned),
+                        Ok(assigned) => {
+                            self.topic_ids.remove(&partition);
+                            self.topic_ids.extend(assigned.topic_id.map(|id| (partition, id)));
+                            found.entry(round).or_default().described.push(assigned);
+                        }
                         Err(error) => found.entry(round).or_default().failed.push((partition, error)),
                     }
                 }
@@ -135,7 +146,11 @@ impl Committer {
         }
     }
 
-    fn fetch_committed(&mut self, partitions: &[TopicPartition]) -> Result<BTreeMap<TopicPartition, i64>, Error> {
+    /// Each offset that the group has committed, and the note that was committed with it.
+    fn fetch_committed(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, (i64, String)>, Error> {
         let group_id = self.group_id.clone();
         let credentials = self.membership.lock().credentials.clone();
         let connection = self.coordinator()?;
@@ -155,11 +170,11 @@ impl Committer {
             return Err(refused(format!("group {group_id}"), code));
         }
         let mut committed = BTreeMap::new();
-        for (partition, code, offset) in offsets {
+        for (partition, code, offset, note) in offsets {
             match code {
                 // A topic that the coordinator has not heard of yet has no commits either.
                 Code::NONE | Code::UNKNOWN_TOPIC_OR_PARTITION if offset < 0 => {}
-                Code::NONE => drop(committed.insert(partition, offset)),
+                Code::NONE => drop(committed.insert(partition, (offset, note))),
                 code => return Err(refused(partition.to_string(), code)),
             }
         }
@@ -206,17 +221,24 @@ fn offset_fetch_request(
     }
 }
 
-/// The group's error, and each partition's error and offset (negative: none), in either form of the answer.
-fn read_committed_offsets(answer: &OffsetFetchResponse) -> (Code, Vec<(TopicPartition, Code, i64)>) {
-    let read = |topic: &str, index, code, offset| (TopicPartition::new(topic, index), Code(code), offset);
+/// The group's error, and each partition's error, offset (negative: none) and note, in either form of the answer.
+fn read_committed_offsets(answer: &OffsetFetchResponse) -> (Code, Vec<(TopicPartition, Code, i64, String)>) {
+    let read = |topic: &str, index, code, offset, note: &Option<StrBytes>| {
+        let note = note.as_ref().map(ToString::to_string).unwrap_or_default();
+        (TopicPartition::new(topic, index), Code(code), offset, note)
+    };
     let mut found = Vec::new();
     for topic in &answer.topics {
         let of_topic = topic.partitions.iter();
-        found.extend(of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset)));
+        found.extend(
+            of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset, &of.metadata)),
+        );
     }
     for topic in answer.groups.iter().flat_map(|group| &group.topics) {
         let of_topic = topic.partitions.iter();
-        found.extend(of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset)));
+        found.extend(
+            of_topic.map(|of| read(&topic.name, of.partition_index, of.error_code, of.committed_offset, &of.metadata)),
+        );
     }
     (Code(answer.groups.first().map_or(answer.error_code, |group| group.error_code)), found)
 }
@@ -245,17 +267,23 @@ mod tests {
     fn both_forms_of_the_answer_are_read() {
         let topic = || topic_name("a");
         let old = OffsetFetchResponseTopic::default().with_name(topic()).with_partitions(vec![
-            OffsetFetchResponsePartition::default().with_partition_index(1).with_committed_offset(7),
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(1)
+                .with_committed_offset(7)
+                .with_metadata(Some(StrBytes::from_static_str("note"))),
         ]);
         let new = OffsetFetchResponseTopics::default().with_name(topic()).with_partitions(vec![
-            OffsetFetchResponsePartitions::default().with_partition_index(1).with_committed_offset(7),
+            OffsetFetchResponsePartitions::default()
+                .with_partition_index(1)
+                .with_committed_offset(7)
+                .with_metadata(Some(StrBytes::from_static_str("note"))),
         ]);
         let of_group = OffsetFetchResponseGroup::default().with_topics(vec![new]);
         for (form, answer) in [
             ("without groups", OffsetFetchResponse::default().with_topics(vec![old])),
             ("with groups", OffsetFetchResponse::default().with_groups(vec![of_group])),
         ] {
-            let expected = (Code::NONE, vec![(TopicPartition::new("a", 1), Code::NONE, 7)]);
+            let expected = (Code::NONE, vec![(TopicPartition::new("a", 1), Code::NONE, 7, "note".to_owned())]);
             assert_eq!(read_committed_offsets(&answer), expected, "{form}");
         }
         let refused = OffsetFetchResponseGroup::default().with_error_code(Code::NOT_COORDINATOR.0);

@@ -4,6 +4,8 @@
 //! - Commits are merged, the latest position of a partition wins, and one request is in flight at a time. What the
 //!   group refuses during a rebalance is tried again in the next generation, if the partition is still ours then; a
 //!   position of a partition that is not ours any more is refused here already.
+//! - A position is committed to the topic that it was read from, not to one that was made anew under its name
+//!   (`origin.rs`).
 //! - A release is answered to the keeper when the positions that came with it are committed, or hopeless.
 //! - An assigned partition is described before the application hears of it (`describe.rs`).
 //! - Surveys come last, and of several that wait only the newest is made: a leader that cannot be reached makes them slow.
@@ -11,6 +13,7 @@
 //! Source: API key 8 (OffsetCommit).
 
 mod describe;
+mod origin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::{GroupId, OffsetCommitRequest};
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use crate::core::backoff::Backoff;
 use crate::core::record::TopicPartition;
@@ -133,6 +137,10 @@ pub struct Committer {
     /// Whether something was answered over it.
     connection_worked: bool,
     pending: BTreeMap<TopicPartition, i64>,
+    /// Of each assigned partition, the id of its topic.
+    topic_ids: BTreeMap<TopicPartition, Uuid>,
+    /// Topics that a commit did not find.
+    doubted: BTreeSet<Arc<str>>,
     commit_retry: Retry,
     releases: Vec<Release>,
     describing: BTreeMap<TopicPartition, u64>,
@@ -163,6 +171,8 @@ impl Committer {
             connection: None,
             connection_worked: false,
             pending: BTreeMap::new(),
+            topic_ids: BTreeMap::new(),
+            doubted: BTreeSet::new(),
             commit_retry: Retry::new(),
             releases: Vec::new(),
             describing: BTreeMap::new(),
@@ -322,6 +332,11 @@ impl Committer {
         let gone: Vec<TopicPartition> =
             self.pending.keys().filter(|of| !membership.owned.contains(of)).cloned().collect();
         self.refuse(&gone, not_ours());
+        if let Err(error) = self.refuse_strangers() {
+            let again = self.failed(error);
+            self.commit_retry.failed(again);
+            return;
+        }
         if self.pending.is_empty() {
             return;
         }
@@ -350,12 +365,14 @@ impl Committer {
     }
 
     fn commit_request(&self, credentials: &Credentials) -> OffsetCommitRequest {
+        let cluster = self.cluster.id();
+        let note = |of: &TopicPartition| origin::note(cluster.as_deref(), self.topic_ids.get(of).copied());
         OffsetCommitRequest::default()
             .with_group_id(GroupId(StrBytes::from_string(self.group_id.to_string())))
             .with_generation_id_or_member_epoch(credentials.generation)
             .with_member_id(StrBytes::from_string(credentials.member_id.clone()))
             .with_group_instance_id(self.instance.as_deref().map(|instance| StrBytes::from_string(instance.to_owned())))
-            .with_topics(topics_to_commit(&self.pending))
+            .with_topics(topics_to_commit(&self.pending, note))
     }
 
     /// One request was in flight with all that is pending, so an answer is for the positions that are pending still.
@@ -367,7 +384,12 @@ impl Committer {
             match after_commit(code) {
                 AfterCommit::Done => done.extend(self.pending.remove_entry(&partition)),
                 AfterCommit::Again => again = Some(code),
-                AfterCommit::Refused => refused.entry(code).or_default().push(partition),
+                AfterCommit::Refused => {
+                    if code == Code::UNKNOWN_TOPIC_OR_PARTITION {
+                        self.doubted.insert(partition.topic.clone());
+                    }
+                    refused.entry(code).or_default().push(partition);
+                }
             }
         }
         let subject = format!("group {}", self.group_id);
@@ -397,15 +419,18 @@ impl Committer {
     }
 }
 
-/// Offsets as an OffsetCommit request has them, without leader epochs and metadata.
-pub(super) fn topics_to_commit(offsets: &BTreeMap<TopicPartition, i64>) -> Vec<OffsetCommitRequestTopic> {
+/// Offsets as an OffsetCommit request has them, without leader epochs; `note` is their metadata.
+pub(super) fn topics_to_commit(
+    offsets: &BTreeMap<TopicPartition, i64>,
+    note: impl Fn(&TopicPartition) -> String,
+) -> Vec<OffsetCommitRequestTopic> {
     let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
     for (partition, next) in offsets {
         let commit = OffsetCommitRequestPartition::default()
             .with_partition_index(partition.partition)
             .with_committed_offset(*next)
             .with_committed_leader_epoch(-1)
-            .with_committed_metadata(Some(StrBytes::default()));
+            .with_committed_metadata(Some(StrBytes::from_string(note(partition))));
         topics.entry(&partition.topic).or_default().push(commit);
     }
     let topic = |(name, partitions)| {

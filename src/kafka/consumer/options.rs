@@ -54,6 +54,8 @@ pub struct ConsumerOptions {
     /// `group.instance.id`; makes the member static.
     pub group_instance_id: Option<String>,
     pub topics: TopicSelection,
+    /// Whether a pattern that matches nothing is waited for; else it ends the source, as a name that is not there does.
+    pub pattern_waits: bool,
     pub group_protocol: GroupProtocol,
     /// In order of preference. Classic protocol only.
     pub assignors: Vec<Assignor>,
@@ -97,6 +99,7 @@ impl ConsumerOptions {
             group_id: group_id.into(),
             group_instance_id: None,
             topics,
+            pattern_waits: true,
             group_protocol: GroupProtocol::default(),
             assignors: Assignor::DEFAULT.to_vec(),
             remote_assignor: None,

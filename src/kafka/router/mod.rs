@@ -342,12 +342,12 @@ impl Router {
         }
     }
 
-    /// A topic that is asked for by name and is not there ends the source; a pattern goes on waiting.
+    /// A topic that is asked for by name and is not there ends the source; a pattern may go on waiting.
     fn complain(&mut self) {
-        let named = matches!(self.topics.wanted(), TopicsWanted::Names(_));
+        let waits = !matches!(self.topics.wanted(), TopicsWanted::Names(_)) && self.options.pattern_waits;
         self.refresh_at = door::now() + METADATA_AGE_DOUBTFUL;
         match self.cluster.refresh(TopicsWanted::All) {
-            Ok(metadata) if named => {
+            Ok(metadata) if !waits => {
                 self.given_up = true;
                 self.reporter.send(Event::Failed(self.topics.complaint(&metadata)));
             }
@@ -411,8 +411,8 @@ impl Router {
                 self.hand_over(node, target);
             }
             Whereabouts::Unknown if route.unknown_for(door::now()) >= GONE_AFTER => {
-                let text = format!("{partition}: the cluster does not know it any more; the topic was deleted");
-                self.fail(partition, Error::Invalid(text));
+                let text = "the cluster does not know it any more: its topic was deleted";
+                self.fail(partition, Error::Invalid(text.into()));
             }
             Whereabouts::Unknown => route.wait(true),
             Whereabouts::NoLeader => route.wait(false),

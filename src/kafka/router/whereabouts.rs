@@ -31,10 +31,9 @@ pub(super) fn find(metadata: &Metadata, partition: &TopicPartition, topic_id: Uu
         return if error.is_retriable() { Whereabouts::NoLeader } else { Whereabouts::Never(error) };
     }
     if !topic_id.is_nil() && topic.id != topic_id {
-        let text = format!(
-            "{partition}: the topic was deleted and made anew; its offsets begin again, so reading goes not on by itself"
-        );
-        return Whereabouts::Never(Error::Invalid(text));
+        let text = "the topic was deleted and made anew, and its offsets begin again; end this run and start it again: it reads the \
+                    new topic, or says what its old position has against that";
+        return Whereabouts::Never(Error::Invalid(text.into()));
     }
     match metadata.partition(&partition.topic, partition.partition) {
         None => Whereabouts::Unknown,

@@ -95,7 +95,9 @@ pub fn readiness(statistics: &Statistics) -> Verdict {
     let detail = match (statistics.stopping, statistics.settled) {
         (true, _) => "the run ends",
         (false, false) => "the group has not said yet which partitions are ours",
-        (false, true) if statistics.partitions_assigned == 0 => "a spare: all partitions are with other members",
+        (false, true) if statistics.partitions_assigned == 0 => {
+            "a spare: no partition is ours; others have them, or the topics have none"
+        }
         (false, true) => "partitions are ours",
     };
     Verdict {

@@ -33,7 +33,7 @@ use self::health::{Heart, Verdict};
 use self::history::{History, STEP};
 use crate::core::record::TopicPartition;
 use crate::core::secret::Secret;
-use crate::core::statistics::Statistics;
+use crate::core::statistics::{PartitionStatistics, Statistics};
 use crate::door;
 use crate::ops::process::Process;
 
@@ -268,11 +268,18 @@ impl Site {
         }
         let what = if is_pause { "pause" } else { "resume" };
         log::info!("{partition}: {what} asked for over HTTP");
+        let is_it = |of: &PartitionStatistics| *of.topic == *partition.topic && of.partition == partition.partition;
+        let is_ours = self.run.statistics().partitions.iter().any(is_it);
+        if !is_ours {
+            log::warn!(
+                "{partition} is not ours now: whoever has it goes on as before until it starts the partition anew"
+            );
+        }
         match is_pause {
             true => self.run.pause(&partition),
             false => self.run.resume(&partition),
         }
-        Answer::json(202, &json!({ "partition": partition.to_string(), "asked": what }))
+        Answer::json(202, &json!({ "partition": partition.to_string(), "asked": what, "ours": is_ours }))
     }
 }
 
