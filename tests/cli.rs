@@ -52,6 +52,8 @@ fn help_lists_commands_settings_and_exit_codes_on_stdout() {
     assert_eq!(ended.stderr, "");
     konekt(&["consume", "--help"]).expect(0, &["--bootstrap-servers", "KAFKA_BATCH_SIZE", "default: 50", "--exec"]);
     konekt(&["sink", "sqlite", "--help"]).expect(0, &["--db", "default: 1000", "default: exactly-once", "Exit codes"]);
+    konekt(&["help"]).expect(0, &["consume", "sink", "demo"]);
+    konekt(&["help", "sink", "sqlite"]).expect(0, &["--db", "default: 1000"]);
     konekt(&["--version"]).expect(0, &[concat!("konekt ", env!("CARGO_PKG_VERSION")), "native", "sqlite, odbc"]);
 }
 

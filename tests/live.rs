@@ -134,6 +134,27 @@ fn what_retention_removed_before_it_was_read_is_a_gap_that_stops() {
 }
 
 #[test]
+fn a_topic_that_is_made_anew_is_read_whole_by_the_next_run() {
+    let Some(kafka) = or_skip(kafka::newest()) else { return };
+    kafka.filled_topic("anew", 1, 1_000, 100);
+    let place = Place::new();
+    let often = ["--commit-interval-ms", "10"];
+    let run =
+        place.konekt(&["consume", "--topics", "anew", "--group-id", "anew", "--bootstrap-servers", &kafka.address()]);
+    let run = run.arguments(&often).start();
+    wait::until("the old one is read", SOON, || (run.stdout().lines().count() == 1_000).then_some(()));
+    let delete = ["admin", "topic", "delete", "anew", "--execute", "--bootstrap-servers", &kafka.address()];
+    place.konekt(&delete).run().expect_code(0);
+    kafka.filled_topic("anew", 1, 2_000, 100);
+    let stands = "anew/0 stands still: the topic was deleted and made anew";
+    wait::until("it stands still", SOON, || run.stderr().contains(stands).then_some(()));
+    run.stop("TERM", SOON).expect_code(1);
+    let next = place.consume(kafka, "anew", "anew").run().expect_code(0);
+    assert_eq!(next.stdout.lines().count(), 2_000, "{}", next.stderr);
+    expect_committed(kafka, "anew", "anew");
+}
+
+#[test]
 fn a_broker_that_restarts_or_dies_costs_time_and_nothing_else() {
     let Some(kafka) = or_skip(kafka::own(&[kafka::FORGETS_SOON])) else { return };
     kafka.filled_topic("restarted", 8, 200_000, 200);

@@ -37,6 +37,12 @@ pub struct Parsed {
 /// # Errors
 /// clap's message: about a mistake, or the help or version that was asked for.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    // As most programs have it: `konekt help sink sqlite` is `konekt sink sqlite --help`.
+    if arguments.get(1).is_some_and(|word| word == "help") {
+        arguments.remove(1);
+        arguments.push("--help".into());
+    }
     let matches = clap().try_get_matches_from(arguments)?;
     let (mut path, mut matches) = (String::new(), &matches);
     while let Some((word, inner)) = matches.subcommand() {

@@ -197,3 +197,36 @@ impl RunningConsumer {
         Ok(self.engine.join()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam::channel::bounded;
+
+    use super::*;
+    use crate::broker::{Broker, BrokerOptions, TopicSpec};
+    use crate::door;
+    use crate::source::native::TopicSelection;
+
+    #[test]
+    fn intervals_of_nothing_are_short_and_no_hang() {
+        let topics = vec![TopicSpec::new("t", 1)];
+        let broker = Broker::start(BrokerOptions { topics, ..BrokerOptions::default() }).unwrap();
+        let config = ConsumerConfig {
+            bootstrap_servers: vec![broker.address()],
+            topics: TopicSelection::names(["t"]),
+            until_end: true,
+            commit_interval_ms: 0,
+            stats_interval_ms: 0,
+            batch_timeout_ms: 0,
+            metadata_max_age_ms: 0,
+            ..ConsumerConfig::default()
+        };
+        let running = Consumer::builder(config).handler(|_| Ok(())).start().unwrap();
+        let (ended, end) = bounded(1);
+        let waiting = door::spawn("test-join", move || ended.send(running.join().is_ok()));
+        assert_eq!(end.recv_timeout(Duration::from_secs(60)), Ok(true));
+        waiting.join().unwrap().unwrap();
+    }
+}

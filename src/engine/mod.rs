@@ -180,6 +180,9 @@ impl Handle {
 
 /// The brokers are not asked more often where the logs begin and end.
 const SURVEY_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// A commit that is due again at once would leave the loop no time for anything else.
+const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The loop answers within microseconds unless a callback holds it up.
 const STATISTICS_WAIT: Duration = Duration::from_secs(5);
 
@@ -357,7 +360,7 @@ fn rules(config: &EngineConfig, sink_is_transactional: bool) -> Rules {
         lanes: if transactional { 1 } else { config.partition_workers.max(1) },
         transactional,
         reset: config.auto_offset_reset,
-        commit_interval: config.commit_interval,
+        commit_interval: config.commit_interval.max(COMMIT_INTERVAL_MIN),
         drain_timeout: config.shutdown_timeout,
         until_end: config.until_end,
         max_messages: config.max_messages,
