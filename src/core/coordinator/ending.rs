@@ -9,15 +9,13 @@ use crate::core::assignment::Assignment;
 use crate::core::partition::{Partition, Stage};
 use crate::core::record::TopicPartition;
 
-/// Kafka is not told more often, whatever a program asks for.
-const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// How often to look whether the other members are through.
 const SURVEY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Coordinator {
     /// Tells Kafka how far we are, for everybody's lag tools; in exactly-once mode the database already knows.
     pub(super) fn commit(&mut self) {
-        self.arm(self.now + self.rules.commit_interval.max(COMMIT_INTERVAL_MIN), Timer::Commit);
+        self.arm(self.now + self.rules.commit_interval, Timer::Commit);
         if self.phase == Phase::Finished {
             return;
         }

@@ -262,13 +262,6 @@ fn a_partition_on_its_way_out_is_not_started_anew_where_its_log_begins() {
 }
 
 #[test]
-fn commits_without_a_pause_do_not_stop_the_world() {
-    let mut bench = Bench::new(Rules { commit_interval: Duration::ZERO, ..rules() });
-    bench.on(Event::Tick);
-    assert!(bench.coordinator.deadline().is_some_and(|at| at > bench.now));
-}
-
-#[test]
 fn a_revocation_does_not_wait_for_ever() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
