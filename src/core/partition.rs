@@ -141,7 +141,7 @@ pub(super) struct Partition {
     pub committed: Option<i64>,
     /// Where it starts when it has no position anywhere.
     pub first_start: Option<i64>,
-    /// The last failure, until a batch succeeds.
+    /// The last failure, until no lane tries again.
     pub failure: Option<String>,
     pub progress: Progress,
 }

@@ -553,6 +553,20 @@ fn a_stop_lets_work_in_flight_finish_and_starts_nothing_new() {
 }
 
 #[test]
+fn the_success_of_one_lane_does_not_hide_the_failure_of_another() {
+    let mut bench = Bench::new(Rules { lanes: 2, transactional: false, ..rules() });
+    bench.on(Event::Assigned(vec![assignment(0, Some(5))]));
+    bench.fetch(1, 5, 30);
+    let second = LaneId { run: 1, index: 1 };
+    bench.on(Event::Worked(failed(1, 5, ErrorClass::Transient)));
+    bench.on(Event::Worked(LaneReport { lane: second, ..done(1, 30, 10) }));
+    assert_eq!(bench.standing().as_deref(), Some("no"), "the first lane tries again");
+    bench.after(60 * SECOND);
+    bench.on(Event::Worked(done(1, 30, 10)));
+    assert_eq!(bench.standing(), None);
+}
+
+#[test]
 fn an_impossible_report_is_not_believed() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
