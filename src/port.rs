@@ -103,6 +103,8 @@ pub enum SourceEvent {
     PartitionFailed {
         /// Which one.
         partition: TopicPartition,
+        /// The number given to [`Source::start`]; none where it failed before it could be assigned.
+        run: Option<u64>,
         /// Why.
         error: SourceError,
     },

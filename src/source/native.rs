@@ -123,8 +123,8 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
         Event::Committed { positions, result } => {
             SourceEvent::Committed { positions, result: result.map_err(|error| source_error(&error)) }
         }
-        Event::PartitionFailed { partition, error } => {
-            SourceEvent::PartitionFailed { partition, error: source_error(&error) }
+        Event::PartitionFailed { partition, run, error } => {
+            SourceEvent::PartitionFailed { partition, run, error: source_error(&error) }
         }
         Event::Trouble(error) => SourceEvent::Trouble(source_error(&error)),
         Event::Failed(error) => SourceEvent::Failed(source_error(&error)),

@@ -119,10 +119,14 @@ impl MemberSource {
         }
         if self.faults.happens(1)
             && self.faults.happens(300)
-            && let Some(partition) = self.started.keys().next().cloned()
+            && let Some((partition, started)) = self.started.pop_first()
         {
-            self.started.remove(&partition);
-            return Some(SourceEvent::PartitionFailed { partition, error: planted("the partition cannot be read") });
+            let run = Some(started.run);
+            return Some(SourceEvent::PartitionFailed {
+                partition,
+                run,
+                error: planted("the partition cannot be read"),
+            });
         }
         None
     }

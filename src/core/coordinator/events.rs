@@ -117,8 +117,10 @@ pub enum Event {
         log_start: i64,
         log_end: i64,
     },
+    /// `run` is missing where it failed before it could be assigned.
     PartitionFailed {
         partition: TopicPartition,
+        run: Option<u64>,
         message: String,
     },
     Worked(LaneReport),

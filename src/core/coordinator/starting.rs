@@ -221,8 +221,12 @@ impl Coordinator {
         self.open(run, offset, claimed);
     }
 
-    /// The source cannot read the partition, which may have failed before it could be assigned.
-    pub(super) fn unreadable(&mut self, name: &TopicPartition, reason: String) {
+    /// The source cannot read the partition, which may have failed before it could be assigned. A run that is over, as the
+    /// partition was lost or started anew meanwhile, says nothing about now.
+    pub(super) fn unreadable(&mut self, name: &TopicPartition, run: Option<u64>, reason: String) {
+        if run.is_some_and(|run| !self.runs.contains_key(&run)) {
+            return;
+        }
         if !self.partitions.contains_key(name) {
             let run = self.new_run(name);
             let (partition, cluster_id) = (name.clone(), None);

@@ -580,11 +580,27 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
     let mut bench = Bench::new(Rules { until_end: true, ..rules() });
     bench.started(1, 100);
     let message = "not authorized".to_owned();
-    bench.on(Event::PartitionFailed { partition: name(1), message });
+    bench.on(Event::PartitionFailed { partition: name(1), run: None, message });
     assert!(!bench.coordinator.finished());
     bench.on(Event::Settled);
     bench.on(Event::Surveyed(vec![assignment(0, None)]));
     assert!(bench.coordinator.finished());
+    assert_eq!(bench.stuck(), ["not authorized"]);
+}
+
+#[test]
+fn a_failure_of_a_run_that_is_over_stops_nothing() {
+    let mut bench = Bench::new(rules());
+    bench.started(2, 10);
+    let failure =
+        |run| Event::PartitionFailed { partition: name(1), run: Some(run), message: "not authorized".to_owned() };
+    bench.on(Event::Lost(vec![name(1)]));
+    bench.on(failure(2));
+    assert_eq!((bench.stuck(), bench.statistics(0).partitions.len()), (vec![], 1), "it is somebody else's");
+    bench.on(Event::Assigned(vec![assignment(1, None)]));
+    bench.on(failure(2));
+    assert_eq!(bench.stuck(), [""; 0], "it was assigned again meanwhile");
+    bench.on(failure(3));
     assert_eq!(bench.stuck(), ["not authorized"]);
 }
 
@@ -619,7 +635,8 @@ fn a_commit_that_is_refused_is_sent_again_but_not_for_what_stands_still() {
     assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
     refused(&mut bench, sent.clone());
     assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
-    bench.on(Event::PartitionFailed { partition: name(1), message: "deleted and made anew".to_owned() });
+    let message = "deleted and made anew".to_owned();
+    bench.on(Event::PartitionFailed { partition: name(1), run: Some(2), message });
     refused(&mut bench, sent);
     assert_eq!(commits(&mut bench), [[(name(0), 10)]]);
 }
