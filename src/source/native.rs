@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{AssignedPartition, Consumer, Event, Fetched, Positions};
-use crate::kafka::error::Error;
+use crate::kafka::error::{Code, Error};
 use crate::port::{Assignment, Chunk, Source, SourceError, SourceEvent, Waker};
 
 pub use crate::kafka::assignor::Assignor;
@@ -124,7 +124,8 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
             SourceEvent::Committed { positions, result: result.map_err(|error| source_error(&error)) }
         }
         Event::PartitionFailed { partition, run, error } => {
-            SourceEvent::PartitionFailed { partition, run, error: source_error(&error) }
+            let forbidden = error.code() == Some(Code::TOPIC_AUTHORIZATION_FAILED);
+            SourceEvent::PartitionFailed { partition, run, forbidden, error: source_error(&error) }
         }
         Event::Trouble(error) => SourceEvent::Trouble(source_error(&error)),
         Event::Failed(error) => SourceEvent::Failed(source_error(&error)),

@@ -121,12 +121,9 @@ impl MemberSource {
             && self.faults.happens(300)
             && let Some((partition, started)) = self.started.pop_first()
         {
-            let run = Some(started.run);
-            return Some(SourceEvent::PartitionFailed {
-                partition,
-                run,
-                error: planted("the partition cannot be read"),
-            });
+            let (run, forbidden) = (Some(started.run), started.run.is_multiple_of(2));
+            let error = planted("the partition cannot be read");
+            return Some(SourceEvent::PartitionFailed { partition, run, forbidden, error });
         }
         None
     }

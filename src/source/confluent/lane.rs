@@ -261,5 +261,5 @@ fn end_of(
 
 fn failed(partition: &TopicPartition, run: &Run, message: String) -> SourceEvent {
     let error: SourceError = error(message);
-    SourceEvent::PartitionFailed { partition: partition.clone(), run: Some(run.run), error }
+    SourceEvent::PartitionFailed { partition: partition.clone(), run: Some(run.run), forbidden: false, error }
 }

@@ -175,7 +175,7 @@ impl FileSource {
                 let message = format!("{}: {error}", self.files[&reader.partition].path.display());
                 let error = SourceError { message, unavailable: false };
                 let (partition, run) = (reader.partition.clone(), Some(reader.run));
-                events.push(SourceEvent::PartitionFailed { partition, run, error });
+                events.push(SourceEvent::PartitionFailed { partition, run, forbidden: false, error });
                 self.readers.remove(self.turn);
                 return;
             }
@@ -266,7 +266,7 @@ impl Source for FileSource {
                     let message = format!("{}: {error}", file.path.display());
                     let error = SourceError { message, unavailable: false };
                     let (partition, run) = (partition.clone(), Some(run));
-                    self.answers.push(SourceEvent::PartitionFailed { partition, run, error });
+                    self.answers.push(SourceEvent::PartitionFailed { partition, run, forbidden: false, error });
                 }
             }
         }

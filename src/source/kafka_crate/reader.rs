@@ -434,7 +434,12 @@ impl Reading {
         let Some(Reach { run, .. }) = self.partitions.remove(partition) else { return };
         let message = format!("{partition} cannot be read by --client kafka: {why}; use --client native");
         let error = SourceError { message, unavailable: false };
-        self.told.tell(SourceEvent::PartitionFailed { partition: partition.clone(), run: Some(run), error });
+        self.told.tell(SourceEvent::PartitionFailed {
+            partition: partition.clone(),
+            run: Some(run),
+            forbidden: false,
+            error,
+        });
     }
 
     /// Finds out who leads what by now; says how long to wait first.
