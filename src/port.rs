@@ -103,6 +103,11 @@ pub enum SourceEvent {
     PartitionFailed {
         /// Which one.
         partition: TopicPartition,
+        /// The number given to [`Source::start`]; none where it failed before it could be assigned.
+        run: Option<u64>,
+        /// Whether it is for want of a right, so that it may be started again later: who took the right away may give it
+        /// back.
+        forbidden: bool,
         /// Why.
         error: SourceError,
     },

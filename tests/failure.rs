@@ -374,6 +374,22 @@ fn a_worker_that_hangs_is_reported_while_the_process_shows_life() {
     assert!(run.stderr.contains(" offsets 0 to 0 for 1 s"), "{}", run.stderr);
 }
 
+#[test]
+fn a_right_that_is_taken_away_and_given_back_stops_nothing_but_a_run_until_the_end() {
+    let scene = Scene::new("");
+    let forbid = || scene.broker.faults().push(Fault::new(ApiKey::Fetch, Action::Error(29)).times(1_000_000));
+    forbid();
+    scene.run(&[]).expect_code(1).expect_stderr("stands still").expect_stderr("TOPIC_AUTHORIZATION_FAILED");
+    let run = scene.sink().arguments(&["--topics", "orders"]).start();
+    let soon = Duration::from_secs(60);
+    wait::until("it is said", soon, || run.stderr().contains("is not read").then_some(()));
+    scene.broker.faults().clear();
+    let all = i64::from(PARTITIONS) * RECORDS;
+    wait::until("it goes on by itself", soon, || (rows_so_far(&scene.place.database()) == all).then_some(()));
+    run.stop("TERM", soon).expect_code(0);
+    scene.expect_rows("SUCCESS", |_| true);
+}
+
 fn rows_so_far(database: &Path) -> i64 {
     let Ok(connection) = Connection::open(database) else { return 0 };
     connection.query_row("SELECT count(*) FROM processed_messages", [], |row| row.get(0)).unwrap_or(0)

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub enum PauseReason {
     /// Too many failed attempts, or a record that can be neither written nor put aside.
     Errors,
-    /// The database does not let us in.
+    /// The database or Kafka does not let us in.
     Auth,
     /// The table is not what the statement needs.
     Schema,

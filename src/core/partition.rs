@@ -141,8 +141,10 @@ pub(super) struct Partition {
     pub committed: Option<i64>,
     /// Where it starts when it has no position anywhere.
     pub first_start: Option<i64>,
-    /// The last failure, until a batch succeeds.
+    /// The last failure, until no lane tries again.
     pub failure: Option<String>,
+    /// Why Kafka does not let us read it, until it is asked again.
+    pub forbidden: Option<String>,
     pub progress: Progress,
 }
 
@@ -195,6 +197,7 @@ impl Partition {
             committed: assignment.committed,
             first_start: None,
             failure: None,
+            forbidden: None,
             progress,
             assignment,
         }
@@ -357,7 +360,7 @@ impl Partition {
         if let Stage::Stuck(reason) = &self.stage {
             return Some(reason.clone());
         }
-        match (&self.failure, self.breaker.paused()) {
+        match (self.forbidden.as_ref().or(self.failure.as_ref()), self.breaker.paused()) {
             (None, false) => None,
             (None, true) => Some(self.breaker.reasons()),
             (Some(failure), false) => Some(failure.clone()),

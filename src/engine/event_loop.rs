@@ -265,8 +265,8 @@ impl EventLoop {
                 let error = result.err().map(|error| error.message);
                 self.handle(Event::Committed { positions, error });
             }
-            SourceEvent::PartitionFailed { partition, error } => {
-                self.handle(Event::PartitionFailed { partition, message: error.message });
+            SourceEvent::PartitionFailed { partition, run, forbidden, error } => {
+                self.handle(Event::PartitionFailed { partition, run, forbidden, message: error.message });
             }
             SourceEvent::Trouble(error) => self.say(Level::Warn, error.to_string()),
             SourceEvent::Failed(error) => {

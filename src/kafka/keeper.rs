@@ -197,7 +197,7 @@ impl Keeper {
             self.reporter.send(Event::Assigned(partitions));
         }
         for (partition, error) in failed {
-            self.reporter.send(Event::PartitionFailed { partition, error });
+            self.reporter.send(Event::PartitionFailed { partition, run: None, error });
         }
         if self.awaited.is_empty() {
             self.reporter.send(Event::Settled);

@@ -60,7 +60,10 @@ impl Topics {
         let unseen: Vec<Arc<str>> = self.counts.keys().filter(|name| !seen.contains_key(*name)).cloned().collect();
         for name in unseen {
             let since = *self.missing_since.entry(name.clone()).or_insert(now);
-            if now.saturating_duration_since(since) >= GONE_AFTER {
+            // One that we may not see any more is there, as far as we know.
+            let hidden = |topic: &Topic| topic.error == Code::TOPIC_AUTHORIZATION_FAILED;
+            let is_hidden = metadata.topics.get(&name).is_some_and(hidden);
+            if now.saturating_duration_since(since) >= GONE_AFTER && !is_hidden {
                 self.gone(&name);
             }
         }
@@ -215,6 +218,16 @@ mod tests {
             topics.see(&missing, start + GONE_AFTER);
             assert_eq!(show(&topics.see(&missing, start + GONE_AFTER * 2)), gone);
         }
+    }
+
+    #[test]
+    fn a_topic_that_is_hidden_from_us_is_not_gone() {
+        let start = crate::door::now();
+        let mut topics = Topics::new(TopicSelection::Names(vec!["a".into()]));
+        topics.see(&metadata(&[("a", 3, Code::NONE)]), start);
+        let hidden = metadata(&[("a", 0, Code::TOPIC_AUTHORIZATION_FAILED)]);
+        topics.see(&hidden, start);
+        assert_eq!(show(&topics.see(&hidden, start + GONE_AFTER * 2)), "a:3");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::core::record::TopicPartition;
 use crate::kafka::cluster::Cluster;
 use crate::kafka::consumer::{AssignedPartition, Consumer, Event, Fetched, Positions};
-use crate::kafka::error::Error;
+use crate::kafka::error::{Code, Error};
 use crate::port::{Assignment, Chunk, Source, SourceError, SourceEvent, Waker};
 
 pub use crate::kafka::assignor::Assignor;
@@ -123,8 +123,9 @@ fn translate(event: Event, cluster_id: Option<&Arc<str>>) -> SourceEvent {
         Event::Committed { positions, result } => {
             SourceEvent::Committed { positions, result: result.map_err(|error| source_error(&error)) }
         }
-        Event::PartitionFailed { partition, error } => {
-            SourceEvent::PartitionFailed { partition, error: source_error(&error) }
+        Event::PartitionFailed { partition, run, error } => {
+            let forbidden = error.code() == Some(Code::TOPIC_AUTHORIZATION_FAILED);
+            SourceEvent::PartitionFailed { partition, run, forbidden, error: source_error(&error) }
         }
         Event::Trouble(error) => SourceEvent::Trouble(source_error(&error)),
         Event::Failed(error) => SourceEvent::Failed(source_error(&error)),

@@ -119,10 +119,11 @@ impl MemberSource {
         }
         if self.faults.happens(1)
             && self.faults.happens(300)
-            && let Some(partition) = self.started.keys().next().cloned()
+            && let Some((partition, started)) = self.started.pop_first()
         {
-            self.started.remove(&partition);
-            return Some(SourceEvent::PartitionFailed { partition, error: planted("the partition cannot be read") });
+            let (run, forbidden) = (Some(started.run), started.run.is_multiple_of(2));
+            let error = planted("the partition cannot be read");
+            return Some(SourceEvent::PartitionFailed { partition, run, forbidden, error });
         }
         None
     }

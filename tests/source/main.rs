@@ -261,6 +261,29 @@ fn an_offset_that_expired_is_reported_with_the_bounds_of_the_log() {
 }
 
 #[test]
+fn a_partition_that_is_forbidden_says_so_and_can_be_started_again() {
+    let broker = start_broker(1);
+    fill(&broker, 1, 10);
+    let mut application = Application::join(&broker, |_| {});
+    read_all(&mut [&mut application], &broker, 1);
+    broker.faults().push(Fault::new(ApiKey::Fetch, Action::Error(29)).times(100));
+    let refused =
+        |event: &SourceEvent| matches!(event, SourceEvent::PartitionFailed { run: Some(1), forbidden: true, .. });
+    let mut turn = patience("the partition fails");
+    while !application.others.iter().any(refused) {
+        turn();
+        application.turn();
+    }
+    broker.faults().clear();
+    fill(&broker, 1, 10);
+    let (partition, (_, next)) = application.positions.pop_first().unwrap();
+    application.source.start(&partition, 2, next);
+    application.positions.insert(partition, (2, next));
+    read_all(&mut [&mut application], &broker, 1);
+    application.close();
+}
+
+#[test]
 fn a_topic_that_is_made_anew_is_not_read_on() {
     let broker = start_broker(1);
     fill(&broker, 1, 10);

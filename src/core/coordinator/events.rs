@@ -117,8 +117,11 @@ pub enum Event {
         log_start: i64,
         log_end: i64,
     },
+    /// `run` is missing where it failed before it could be assigned. `forbidden`: for want of a right.
     PartitionFailed {
         partition: TopicPartition,
+        run: Option<u64>,
+        forbidden: bool,
         message: String,
     },
     Worked(LaneReport),

@@ -207,7 +207,10 @@ impl Coordinator {
             Event::OutOfRange { run, requested, log_start, log_end } => {
                 self.out_of_range(run, requested, log_start, log_end);
             }
-            Event::PartitionFailed { partition, message } => self.unreadable(&partition, message),
+            Event::PartitionFailed { partition, run: Some(run), forbidden: true, message } if !self.rules.until_end => {
+                self.forbidden(&partition, run, message);
+            }
+            Event::PartitionFailed { partition, run, message, .. } => self.unreadable(&partition, run, message),
             Event::Worked(report) => self.worked(&report),
             Event::Committed { positions, error } => self.committed(positions, error),
             Event::Pause(partition) => self.pause(partition),

@@ -7,7 +7,10 @@ use crate::core::assignment::{Assignment, Claim, Claimed};
 use crate::core::partition::{LaneState, Partition};
 use crate::core::record::TopicPartition;
 use crate::core::tracker::Tracker;
-use crate::core::verdict::{Failure, verdict};
+use crate::core::verdict::{ErrorClass, Failure, Verdict, verdict};
+
+/// A right that stays away is told at the first refusal and then at every tenth, some ten minutes apart.
+const FORBIDDEN_UNTOLD: u32 = 10;
 
 impl Coordinator {
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
@@ -171,6 +174,7 @@ impl Coordinator {
             return;
         };
         partition.stage = Stage::Running;
+        partition.forbidden = None;
         partition.tracker = Tracker::new(position, lanes);
         partition.starts(position, now);
         // It begins with a probe where the circuit was open.
@@ -221,8 +225,12 @@ impl Coordinator {
         self.open(run, offset, claimed);
     }
 
-    /// The source cannot read the partition, which may have failed before it could be assigned.
-    pub(super) fn unreadable(&mut self, name: &TopicPartition, reason: String) {
+    /// The source cannot read the partition, which may have failed before it could be assigned. A run that is over, as the
+    /// partition was lost or started anew meanwhile, says nothing about now.
+    pub(super) fn unreadable(&mut self, name: &TopicPartition, run: Option<u64>, reason: String) {
+        if run.is_some_and(|run| !self.runs.contains_key(&run)) {
+            return;
+        }
         if !self.partitions.contains_key(name) {
             let run = self.new_run(name);
             let (partition, cluster_id) = (name.clone(), None);
@@ -231,6 +239,31 @@ impl Coordinator {
             self.partitions.insert(name.clone(), Partition::new(unknown, run, None, self.now));
         }
         self.stuck(name, reason);
+    }
+
+    /// Kafka does not let us read the partition. Whoever took the right away may give it back: it is asked again, ever more
+    /// slowly, and goes on by itself. A run that is to end by itself cannot wait for that.
+    pub(super) fn forbidden(&mut self, name: &TopicPartition, run: u64, reason: String) {
+        let (patience, mut chance, now) = (self.rules.patience, self.chance.clone(), self.now);
+        let Some(partition) = self.by_run(run).filter(|partition| partition.stage == Stage::Running) else {
+            return;
+        };
+        let verdict = verdict(ErrorClass::Auth, 1, partition.breaker.openings(), &patience, &mut chance);
+        if let Verdict::Pause { reason, after } = verdict {
+            partition.breaker.open(reason, now + after);
+        }
+        if partition.breaker.openings() % FORBIDDEN_UNTOLD == 1 {
+            let after = verdict.after();
+            let text = format!(
+                "{name} is not read: {reason}; it is asked again in {after:.1?} and ever more slowly, and goes on by itself"
+            );
+            self.note(Level::Error, text);
+        }
+        if let Some(partition) = self.by_run(run) {
+            partition.forbidden = Some(reason);
+        }
+        self.chance = chance;
+        self.park_when_idle(name);
     }
 
     /// The partition stands still until a person acts; the others go on.

@@ -546,6 +546,20 @@ fn a_stop_lets_work_in_flight_finish_and_starts_nothing_new() {
 }
 
 #[test]
+fn the_success_of_one_lane_does_not_hide_the_failure_of_another() {
+    let mut bench = Bench::new(Rules { lanes: 2, transactional: false, ..rules() });
+    bench.on(Event::Assigned(vec![assignment(0, Some(5))]));
+    bench.fetch(1, 5, 30);
+    let second = LaneId { run: 1, index: 1 };
+    bench.on(Event::Worked(failed(1, 5, ErrorClass::Transient)));
+    bench.on(Event::Worked(LaneReport { lane: second, ..done(1, 30, 10) }));
+    assert_eq!(bench.standing().as_deref(), Some("no"), "the first lane tries again");
+    bench.after(60 * SECOND);
+    bench.on(Event::Worked(done(1, 30, 10)));
+    assert_eq!(bench.standing(), None);
+}
+
+#[test]
 fn an_impossible_report_is_not_believed() {
     let mut bench = Bench::new(rules());
     bench.started(1, 5);
@@ -559,12 +573,75 @@ fn until_end_does_not_forget_a_partition_that_could_not_be_read() {
     let mut bench = Bench::new(Rules { until_end: true, ..rules() });
     bench.started(1, 100);
     let message = "not authorized".to_owned();
-    bench.on(Event::PartitionFailed { partition: name(1), message });
+    bench.on(Event::PartitionFailed { partition: name(1), run: None, forbidden: true, message });
     assert!(!bench.coordinator.finished());
     bench.on(Event::Settled);
     bench.on(Event::Surveyed(vec![assignment(0, None)]));
     assert!(bench.coordinator.finished());
     assert_eq!(bench.stuck(), ["not authorized"]);
+}
+
+#[test]
+fn a_failure_of_a_run_that_is_over_stops_nothing() {
+    let mut bench = Bench::new(rules());
+    bench.started(2, 10);
+    let failure = |run| {
+        let message = "not authorized".to_owned();
+        Event::PartitionFailed { partition: name(1), run: Some(run), forbidden: false, message }
+    };
+    bench.on(Event::Lost(vec![name(1)]));
+    bench.on(failure(2));
+    assert_eq!((bench.stuck(), bench.statistics(0).partitions.len()), (vec![], 1), "it is somebody else's");
+    bench.on(Event::Assigned(vec![assignment(1, None)]));
+    bench.on(failure(2));
+    assert_eq!(bench.stuck(), [""; 0], "it was assigned again meanwhile");
+    bench.on(failure(3));
+    assert_eq!(bench.stuck(), ["not authorized"]);
+}
+
+#[test]
+fn a_right_that_was_taken_away_is_asked_for_again_and_the_partition_goes_on_when_it_is_back() {
+    for transactional in [true, false] {
+        let mut bench = Bench::new(Rules { transactional, ..rules() });
+        bench.on(Event::Assigned(vec![assignment(0, Some(7))]));
+        let claim = |bench: &mut Bench, run| match transactional {
+            true => bench.on(Event::Claimed { runs: vec![run], result: Ok(vec![row(Some(7), true)]) }),
+            false => vec![],
+        };
+        claim(&mut bench, 1);
+        let mut told = 0;
+        for (run, pause) in (1..).zip([5, 10, 20, 40, 60, 60, 60, 60, 60, 60, 60, 60]) {
+            let (message, mut actions) = ("not authorized".to_owned(), Vec::new());
+            let refused = Event::PartitionFailed { partition: name(0), run: Some(run), forbidden: true, message };
+            bench.coordinator.handle(bench.now, refused, &mut actions);
+            assert!(actions.contains(&Action::StopFetching(vec![name(0)])), "{actions:?}");
+            told += actions.iter().filter(|action| matches!(action, Action::Note(log::Level::Error, _))).count();
+            assert_eq!((bench.standing().as_deref(), bench.stuck()), (Some("auth: not authorized"), vec![]));
+            let starts = |actions: &[Action]| {
+                let is_it = |action: &Action| matches!(action, Action::Claim { .. } | Action::Fetch { offset: 7, .. });
+                actions.iter().any(is_it)
+            };
+            assert!(!starts(&bench.after((pause - 1) * SECOND)), "attempt {run}: too early");
+            assert!(starts(&bench.after(SECOND)), "attempt {run}");
+            claim(&mut bench, run + 1);
+        }
+        assert_eq!(told, 2, "not at each attempt");
+        assert_eq!(bench.standing(), None);
+        bench.fetch(13, 7, 17);
+        bench.on(Event::Worked(done(13, 17, 10)));
+        assert_eq!(bench.statistics(0).partitions[0].position, Some(17));
+    }
+}
+
+#[test]
+fn a_right_that_is_missing_ends_a_run_until_the_end() {
+    let mut bench = Bench::new(Rules { until_end: true, ..rules() });
+    bench.started(1, 10);
+    bench.on(Event::Settled);
+    let message = "not authorized".to_owned();
+    bench.on(Event::PartitionFailed { partition: name(0), run: Some(1), forbidden: true, message });
+    bench.on(Event::Surveyed(vec![assignment(0, None)]));
+    assert_eq!((bench.coordinator.finished(), bench.stuck()), (true, vec!["not authorized".to_owned()]));
 }
 
 #[test]
@@ -598,7 +675,8 @@ fn a_commit_that_is_refused_is_sent_again_but_not_for_what_stands_still() {
     assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
     refused(&mut bench, sent.clone());
     assert_eq!(commits(&mut bench), std::slice::from_ref(&sent));
-    bench.on(Event::PartitionFailed { partition: name(1), message: "deleted and made anew".to_owned() });
+    let message = "deleted and made anew".to_owned();
+    bench.on(Event::PartitionFailed { partition: name(1), run: Some(2), forbidden: false, message });
     refused(&mut bench, sent);
     assert_eq!(commits(&mut bench), [[(name(0), 10)]]);
 }

@@ -132,8 +132,10 @@ impl Coordinator {
         partition.breaker.handled(report.written, report.dead_lettered);
         if report.failure.is_none() || report.handled() > 0 {
             lane.attempts = Attempts::default();
-            partition.failure = None;
-            partition.ruins = 0;
+            if partition.lanes.iter().all(|lane| lane.attempts.all == 0) {
+                partition.failure = None;
+                partition.ruins = 0;
+            }
         }
         let progress = partition.tracker.done(report.lane.index, report.through);
         partition.note_hunger(now);

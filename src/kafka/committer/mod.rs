@@ -31,7 +31,7 @@ use crate::core::record::TopicPartition;
 use crate::door;
 use crate::kafka::cluster::{Cluster, topic_name};
 use crate::kafka::connection::Connection;
-use crate::kafka::consumer::{ConsumerOptions, Event, Positions, Reporter, tell};
+use crate::kafka::consumer::{ConsumerOptions, Event, Positions, Reporter, TopicSelection, tell};
 use crate::kafka::error::{Code, Error};
 use crate::kafka::group::Credentials;
 use crate::kafka::keeper;
@@ -133,6 +133,8 @@ pub struct Committer {
     group_id: Arc<str>,
     instance: Option<Arc<str>>,
     isolation: Isolation,
+    /// The partitions are given by number; we are no member.
+    is_alone: bool,
     connection: Option<Connection>,
     /// Whether something was answered over it.
     connection_worked: bool,
@@ -168,6 +170,7 @@ impl Committer {
             group_id: options.group_id.as_str().into(),
             instance: options.group_instance_id.as_deref().map(Arc::from),
             isolation: options.isolation,
+            is_alone: matches!(options.topics, TopicSelection::Partitions(_)),
             connection: None,
             connection_worked: false,
             pending: BTreeMap::new(),
@@ -408,8 +411,13 @@ impl Committer {
             self.reporter.send(Event::Committed { positions: done, result: Ok(()) });
         }
         if let Some(code) = again {
-            self.last_error = Some(error(code));
-            log::debug!("commit: {}; trying again", error(code));
+            if self.is_alone && code == Code::UNKNOWN_MEMBER_ID {
+                self.last_error = Some(occupied(&self.group_id));
+                self.reporter.trouble(occupied(&self.group_id));
+            } else {
+                self.last_error = Some(error(code));
+                log::debug!("commit: {}; trying again", error(code));
+            }
             if matches!(code, Code::NOT_COORDINATOR | Code::COORDINATOR_NOT_AVAILABLE) {
                 self.connection = None;
             }
@@ -474,6 +482,15 @@ fn not_ours() -> Error {
     Error::Invalid("the partition was given to another member before its position could be committed".into())
 }
 
+/// Who is no member may commit only while nobody is.
+fn occupied(group_id: &str) -> Error {
+    Error::Invalid(format!(
+        "group {group_id} has live members, so it takes no offsets from this process, which reads partitions given by \
+         number; use another --group-id, or stop the members; committing is tried again, and what it cannot commit is \
+         read again after a restart where Kafka keeps the position"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use crossbeam::channel::unbounded;
@@ -489,7 +506,6 @@ mod tests {
     use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponse;
 
     use super::*;
-    use crate::kafka::consumer::TopicSelection;
     use crate::kafka::scripted::{Answer, Call, ScriptedBroker, one_broker};
 
     const APIS: [(ApiKey, i16); 5] = [
@@ -552,6 +568,38 @@ mod tests {
         }
         commands.send(Command::Stop).unwrap();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_group_with_live_members_takes_no_offsets_of_partitions_given_by_number_and_that_is_told_once() {
+        let broker = ScriptedBroker::start(&APIS, |call, port| match call.key {
+            ApiKey::OffsetCommit => {
+                let refused = OffsetCommitResponsePartition::default().with_error_code(Code::UNKNOWN_MEMBER_ID.0);
+                let topic = OffsetCommitResponseTopic::default().with_name(topic_name("t"));
+                let topic = topic.with_partitions(vec![refused]);
+                call.answer(OffsetCommitResponse::default().with_topics(vec![topic]))
+            }
+            _ => slow(call, port),
+        });
+        let partition = TopicPartition::new("t", 0);
+        let topics = TopicSelection::Partitions(vec![partition.clone()]);
+        let options = ConsumerOptions::new(vec![broker.address.clone()], "g", topics);
+        let cluster = Cluster::connect(&options.bootstrap, options.connection()).unwrap();
+        let ((commands, orders), (keeper, _kept), (events, reported)) = (unbounded(), unbounded(), unbounded());
+        let owned = BTreeSet::from([partition.clone()]);
+        let membership = Arc::new(Mutex::new(Membership { owned, ..Membership::default() }));
+        let committer = Committer::new(cluster, orders, keeper, Reporter::new(events), membership, &options);
+        commands.send(Command::Commit(vec![(partition, 7)])).unwrap();
+        let thread = door::spawn("konekt-commit", move || committer.run());
+        let told = reported.recv_timeout(Duration::from_secs(5));
+        let Ok(Event::Trouble(error)) = told else { panic!("it is told within seconds") };
+        assert!(error.to_string().contains("use another --group-id, or stop the members"), "{error}");
+        let (answer, answered) = unbounded();
+        let until = door::now() + Duration::from_millis(500);
+        commands.send(Command::Close { positions: Vec::new(), until, answer }).unwrap();
+        assert_eq!(answered.recv().unwrap(), Err(error));
+        thread.join().unwrap();
+        assert_eq!(reported.try_iter().count(), 0, "each attempt says no more");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub enum Event {
     Fetched(Fetched),
     OutOfRange { partition: TopicPartition, run: u64, requested: i64, log_start: i64, log_end: i64 },
     Committed { positions: Positions, result: Result<(), Error> },
-    PartitionFailed { partition: TopicPartition, error: Error },
+    PartitionFailed { partition: TopicPartition, run: Option<u64>, error: Error },
     Trouble(Error),
     Failed(Error),
 }

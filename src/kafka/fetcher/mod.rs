@@ -356,8 +356,8 @@ impl Fetcher {
     }
 
     fn fail(&mut self, partition: &TopicPartition, error: Error) {
-        self.remove(partition);
-        self.reporter.send(Event::PartitionFailed { partition: partition.clone(), error });
+        let Some(target) = self.remove(partition) else { return };
+        self.reporter.send(Event::PartitionFailed { partition: partition.clone(), run: Some(target.run), error });
     }
 }
 

@@ -421,8 +421,8 @@ impl Router {
     }
 
     fn fail(&mut self, partition: &TopicPartition, error: Error) {
-        self.routes.remove(partition);
-        self.reporter.send(Event::PartitionFailed { partition: partition.clone(), error });
+        let Some(route) = self.routes.remove(partition) else { return };
+        self.reporter.send(Event::PartitionFailed { partition: partition.clone(), run: Some(route.run), error });
     }
 
     fn hand_over(&mut self, node: i32, target: Target) {

@@ -15,9 +15,10 @@
 mod guard;
 pub mod health;
 mod history;
+mod listener;
 pub mod metrics;
 
-use std::io::{self, Cursor};
+use std::io::Cursor;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -25,12 +26,12 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde_json::json;
-use socket2::{SockRef, TcpKeepalive};
-use tiny_http::{Header, Method, Request, Response, Server};
+use tiny_http::{Header, Method, Request, Response};
 
 use self::guard::Guard;
 use self::health::{Heart, Verdict};
 use self::history::{History, STEP};
+use self::listener::Listener;
 use crate::core::record::TopicPartition;
 use crate::core::secret::Secret;
 use crate::core::statistics::{PartitionStatistics, Statistics};
@@ -58,15 +59,14 @@ pub struct HttpOptions {
 
 /// An address that is listened on, before there is a run to show: so a port that is taken ends the program at once.
 pub struct Listening {
-    server: Server,
-    address: SocketAddr,
+    listener: Listener,
     guard: Guard,
 }
 
 /// The server at work; dropped, it ends.
 pub struct HttpServer {
-    server: Arc<Server>,
-    /// Disconnected, it ends the thread that remembers.
+    listener: Arc<Listener>,
+    /// Disconnected, it ends the threads.
     closing: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -74,8 +74,6 @@ pub struct HttpServer {
 const ANSWERING_THREADS: usize = 2;
 /// A client that takes nothing of its answer for so long is given up: it holds up a thread that answers.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
-/// A client that says nothing for so long is asked whether it is still there: each has a thread that listens to it.
-const CLIENT_SILENCE: Duration = Duration::from_secs(60);
 const PAGE: &str = include_str!("page.html");
 
 impl Listening {
@@ -93,16 +91,14 @@ impl Listening {
         let found = address.to_socket_addrs().map_err(|error| failed(&error))?.next();
         let found = found.ok_or_else(|| failed(&"the name has no address"))?;
         let listener = TcpListener::bind(found).map_err(|error| failed(&error))?;
-        give_up_clients_after(patience, &listener).map_err(|error| failed(&error))?;
-        let server = Server::from_listener(listener, None).map_err(|error| failed(&error))?;
-        let address = server.server_addr().to_ip().unwrap_or(found);
-        let guard = Guard::new(address.ip().is_loopback(), token.clone());
-        Ok(Self { server, address, guard })
+        let listener = Listener::new(listener, patience).map_err(|error| failed(&error))?;
+        let guard = Guard::new(listener.address.ip().is_loopback(), token.clone());
+        Ok(Self { listener, guard })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address
     }
 
     /// Whether steering is possible at all: not from other machines without a token.
@@ -112,41 +108,28 @@ impl Listening {
 
     /// Starts to answer: `konekt-http-N`, and `konekt-history`.
     pub fn serve(self, run: Arc<dyn Run>, heart: Arc<Heart>) -> HttpServer {
-        let server = Arc::new(self.server);
+        let listener = Arc::new(self.listener);
         let history = Arc::new(History::default());
         let (closing, closed) = bounded(0);
         let mut threads = Vec::with_capacity(ANSWERING_THREADS + 1);
         let (seen, remembered, told) = (Arc::clone(&run), Arc::clone(&history), Arc::clone(&heart));
-        threads.push(door::spawn("konekt-history", move || remember(&*seen, &remembered, &told, &closed)));
+        let ended = closed.clone();
+        threads.push(door::spawn("konekt-history", move || remember(&*seen, &remembered, &told, &ended)));
         let site = Arc::new(Site { run, heart, history, guard: self.guard, policy: guard::policy_of(PAGE) });
         for number in 0..ANSWERING_THREADS {
-            let (server, site) = (Arc::clone(&server), Arc::clone(&site));
+            let (listener, site, closed) = (Arc::clone(&listener), Arc::clone(&site), closed.clone());
             threads.push(door::spawn(format!("konekt-http-{number}"), move || {
-                // Ends when the server is told to let go.
-                while let Ok(request) = server.recv() {
-                    site.answer(request);
-                }
+                listener.hand_on(&closed, |request| site.answer(request));
             }));
         }
-        HttpServer { server, closing: Some(closing), threads }
+        HttpServer { listener, closing: Some(closing), threads }
     }
-}
-
-/// Holds for the connections that are accepted.
-fn give_up_clients_after(patience: Duration, listener: &TcpListener) -> io::Result<()> {
-    let socket = SockRef::from(listener);
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(CLIENT_SILENCE))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(patience))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = patience; // others have nothing like it
-    Ok(())
 }
 
 impl Drop for HttpServer {
     fn drop(&mut self) {
         self.closing = None;
-        (0..ANSWERING_THREADS).for_each(|_| self.server.unblock());
+        (0..ANSWERING_THREADS).for_each(|_| self.listener.unblock());
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of the HTTP server panicked; this is a defect, please report it");
@@ -305,7 +288,7 @@ fn header(name: &str, value: &str) -> Header {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Write};
     use std::net::TcpStream;
 
     use super::*;
@@ -337,6 +320,39 @@ mod tests {
         let mut answer = String::new();
         let read = probe.read_to_string(&mut answer);
         assert!(answer.starts_with("HTTP/1.1 200"), "{read:?} {answer}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_listener_that_fails_is_opened_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let cut = listener.try_clone().unwrap();
+        let listener = Listener::new(listener, CLIENT_PATIENCE).unwrap();
+        let listening = Listening { listener, guard: Guard::new(true, None) };
+        let address = listening.address();
+        let server = listening.serve(Arc::new(Idle), Arc::new(Heart::default()));
+        let is_alive = || {
+            let mut probe = TcpStream::connect(address)?;
+            probe.set_read_timeout(Some(Duration::from_secs(5)))?;
+            probe.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            probe.read_to_string(&mut answer)?;
+            io::Result::Ok(answer.starts_with("HTTP/1.1 200"))
+        };
+        assert!(is_alive().unwrap());
+        // What accepts gets an error, as it does when the process has no file descriptor left.
+        socket2::SockRef::from(&cut).shutdown(std::net::Shutdown::Both).unwrap();
+        drop(cut);
+        let until = door::now() + Duration::from_secs(10);
+        while !is_alive().unwrap_or(false) {
+            assert!(door::now() < until, "it listens again within seconds");
+            door::sleep(Duration::from_millis(50));
+        }
+        drop(server);
+        while TcpStream::connect(address).is_ok() {
+            assert!(door::now() < until, "it is closed with the server");
+            door::sleep(Duration::from_millis(50));
+        }
     }
 
     #[test]

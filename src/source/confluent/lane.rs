@@ -171,7 +171,7 @@ impl Lane {
                              read; use --client native",
                             message.offset()
                         );
-                        return Drained::Ended(failed(partition, what));
+                        return Drained::Ended(failed(partition, run, what));
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => run.at_end = true,
@@ -243,7 +243,9 @@ fn end_of(
                     log_start,
                     log_end,
                 },
-                Err(unknown) => failed(partition, format!("{partition}: {reason}; its ends are not known: {unknown}")),
+                Err(unknown) => {
+                    failed(partition, run, format!("{partition}: {reason}; its ends are not known: {unknown}"))
+                }
             })
         }
         UnknownTopicOrPartition
@@ -252,12 +254,12 @@ fn end_of(
         | TopicAuthorizationFailed
         | BadMessage
         | InvalidMessage
-        | MessageSizeTooLarge => Some(failed(partition, format!("{partition}: librdkafka: {reason}"))),
+        | MessageSizeTooLarge => Some(failed(partition, run, format!("{partition}: librdkafka: {reason}"))),
         _ => None,
     }
 }
 
-fn failed(partition: &TopicPartition, message: String) -> SourceEvent {
+fn failed(partition: &TopicPartition, run: &Run, message: String) -> SourceEvent {
     let error: SourceError = error(message);
-    SourceEvent::PartitionFailed { partition: partition.clone(), error }
+    SourceEvent::PartitionFailed { partition: partition.clone(), run: Some(run.run), forbidden: false, error }
 }

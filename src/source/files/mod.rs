@@ -174,7 +174,8 @@ impl FileSource {
             Err(error) => {
                 let message = format!("{}: {error}", self.files[&reader.partition].path.display());
                 let error = SourceError { message, unavailable: false };
-                events.push(SourceEvent::PartitionFailed { partition: reader.partition.clone(), error });
+                let (partition, run) = (reader.partition.clone(), Some(reader.run));
+                events.push(SourceEvent::PartitionFailed { partition, run, forbidden: false, error });
                 self.readers.remove(self.turn);
                 return;
             }
@@ -264,7 +265,8 @@ impl Source for FileSource {
                 Err(error) => {
                     let message = format!("{}: {error}", file.path.display());
                     let error = SourceError { message, unavailable: false };
-                    self.answers.push(SourceEvent::PartitionFailed { partition: partition.clone(), error });
+                    let (partition, run) = (partition.clone(), Some(run));
+                    self.answers.push(SourceEvent::PartitionFailed { partition, run, forbidden: false, error });
                 }
             }
         }

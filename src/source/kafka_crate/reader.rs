@@ -431,10 +431,15 @@ impl Reading {
     }
 
     fn fail(&mut self, partition: &TopicPartition, why: &str) {
-        self.partitions.remove(partition);
+        let Some(Reach { run, .. }) = self.partitions.remove(partition) else { return };
         let message = format!("{partition} cannot be read by --client kafka: {why}; use --client native");
         let error = SourceError { message, unavailable: false };
-        self.told.tell(SourceEvent::PartitionFailed { partition: partition.clone(), error });
+        self.told.tell(SourceEvent::PartitionFailed {
+            partition: partition.clone(),
+            run: Some(run),
+            forbidden: false,
+            error,
+        });
     }
 
     /// Finds out who leads what by now; says how long to wait first.
