@@ -74,6 +74,15 @@ fn bad_documents_are_named_by_file_and_line() {
     data(&place, "validate a.txt", 2).expect_stderr("a.txt");
 }
 
+#[test]
+fn a_sample_names_bad_documents_and_leaves_them_out() {
+    let place = Place::new();
+    fs::write(place.file("a.jsonl"), "{\"id\":1}\nbad\n{\"id\":2}\n[3]\n").expect("the folder is ours");
+    let drawn = data(&place, "sample --records 4 a.jsonl", 0).expect_stderr("a.jsonl:2: it is not JSON");
+    assert_eq!(drawn.stdout, "{\"id\":1}\n{\"id\":2}\n");
+    drawn.expect_stderr("a.jsonl:4: it is not an object").expect_stderr("2 documents drawn, 2 bad ones left out");
+}
+
 /// Far more data than memory: 400 MB here, against a limit of a sixth.
 #[test]
 fn memory_does_not_grow_with_the_data() {

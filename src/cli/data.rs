@@ -14,7 +14,7 @@ use crate::ops::data::inspect::{FieldReport, Report, inspect};
 use crate::ops::data::output::Output;
 use crate::ops::data::sample::sample;
 use crate::ops::data::split::{PartSize, split};
-use crate::ops::data::validate::validate;
+use crate::ops::data::validate::{BadDocument, validate};
 use crate::source::files::documents::files_of;
 
 /// How many bad documents are named; the others are counted.
@@ -61,7 +61,21 @@ fn generate(resolved: &Resolved) -> Result<(), Failure> {
 
 fn take_sample(resolved: &Resolved) -> Result<(), Failure> {
     let count = usize::try_from(resolved.number("data_records")).unwrap_or(usize::MAX);
-    let documents = sample(&files(resolved)?, count, resolved.number("seed")).map_err(failed)?;
+    let mut bad = 0;
+    let name = |found: BadDocument| {
+        bad += 1;
+        if bad <= NAMED_MAX {
+            exit::say(format_args!("{}", line_of(&found)));
+        }
+    };
+    let documents = sample(&files(resolved)?, count, resolved.number("seed"), name).map_err(failed)?;
+    if bad > 0 {
+        exit::say(format_args!(
+            "konekt: {} documents drawn, {} bad ones left out",
+            grouped(documents.len() as u64),
+            grouped(bad)
+        ));
+    }
     let mut output = Output::create(Path::new(&resolved.text("output"))).map_err(failed)?;
     let written = documents.iter().try_for_each(|document| {
         output.put(document)?;
@@ -101,13 +115,18 @@ fn check(resolved: &Resolved) -> Result<(), Failure> {
         if in_json {
             lines.push_str(&format!("{}\n", serde_json::json!(found)));
         } else if bad <= NAMED_MAX {
-            lines.push_str(&format!("{}:{}: {}\n", found.file.display(), found.number, found.reason));
+            lines.push_str(&format!("{}\n", line_of(&found)));
         }
     })
     .map_err(failed)?;
     exit::put(&lines)?;
     exit::say(format_args!("konekt: {} documents, {} bad", grouped(documents), grouped(bad)));
     if bad > 0 { Err(Failure::new(Exit::Failed, "not every document is good")) } else { Ok(()) }
+}
+
+/// Where a bad document stands, and why it is one.
+fn line_of(bad: &BadDocument) -> String {
+    format!("{}:{}: {}", bad.file.display(), bad.number, bad.reason)
 }
 
 fn look(resolved: &Resolved) -> Result<(), Failure> {

@@ -167,7 +167,16 @@ fn argument(field: &'static Field, command: Command) -> Arg {
     let argument = argument
         .value_name(placeholder)
         .value_parser(AnyText { words: field.kind.words() })
-        .allow_hyphen_values(matches!(field.kind, Kind::Integer { .. } | Kind::Target | Kind::Separator))
+        // A number below zero is a wrong value, of which we say what is wrong, and no flag.
+        .allow_hyphen_values(matches!(
+            field.kind,
+            Kind::Integer { .. }
+                | Kind::Counts { .. }
+                | Kind::Bytes { .. }
+                | Kind::Age
+                | Kind::Target
+                | Kind::Separator
+        ))
         .action(if field.kind.separator().is_some() { ArgAction::Append } else { ArgAction::Set })
         .help(help(field, command));
     match field.kind {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::field::{Command, Field, fields};
-use super::{Fault, properties, suggest};
+use super::{Fault, dotenv, properties, suggest};
 use crate::core::secret::Secret;
 
 /// The file that is read when nobody names another and it is there.
@@ -184,6 +184,7 @@ impl Surroundings<'_> {
                 return RawValues::new();
             }
         };
+        let text = dotenv::with_quotes(&text);
         let mut given = BTreeMap::new();
         for entry in dotenvy::from_read_iter(text.as_bytes()) {
             match entry {
@@ -205,8 +206,10 @@ impl Surroundings<'_> {
 fn dotenv_fault(path: &Path, text: &str, error: &dotenvy::Error) -> Fault {
     match error {
         dotenvy::Error::LineParse(piece, _) => {
-            let line = text.lines().position(|line| line.contains(piece.as_str())).map_or(1, |index| index + 1);
-            let message = "is not NAME=value; a value with spaces or '#' stands in quotes".to_owned();
+            // With a quote that was never closed the piece is all that follows.
+            let first = piece.lines().next().unwrap_or_default();
+            let line = text.lines().position(|line| line.contains(first)).map_or(1, |index| index + 1);
+            let message = "is not NAME=value; a value with quotes or spaces in it stands in quotes".to_owned();
             Fault::of(format!("{}:{line}", path.display()), message)
         }
         other => Fault::of(path.display(), format!("cannot be read: {other}")),

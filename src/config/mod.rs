@@ -7,6 +7,7 @@
 
 mod client;
 pub mod command;
+mod dotenv;
 pub mod field;
 pub mod layers;
 mod properties;

@@ -161,7 +161,7 @@ fn a_misspelt_variable_is_a_remark_and_a_broken_line_hides_its_value() {
     let both = [("KAFKA_TOPIC", "theirs"), ("KAFKA_TOPICS", "ours"), ("KAFKA_GROUP_IDD", "g"), ("MONGO_URI", "theirs")];
     let remarks = resolved(Command::Consume, &[], &both, &[]).remarks;
     assert_eq!(remarks, ["KAFKA_GROUP_IDD in the environment is not a setting; did you mean KAFKA_GROUP_ID?"]);
-    let all = faults(&resolved(Command::Config, &[(".env", "A=1\nSECRET=hunter2 hunter3\n")], &[], &[]));
+    let all = faults(&resolved(Command::Config, &[(".env", "A=1\nSECRET=hunter2 it's hunter3\n")], &[], &[]));
     assert!(all.len() == 1 && all[0].starts_with(".env:2: ") && !all[0].contains("hunter"), "{all:?}");
 }
 
@@ -187,6 +187,18 @@ fn the_effective_settings_say_where_they_come_from() {
     assert_eq!(line("group_id "), "group_id g KAFKA_GROUP_ID");
     assert_eq!(line("max_workers "), "max_workers 4 default");
     assert_eq!(line("topics "), "topics (not set) required");
+}
+
+/// As the original system's README has it.
+#[test]
+fn a_dotenv_file_of_the_python_scripts_is_taken_as_it_is() {
+    let dotenv = "# SQL Server Configuration\nKAFKA_TOPICS=topic1,topic2\nSQLSERVER_HOST=localhost\nSQLSERVER_PORT=1433\n\
+                  SQLSERVER_DB=kafka_messages\nSQLSERVER_USER=sa\nSQLSERVER_PASSWORD=YourPassword123!\n\
+                  SQLSERVER_DRIVER=ODBC Driver 18 for SQL Server\nSQLSERVER_TRUST_SERVER_CERTIFICATE=yes\n";
+    let all = resolved(Command::SqlServer, &[(".env", dotenv)], &[], &[]);
+    assert_eq!(faults(&all), [] as [String; 0]);
+    assert_eq!(all.text("sqlserver_driver"), "ODBC Driver 18 for SQL Server");
+    assert!(all.switch("trust_server_certificate"));
 }
 
 #[test]

@@ -125,7 +125,7 @@ impl Kind {
             Kind::Counts { min, max } => counts(text, min, max).map(Value::Numbers),
             Kind::Bytes { min, max } => bytes(text, min, max).map(Value::Number),
             Kind::Age => age(text).map(Value::Number),
-            Kind::Switch => choice(text, &["true", "false"]).map(|word| Value::Switch(word == "true")),
+            Kind::Switch => switch(text).map(Value::Switch),
             Kind::LogFilter => log_filter(text).map(Value::Text),
         }
     }
@@ -228,6 +228,16 @@ fn choice(text: &str, words: &[&str]) -> Result<String, String> {
         return Ok((*word).to_owned());
     }
     Err(format!("{text:?} is not one of {}{}", words.join(", "), suggest(text, words.iter().copied())))
+}
+
+/// Also in the words of ODBC's connection strings (`TrustServerCertificate=yes`) and of shells.
+fn switch(text: &str) -> Result<bool, String> {
+    let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    match () {
+        () if is(&["yes", "on", "1"]) => Ok(true),
+        () if is(&["no", "off", "0"]) => Ok(false),
+        () => choice(text, &["true", "false"]).map(|word| word == "true"),
+    }
 }
 
 fn integer(text: &str, min: u64, max: u64, unit: &str) -> Result<u64, String> {
@@ -383,7 +393,14 @@ mod tests {
             (Kind::NewTopics, "orders:0", "! topic orders: \"0\" is not a whole number from 1 to 10000 partitions"),
             (Kind::Choice(&["json", "text"]), "JSON", "json"),
             (Kind::Choice(&["json", "text"]), "jsn", "! \"jsn\" is not one of json, text; did you mean json?"),
+            (Kind::Switch, "True", "true"),
+            (Kind::Switch, "yes", "true"),
+            (Kind::Switch, "1", "true"),
+            (Kind::Switch, "No", "false"),
+            (Kind::Switch, "off", "false"),
+            (Kind::Switch, "treu", "! \"treu\" is not one of true, false; did you mean true?"),
             (Kind::Age, "30d", "2592000000"),
+            (Kind::Age, "-1d", "! \"-1d\" is not an age such as 90s, 30m, 12h or 30d"),
             (Kind::Age, "90s", "90000"),
             (Kind::Age, "30", "! \"30\" is not an age such as 90s, 30m, 12h or 30d"),
             (Kind::Age, "0d", "! \"0d\" is not an age such as 90s, 30m, 12h or 30d"),

@@ -29,7 +29,7 @@ pub struct Deployment {
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may take to open where the address does not say (`connectTimeoutMS`).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one member is asked for its set's name.
+/// How long one member is asked for its set's name, and how long a first glance looks for a server.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Deployment {
@@ -86,6 +86,18 @@ impl Deployment {
     pub fn member(&self, host: &str, wait: Duration) -> Result<Client, Said> {
         let address = ServerAddress::parse(host).map_err(|error| Said::of(&error))?;
         self.client_with(|options| alone(options, address, wait))
+    }
+
+    /// Whether a server can be used without waiting long for it; if none can, why, and how long it will be waited for.
+    pub fn glance(&self) -> Option<(Said, Duration)> {
+        let wait = self.options.server_selection_timeout.unwrap_or(SELECTION_TIMEOUT);
+        if wait <= GREETING_TIMEOUT {
+            return None;
+        }
+        let client = self.client_with(|options| options.server_selection_timeout = Some(GREETING_TIMEOUT)).ok()?;
+        let greeted = client.database("admin").run_command(doc! { "hello": 1 }).run();
+        let said = Said::of(&greeted.err()?);
+        said.unreachable.then_some((said, wait))
     }
 
     fn client_with(&self, change: impl FnOnce(&mut ClientOptions)) -> Result<Client, Said> {

@@ -105,4 +105,8 @@ fn a_server_that_is_down_is_said_and_waited_for() {
     let finished = run(&uri, &[]).expect_code(3).expect_stderr("tried again");
     let line = finished.stderr.lines().find(|line| line.contains("tried again")).expect("a line");
     assert!(line.contains("cannot connect") && line.contains("refused"), "{line}");
+    // With a longer wait the first word comes before it ends.
+    let finished = run(&uri.replace("=500", "=4000"), &[]).expect_code(3);
+    let first = finished.stderr.lines().find(|line| line.contains("mongodb")).expect("a line");
+    assert!(first.contains("refused") && first.contains("it is waited for, 4 s at a time"), "{first}");
 }

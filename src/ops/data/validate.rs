@@ -25,13 +25,17 @@ pub fn validate(files: &[PathBuf], key: Option<&str>, mut bad: impl FnMut(BadDoc
     each_batch(files, |file: &Path, batch| {
         let documents = batch.documents();
         count += documents.len() as u64;
-        let check = |(number, document): &(u64, &[u8])| {
-            let reason = key_of(document, key).err()?;
-            Some(BadDocument { file: file.to_owned(), number: *number, reason })
-        };
-        let found: Vec<BadDocument> = documents.par_iter().filter_map(check).collect();
-        found.into_iter().for_each(&mut bad);
+        for ((number, _), reason) in documents.iter().zip(reasons(&documents, key)) {
+            if let Some(reason) = reason {
+                bad(BadDocument { file: file.to_owned(), number: *number, reason });
+            }
+        }
         Ok(())
     })?;
     Ok(count)
+}
+
+/// Of each document why it is none, or `None`: the parsing is spread over the threads.
+pub(super) fn reasons(documents: &[(u64, &[u8])], key: Option<&str>) -> Vec<Option<String>> {
+    documents.par_iter().map(|(_, document)| key_of(document, key).err()).collect()
 }

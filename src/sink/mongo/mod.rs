@@ -104,6 +104,10 @@ impl MongoSink {
     /// Whatever stands in the way.
     pub fn check(&self) -> Result<(), SinkError> {
         let shared = &self.shared;
+        if let Some((said, wait)) = shared.options.deployment.glance() {
+            // A person who sees nothing for so long takes it for a program that hangs.
+            log::warn!("{}: {}; it is waited for, {} s at a time", shared.name, said.words, wait.as_secs());
+        }
         let hello = shared.client.database("admin").run_command(doc! { "hello": 1 }).run();
         let hello = hello.map_err(|error| shared.unreachable(&Said::of(&error)))?;
         if shared.is_transactional() && !has_transactions(&hello) {
