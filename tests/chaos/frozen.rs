@@ -119,6 +119,8 @@ fn freeze(run: &Running, target: &Target<'_>, moment: Moment) {
     }
     wait::until(&what, Duration::from_secs(30), || {
         run.freeze();
+        // What it has sent last is under way.
+        wait::pause(Duration::from_millis(100));
         if target.is_being_written() == (moment == Moment::WithinATransaction) {
             return Some(());
         }
