@@ -13,7 +13,7 @@ use crate::core::record::{Encoded, MessageBatch, Record, TopicPartition};
 use crate::core::statistics::PoolStatistics;
 use crate::core::tally::PhaseTimes;
 use crate::core::verdict::{ErrorClass, ErrorCode};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 pub use crate::core::assignment::{Assignment, Claim, Claimed};
 
@@ -444,12 +444,19 @@ impl MemoryTurn {
 
     /// As [`MemoryBudget::reserve`]. Who got nothing keeps its place.
     pub fn reserve(&mut self, bytes: usize, wait: Duration) -> bool {
-        let mut held = self.budget.state.lock();
-        let number = *self.number.get_or_insert_with(|| held.enter());
-        let served = self.budget.serve(&mut held, number, bytes, wait);
-        drop(held);
+        let Self { budget, number } = self;
+        let mut held = budget.state.lock();
+        let own = *number.get_or_insert_with(|| held.enter());
+        let has_room = |held: &Held| held.bytes == 0 || held.bytes.saturating_add(bytes) <= budget.limit;
+        let is_served = |held: &Held| held.waiting.front() == Some(&own) && has_room(held);
+        budget.freed.wait_while_for(&mut held, |held| !is_served(held), wait);
+        let served = is_served(&held);
         if served {
-            self.leave();
+            held.bytes += bytes;
+            held.leave(own);
+            *number = None;
+            // It is the next one's turn.
+            budget.freed.notify_all();
         }
         served
     }
@@ -477,25 +484,8 @@ impl MemoryBudget {
 
     /// Takes `bytes` once there is room, or all is free: a record larger than the limit must get through too.
     /// Returns false, having taken nothing, when that did not happen within `wait`.
-    pub fn reserve(&self, bytes: usize, wait: Duration) -> bool {
-        let mut held = self.state.lock();
-        let number = held.enter();
-        let served = self.serve(&mut held, number, bytes, wait);
-        held.leave(number);
-        self.freed.notify_all();
-        served
-    }
-
-    /// Whether it was the turn of `number` within `wait`, and there was room; then it has it.
-    fn serve(&self, held: &mut MutexGuard<'_, Held>, number: u64, bytes: usize, wait: Duration) -> bool {
-        let has_room = |held: &Held| held.bytes == 0 || held.bytes.saturating_add(bytes) <= self.limit;
-        let is_served = |held: &Held| held.waiting.front() == Some(&number) && has_room(held);
-        self.freed.wait_while_for(held, |held| !is_served(held), wait);
-        let served = is_served(held);
-        if served {
-            held.bytes += bytes;
-        }
-        served
+    pub fn reserve(self: &Arc<Self>, bytes: usize, wait: Duration) -> bool {
+        MemoryTurn::new(Arc::clone(self)).reserve(bytes, wait)
     }
 
     /// Takes `bytes` at once.
