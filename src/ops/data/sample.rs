@@ -3,7 +3,7 @@
 use std::collections::BinaryHeap;
 use std::path::{Path, PathBuf};
 
-use super::validate::{BadDocument, reasons};
+use super::validate::{BadDocument, faults};
 use super::{DataError, each_batch};
 use crate::core::backoff::Chance;
 
@@ -24,9 +24,9 @@ pub fn sample(
     let mut place = 0;
     each_batch(files, |file: &Path, batch| {
         let documents = batch.documents();
-        for ((line, document), reason) in documents.iter().zip(reasons(&documents, None)) {
-            if let Some(reason) = reason {
-                bad(BadDocument { file: file.to_owned(), number: *line, reason });
+        for ((_, document), fault) in documents.iter().zip(faults(file, &documents, None)) {
+            if let Some(fault) = fault {
+                bad(fault);
                 continue;
             }
             let number = chance.draw();

@@ -25,17 +25,17 @@ pub fn validate(files: &[PathBuf], key: Option<&str>, mut bad: impl FnMut(BadDoc
     each_batch(files, |file: &Path, batch| {
         let documents = batch.documents();
         count += documents.len() as u64;
-        for ((number, _), reason) in documents.iter().zip(reasons(&documents, key)) {
-            if let Some(reason) = reason {
-                bad(BadDocument { file: file.to_owned(), number: *number, reason });
-            }
-        }
+        faults(file, &documents, key).into_iter().flatten().for_each(&mut bad);
         Ok(())
     })?;
     Ok(count)
 }
 
-/// Of each document why it is none, or `None`: the parsing is spread over the threads.
-pub(super) fn reasons(documents: &[(u64, &[u8])], key: Option<&str>) -> Vec<Option<String>> {
-    documents.par_iter().map(|(_, document)| key_of(document, key).err()).collect()
+/// Of each document whether it is none: the parsing is spread over the threads.
+pub(super) fn faults(file: &Path, documents: &[(u64, &[u8])], key: Option<&str>) -> Vec<Option<BadDocument>> {
+    let fault = |(number, document): &(u64, &[u8])| {
+        let reason = key_of(document, key).err()?;
+        Some(BadDocument { file: file.to_owned(), number: *number, reason })
+    };
+    documents.par_iter().map(fault).collect()
 }
