@@ -18,7 +18,7 @@ pub fn run(command: Command, resolved: &Resolved, settings: &Settings) -> Result
         partition: resolved.said("only_partition").then(|| resolved.number("only_partition") as i32),
     };
     let all = store.list().map_err(failure)?;
-    let lines = selection.of(all.clone());
+    let lines = selection.of(&all);
     if lines.is_empty() {
         return Err(Failure::new(Exit::Failed, selection.nothing(&all)));
     }

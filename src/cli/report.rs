@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::{self, Exit, Failure};
+use crate::core::digits::counted;
 pub use crate::core::digits::grouped;
 use crate::core::histogram::Histogram;
 use crate::core::statistics::{PartitionStatistics, Statistics};
@@ -107,11 +108,7 @@ fn standing(statistics: &Statistics) -> Vec<String> {
     }
     let unsaid: usize = reasons.iter().skip(REASONS_SHOWN_MAX).map(|(_, count)| count).sum();
     let say = |(first, count): &(&PartitionStatistics, usize)| {
-        let others = match count {
-            1 => String::new(),
-            2 => " and 1 other".into(),
-            _ => format!(" and {} others", count - 1),
-        };
+        let others = if *count > 1 { format!(" and {}", counted(count - 1, "other")) } else { String::new() };
         let detail = first.detail.as_deref().unwrap_or_default();
         format!("{}/{}{others} {}: {detail}", first.topic, first.partition, first.state.name())
     };

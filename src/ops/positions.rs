@@ -32,13 +32,13 @@ pub struct Selection {
 
 impl Selection {
     /// The positions that are meant, of all in a database.
-    pub fn of(&self, lines: Vec<PositionLine>) -> Vec<PositionLine> {
-        let meant = |line: &PositionLine| {
+    pub fn of(&self, lines: &[PositionLine]) -> Vec<PositionLine> {
+        let meant = |line: &&PositionLine| {
             line.consumer_group == self.group
                 && self.topic.as_ref().is_none_or(|topic| *topic == line.topic)
                 && self.partition.is_none_or(|partition| partition == line.partition)
         };
-        lines.into_iter().filter(meant).collect()
+        lines.iter().filter(meant).cloned().collect()
     }
 
     /// Why nothing is meant, for people: what there is instead.
@@ -195,7 +195,7 @@ mod tests {
             [(None, None, 3), (Some("a"), None, 2), (Some("a"), Some(1), 1), (None, Some(0), 2)]
         {
             let selection = Selection { group: "g".to_owned(), topic: topic.map(str::to_owned), partition };
-            assert_eq!(selection.of(lines()).len(), expected, "{selection:?}");
+            assert_eq!(selection.of(&lines()).len(), expected, "{selection:?}");
         }
     }
 
