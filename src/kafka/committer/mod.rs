@@ -542,18 +542,22 @@ mod tests {
         }
     }
 
+    /// One to whom the topic's first partition belongs; the way to it, and what it reports. The keeper is not there.
+    fn committer_of(broker: &ScriptedBroker, topics: TopicSelection) -> (Committer, Sender<Command>, Receiver<Event>) {
+        let options = ConsumerOptions::new(vec![broker.address.clone()], "g", topics);
+        let cluster = Cluster::connect(&options.bootstrap, options.connection()).unwrap();
+        let ((commands, orders), (keeper, _), (events, reported)) = (unbounded(), unbounded(), unbounded());
+        let owned = BTreeSet::from([TopicPartition::new("t", 0)]);
+        let membership = Arc::new(Mutex::new(Membership { owned, ..Membership::default() }));
+        let committer = Committer::new(cluster, orders, keeper, Reporter::new(events), membership, &options);
+        (committer, commands, reported)
+    }
+
     #[test]
     fn questions_that_are_slow_to_answer_do_not_pile_up_in_front_of_commits() {
         let broker = ScriptedBroker::start(&APIS, slow);
         let partition = TopicPartition::new("t", 0);
-        let options = ConsumerOptions::new(vec![broker.address.clone()], "g", TopicSelection::names(["t"]));
-        let cluster = Cluster::connect(&options.bootstrap, options.connection()).unwrap();
-        let (commands, orders) = unbounded();
-        let (keeper, _kept) = unbounded();
-        let (events, reported) = unbounded();
-        let owned = BTreeSet::from([partition.clone()]);
-        let membership = Arc::new(Mutex::new(Membership { owned, ..Membership::default() }));
-        let committer = Committer::new(cluster, orders, keeper, Reporter::new(events), membership, &options);
+        let (committer, commands, reported) = committer_of(&broker, TopicSelection::names(["t"]));
         (0..40).for_each(|_| commands.send(Command::Survey(vec![partition.clone()])).unwrap());
         commands.send(Command::Commit(vec![(partition, 7)])).unwrap();
         let thread = door::spawn("konekt-commit", move || committer.run());
@@ -583,12 +587,7 @@ mod tests {
         });
         let partition = TopicPartition::new("t", 0);
         let topics = TopicSelection::Partitions(vec![partition.clone()]);
-        let options = ConsumerOptions::new(vec![broker.address.clone()], "g", topics);
-        let cluster = Cluster::connect(&options.bootstrap, options.connection()).unwrap();
-        let ((commands, orders), (keeper, _kept), (events, reported)) = (unbounded(), unbounded(), unbounded());
-        let owned = BTreeSet::from([partition.clone()]);
-        let membership = Arc::new(Mutex::new(Membership { owned, ..Membership::default() }));
-        let committer = Committer::new(cluster, orders, keeper, Reporter::new(events), membership, &options);
+        let (committer, commands, reported) = committer_of(&broker, topics);
         commands.send(Command::Commit(vec![(partition, 7)])).unwrap();
         let thread = door::spawn("konekt-commit", move || committer.run());
         let told = reported.recv_timeout(Duration::from_secs(5));
